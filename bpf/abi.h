@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The contract: every struct and enum that crosses a boundary between kernel, native library, engine and plugins.
+ *
+ * TypeScript codecs and AssemblyScript views are generated from the BTF of this file (bpf/codegen). Addresses are
+ * 16 bytes, IPv4 as ::ffff:a.b.c.d. __be16 and __be32 are in network order, everything else in host order; _ns is
+ * bpf_ktime_get_ns() time. A change of layout bumps ABI_VERSION.
+ */
+#ifndef SLUICE_ABI_H
+#define SLUICE_ABI_H
+
+#include <linux/types.h>
+
+enum abi {
+	ABI_VERSION = 1,
+	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
+	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
+	ABI_ASK_PACKET_MAX = 65536,	/* the largest GSO packet with its link header that can be held */
+};
+
+/* Of the endpoint, never of a network device. */
+enum direction {
+	DIRECTION_INGRESS = 0,
+	DIRECTION_EGRESS = 1,
+};
+
+/* Identities below 256 are reserved; the rest are hashes of label sets. */
+enum identity {
+	IDENTITY_ANY = 0,	/* only in policy_key: the entry for peers that have none of their own */
+	IDENTITY_WORLD = 1,	/* an address that no pod and no listed network has */
+	IDENTITY_NODE = 2,	/* the node that the endpoint runs on */
+};
+
+enum action {
+	ACTION_DENY = 0,	/* zero, so that an empty rule is closed */
+	ACTION_ALLOW = 1,
+	ACTION_ASK = 2,
+};
+
+/* What a tagged flow's plugin is told: how much of the conversation it sees. */
+enum context {
+	CONTEXT_CONNECT = 0,
+	CONTEXT_DNS = 1,
+	CONTEXT_TLS = 2,
+	CONTEXT_HTTP = 3,
+};
+
+enum verdict {
+	VERDICT_NEXT = 0,	/* no opinion; the next evaluator decides */
+	VERDICT_ALLOW = 1,
+	VERDICT_DENY = 2,
+};
+
+/* Which later packets a verdict answers. A bit each, so that a plugin's scopes in use fit a mask. */
+enum scope {
+	SCOPE_NONE = 0,		/* this connection only */
+	SCOPE_FLOW = 1,		/* same addresses and both ports */
+	SCOPE_ADDRESS = 2,	/* same addresses and destination port */
+	SCOPE_IDENTITY = 4,	/* same identities and destination port */
+};
+
+/* Why a packet passed, dropped or failed: one number per cause. A retired number is never reused. */
+enum reason {
+	REASON_PASS_NOT_IP = 0,
+	REASON_PASS_NEIGHBOR = 1,	/* IPv6 neighbour discovery */
+	REASON_PASS_NOT_ISOLATED = 2,
+	REASON_PASS_ESTABLISHED = 3,
+	REASON_PASS_REPLY = 4,
+	REASON_PASS_NODE = 5,
+	REASON_PASS_POLICY = 6,
+	REASON_PASS_VERDICT = 7,
+	REASON_PASS_FAILURE_POLICY = 8,
+	REASON_PASS_FRAGMENT = 9,	/* a later fragment of a datagram whose first one passed */
+	REASON_PASS_MALFORMED = 10,	/* of an endpoint that nothing isolates */
+	REASON_HELD = 16,
+	REASON_DROP_POLICY = 32,
+	REASON_DROP_VERDICT = 33,
+	REASON_DROP_FAILURE_POLICY = 34,
+	REASON_DROP_MALFORMED = 35,
+	REASON_DROP_FRAGMENT = 36,	/* a later fragment without a first one that passed */
+	REASON_DROP_SPOOFED = 37,	/* an endpoint sent from an address that is not its own */
+	REASON_DROP_NO_ENDPOINT = 38,
+	REASON_FAIL_ENGINE_ABSENT = 48,
+	REASON_FAIL_ENGINE_STALE = 49,
+	REASON_FAIL_RING_FULL = 50,
+	REASON_FAIL_PLUGIN_OFF = 51,
+	REASON_FAIL_CONNTRACK_FULL = 52,
+	REASON_FAIL_RECORD_LOST = 53,
+	REASON_FAIL_HOLD = 54,		/* the packet could not be copied: too large, or not readable */
+	REASON_MAX = 64,
+};
+
+/* The packet side of an endpoint. Key: interface index of the host-side veth. 48 bytes. */
+struct endpoint {
+	__u8 ipv4[16];		/* all zero when the pod has no address of that family */
+	__u8 ipv6[16];
+	__u32 identity;
+	__u32 rule_sets[2];	/* by enum direction; 0 = nothing isolates or tags that direction */
+	__u32 revision;		/* connections judged under another revision are judged again */
+};
+_Static_assert(sizeof(struct endpoint) == 48, "endpoint changed size");
+
+/* Longest prefix match; canonical, host bits zero. 20 bytes. */
+struct network_key {
+	__u32 prefix_bits;	/* of 128: an IPv4 prefix counts from 96 */
+	__u8 address[16];
+};
+_Static_assert(sizeof(struct network_key) == 20, "network_key changed size");
+
+struct policy_key {
+	__u32 rule_set;
+	__u32 identity;		/* of the peer */
+};
+_Static_assert(sizeof(struct policy_key) == 8, "policy_key changed size");
+
+/* What a policy compiles to. 12 bytes. */
+struct rule {
+	__u32 id;		/* names policy and rule in the engine; 0 = the default */
+	__u32 plugin;		/* plugin id, only with ACTION_ASK */
+	__u8 action;		/* enum action */
+	__u8 context;		/* enum context, only with ACTION_ASK */
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct rule) == 12, "rule changed size");
+
+/* 20 bytes. */
+struct policy_entry {
+	__u32 port_table;
+	__u32 prefixes;		/* bit N: port_table has entries with N significant port bits; 0 = only other */
+	struct rule other;	/* for every protocol and port that port_table does not list */
+};
+_Static_assert(sizeof(struct policy_entry) == 20, "policy_entry changed size");
+
+struct port_key {
+	__u32 port_table;
+	__u16 port;		/* host order, bits beyond prefix_bits zero */
+	__u8 protocol;		/* IP protocol number */
+	__u8 prefix_bits;
+};
+_Static_assert(sizeof(struct port_key) == 8, "port_key changed size");
+
+/* One connection as one endpoint sees it, for both of its directions. 28 bytes. */
+struct connection_key {
+	__u8 remote[16];
+	__u32 ifindex;
+	__be16 remote_port;
+	__be16 local_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct connection_key) == 28, "connection_key changed size");
+
+enum connection_flag {
+	CONNECTION_REPLIED = 1,
+	CONNECTION_CLOSING = 2,
+};
+
+/* 32 bytes. */
+struct connection {
+	__u64 expires_ns;
+	__u32 revision;		/* of the endpoint, when the connection was judged */
+	__u32 epoch;		/* of the plugin that allowed it */
+	__u32 plugin;		/* 0 = allowed without a plugin */
+	__u32 peer_identity;	/* that the plugin was asked about */
+	__u8 direction;		/* enum direction: who opened it */
+	__u8 flags;		/* enum connection_flag */
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct connection) == 32, "connection changed size");
+
+/* A datagram in fragments, of which the first one passed. 44 bytes. */
+struct fragment_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 id;
+	__u32 ifindex;
+	__u8 protocol;
+	__u8 direction;		/* enum direction */
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct fragment_key) == 44, "fragment_key changed size");
+
+enum plugin_status {
+	PLUGIN_OFF = 0,		/* zero, so that an id nobody registered gets the failure policy "deny" */
+	PLUGIN_ON = 1,
+};
+
+/* 24 bytes. */
+struct plugin_state {
+	__u64 name;		/* first 8 bytes of the SHA-256 of the plugin's name: whose id this is */
+	__u64 module;		/* the same of module and configuration: what the epoch stands for */
+	__u32 epoch;
+	__u8 failure;		/* enum verdict, VERDICT_ALLOW or deny */
+	__u8 status;		/* enum plugin_status */
+	__u8 scopes;		/* enum scope bits that its verdicts have used */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct plugin_state) == 24, "plugin_state changed size");
+
+/* Fields that the scope does not cover are zero. 52 bytes. */
+struct verdict_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 plugin;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 scope;		/* enum scope, never SCOPE_NONE */
+	__u8 direction;
+	__u8 context;
+};
+_Static_assert(sizeof(struct verdict_key) == 52, "verdict_key changed size");
+
+/* What the engine decided for a scope. 16 bytes. */
+struct verdict_entry {
+	__u64 expires_ns;
+	__u32 epoch;		/* version of the plugin that said so */
+	__u8 verdict;		/* enum verdict, never VERDICT_NEXT */
+	__u8 once;		/* 1: for one connection, gone when that connection is tracked */
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct verdict_entry) == 16, "verdict_entry changed size");
+
+enum ask_flag {
+	ASK_ESTABLISHED = 1,	/* of a connection that was allowed before */
+	ASK_VLAN = 2,		/* vlan_tci is set: the tag is not among the packet's bytes */
+};
+
+/* The kernel handing a tagged flow to the engine; the packet's bytes follow, from the link header on. 96 bytes. */
+struct ask {
+	__u64 time_ns;
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 ifindex;		/* of the endpoint's interface */
+	__u32 rule;
+	__u32 plugin;
+	__u32 length;		/* bytes of the packet */
+	__u32 gso_size;		/* 0 = one packet; otherwise the payload bytes of each segment */
+	__be16 source_port;
+	__be16 destination_port;
+	__u16 network_offset;	/* of the IP header, in the packet's bytes */
+	__u16 transport_offset;
+	__u16 vlan_tci;
+	__be16 vlan_protocol;
+	__u8 protocol;
+	__u8 direction;
+	__u8 context;
+	__u8 flags;		/* enum ask_flag */
+	__u8 pad[12];
+};
+_Static_assert(sizeof(struct ask) == 96, "ask changed size");
+
+/* A decision of the kernel that people want to see: denied flows, and those that got a failure policy. 72 bytes. */
+struct flow_record {
+	__u64 time_ns;
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 ifindex;
+	__u32 rule;
+	__u32 plugin;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 direction;
+	__u8 verdict;		/* enum verdict */
+	__u8 reason;		/* enum reason */
+	__u8 pad[4];
+};
+_Static_assert(sizeof(struct flow_record) == 72, "flow_record changed size");
+
+/* Written by the engine through shared memory. 32 bytes. */
+struct engine_state {
+	__u64 heartbeat_ns;
+	__u64 stale_ns;		/* a heartbeat older than this means that nobody answers */
+	__u32 abi_version;
+	__u32 pad[3];
+};
+_Static_assert(sizeof(struct engine_state) == 32, "engine_state changed size");
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+_Static_assert(sizeof(struct counter) == 16, "counter changed size");
+
+/* What a verdict may depend on: bits of plugin_context.fields (present) and plugin_result.fields (read). */
+enum plugin_field {
+	PLUGIN_FIELD_IDENTITY = 1,	/* identities, namespaces, labels, direction, protocol, destination port */
+	PLUGIN_FIELD_ADDRESS = 2,	/* addresses and pod names */
+	PLUGIN_FIELD_SOURCE_PORT = 4,
+	PLUGIN_FIELD_MOMENT = 8,	/* time, flow id, whether the connection is new */
+};
+
+/* Texts of the context record: index into plugin_context.slots. */
+enum plugin_slot {
+	PLUGIN_SLOT_METHOD = 0,
+	PLUGIN_SLOT_HOST = 1,
+	PLUGIN_SLOT_PATH = 2,
+	PLUGIN_SLOT_QUERY = 3,
+	PLUGIN_SLOT_SERVER_NAME = 4,
+	PLUGIN_SLOT_DNS_NAME = 5,
+	PLUGIN_SLOT_SOURCE_NAMESPACE = 6,
+	PLUGIN_SLOT_SOURCE_POD = 7,
+	PLUGIN_SLOT_SOURCE_LABELS = 8,	/* one "key=value" a line */
+	PLUGIN_SLOT_DESTINATION_NAMESPACE = 9,
+	PLUGIN_SLOT_DESTINATION_POD = 10,
+	PLUGIN_SLOT_DESTINATION_LABELS = 11,
+	PLUGIN_SLOT_DESTINATION_SERVICE = 12,
+	PLUGIN_SLOT_SOURCE_SERVICE_ACCOUNT = 13,
+	PLUGIN_SLOT_MAX = 14,
+};
+
+enum plugin_context_flag {
+	PLUGIN_CONTEXT_ESTABLISHED = 1,
+};
+
+/* What a plugin is asked: fixed head, slots, then the texts' bytes (UTF-8). Ports in host order. 136 bytes. */
+struct plugin_context {
+	__u8 source[16];
+	__u8 destination[16];
+	__u64 time_ms;		/* since an arbitrary start, never backwards */
+	__u64 flow;		/* equal for packets of one connection */
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 tag;		/* rule that asked */
+	__u32 fields;		/* enum plugin_field bits that are filled in */
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 hook;		/* enum context */
+	__u8 protocol;
+	__u8 direction;
+	__u8 flags;		/* enum plugin_context_flag */
+	__u32 slots[14];	/* offset | length << 16; 0 = absent */
+	__u32 headers;		/* how many header entries follow; 0 for the connect hook */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct plugin_context) == 136, "plugin_context changed size");
+
+/* What a plugin adds to its verdict word. 16 bytes. */
+struct plugin_result {
+	__u32 fields;		/* enum plugin_field bits that the evaluation read */
+	__u32 route;
+	__u32 message;		/* offset in guest memory, UTF-8; 0 = none */
+	__u32 message_length;
+};
+_Static_assert(sizeof(struct plugin_result) == 16, "plugin_result changed size");
+
+/* Verdict word: action 0-3, scope 4-7, TTL 8-19 (mantissa 8 bits, exponent 4 bits, unit 10 ms), reason 20-31. */
+enum verdict_word {
+	VERDICT_WORD_SCOPE_SHIFT = 4,
+	VERDICT_WORD_TTL_SHIFT = 8,
+	VERDICT_WORD_TTL_EXPONENT_SHIFT = 16,
+	VERDICT_WORD_REASON_SHIFT = 20,
+	VERDICT_WORD_TTL_UNIT_MS = 10,
+};
+
+#endif

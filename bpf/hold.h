@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Asking: a tagged packet without a verdict is copied into the ring of asks and dropped; the engine sends it again
+ * once it knows. Where nobody can answer, the plugin's failure policy answers at once.
+ */
+#ifndef SLUICE_HOLD_H
+#define SLUICE_HOLD_H
+
+#include "counters.h"
+#include "maps.h"
+
+/* A ring record has a constant size; these fit a SYN, a packet of a common MTU, and a GSO packet. */
+#define HOLD_SMALL 384
+#define HOLD_MEDIUM 2048
+#define HOLD_LARGE ABI_ASK_PACKET_MAX
+
+/* What happens to a tagged flow that nobody can answer for. */
+static __always_inline int failure_policy(struct __sk_buff *skb, const struct ask *ask,
+					  const struct plugin_state *plugin, enum reason why)
+{
+	int allow = plugin && plugin->failure == VERDICT_ALLOW;
+
+	count(skb, why);
+	flow_record_write(skb, ask, allow ? VERDICT_ALLOW : VERDICT_DENY, why);
+	return allow ? pass(skb, REASON_PASS_FAILURE_POLICY) : drop(skb, REASON_DROP_FAILURE_POLICY);
+}
+
+/* Copies the packet into a record of its size class. Returns what counts: held, or why not. */
+static __always_inline enum reason hold_copy(struct __sk_buff *skb, const struct ask *question, const __u32 size)
+{
+	__u32 length = skb->len;
+	struct ask *ask = bpf_ringbuf_reserve(&asks, sizeof(*ask) + size, 0);
+
+	if (!ask)
+		return REASON_FAIL_RING_FULL;
+	__builtin_memcpy(ask, question, sizeof(*ask));
+	/* Known to the caller; repeated in a form that the verifier follows. */
+	if (length < 1 || length > size || bpf_skb_load_bytes(skb, 0, ask + 1, length)) {
+		bpf_ringbuf_discard(ask, BPF_RB_NO_WAKEUP);
+		return REASON_FAIL_HOLD;
+	}
+	ask->length = length;
+	bpf_ringbuf_submit(ask, 0);
+	return REASON_HELD;
+}
+
+static __always_inline enum reason hold_packet(struct __sk_buff *skb, const struct ask *question)
+{
+	if (skb->len <= HOLD_SMALL)
+		return hold_copy(skb, question, HOLD_SMALL);
+	if (skb->len <= HOLD_MEDIUM)
+		return hold_copy(skb, question, HOLD_MEDIUM);
+	return hold_copy(skb, question, HOLD_LARGE);
+}
+
+#endif

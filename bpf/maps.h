@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Every map, with who writes, who reads, when an entry leaves and what happens when the map is full.
+ *
+ * Maps that the engine fills allocate on demand: they are sized for the largest cluster and cost what is in them.
+ * All but hold_stage are pinned, so that a restarted engine finds them.
+ */
+#ifndef SLUICE_MAPS_H
+#define SLUICE_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "abi.h"
+
+/*
+ * Interface index -> what the packets of this endpoint are judged by. Engine writes. An entry leaves with its pod.
+ * Full: the pod is not attached and reported.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} endpoints SEC(".maps");
+
+/* Pod or node address -> identity. Engine writes. Full: the address counts as a network or the world; reported. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u8[16]);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} peers SEC(".maps");
+
+/* Network -> identity, for addresses that are nobody's in peers. Engine writes. Full: as peers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct network_key);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} networks SEC(".maps");
+
+/* Rule set and peer identity -> port table. Engine writes. Full: the rule set is not put in force; reported. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 524288);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_key);
+	__type(value, struct policy_entry);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} policies SEC(".maps");
+
+/* Port table, protocol and port prefix -> rule. Engine writes. Full: as policies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port_key);
+	__type(value, struct rule);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} ports SEC(".maps");
+
+/* Plugin id -> epoch and failure policy. Engine writes when a version, status or scope changes. Never full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ABI_PLUGINS_MAX);
+	__type(key, __u32);
+	__type(value, struct plugin_state);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} plugins SEC(".maps");
+
+/* Scope -> what a plugin decided. Engine writes. Stale entries are ignored; full: the least recently used leaves, and is asked again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct verdict_key);
+	__type(value, struct verdict_entry);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} verdicts SEC(".maps");
+
+/* Connection of an endpoint -> how it was judged. Programs write. Full: the least recently used leaves, and is judged again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct connection_key);
+	__type(value, struct connection);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} connections SEC(".maps");
+
+/* Datagram whose first fragment passed -> until when its later ones may. Programs write. Full: the least recently used leaves. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct fragment_key);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} fragments SEC(".maps");
+
+/* enum reason -> packets and bytes. Programs write, the engine reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASON_MAX);
+	__type(key, __u32);
+	__type(value, struct counter);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} counters SEC(".maps");
+
+/* Held packets, struct ask and bytes. Full: the flow gets its failure policy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} asks SEC(".maps");
+
+/* struct flow_record of what the kernel decided alone. Full: the record is lost and counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1024 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} flow_records SEC(".maps");
+
+/* One entry, written by the engine through shared memory, read before a packet is held. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct engine_state);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} engine_states SEC(".maps");
+
+/* The question that from_pod or to_pod hands to the hold program on the same CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ask);
+} questions SEC(".maps");
+
+/*
+ * The way to the hold program, open exactly as long as the engine lives: the kernel empties a program array when the
+ * last file descriptor and pin of it are gone, so a killed engine closes it at once. Never pinned for that reason.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} hold_stage SEC(".maps");
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* From an address to an identity, from an identity and a port to a rule: a fixed number of lookups. */
+#ifndef SLUICE_POLICY_H
+#define SLUICE_POLICY_H
+
+#include "maps.h"
+#include "packet.h"
+
+#define ADDRESS_BITS 128
+
+static __always_inline __u32 identity_find(const __u8 *address)
+{
+	__u32 *identity = bpf_map_lookup_elem(&peers, address);
+	struct network_key key = { .prefix_bits = ADDRESS_BITS };
+
+	if (identity)
+		return *identity;
+	__builtin_memcpy(key.address, address, 16);
+	identity = bpf_map_lookup_elem(&networks, &key);
+	return identity ? *identity : IDENTITY_WORLD;
+}
+
+/*
+ * Finds the rule for a peer and a port. A rule set without an entry for anyone is one that is not there: closed.
+ *
+ * Longest port prefix first; a table lists only the lengths it uses, most often one.
+ */
+static __always_inline struct rule policy_find(__u32 rule_set, __u32 identity, const struct packet *packet)
+{
+	struct policy_key key = { .rule_set = rule_set, .identity = identity };
+	struct policy_entry *entry = bpf_map_lookup_elem(&policies, &key);
+	struct port_key port = { .protocol = packet->protocol };
+	struct rule closed = {};
+	__u16 number;
+
+	if (!entry) {
+		key.identity = IDENTITY_ANY;
+		entry = bpf_map_lookup_elem(&policies, &key);
+	}
+	if (!entry)
+		return closed;
+	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_SCTP)
+		return entry->other;
+
+	port.port_table = entry->port_table;
+	number = bpf_ntohs(packet->destination_port);
+	for (int bits = ABI_PORT_PREFIX_BITS; bits >= 0; bits--) {
+		struct rule *rule;
+
+		if (!(entry->prefixes & (1U << bits)))
+			continue;
+		port.prefix_bits = bits;
+		port.port = number & ~((1U << (ABI_PORT_PREFIX_BITS - bits)) - 1);
+		rule = bpf_map_lookup_elem(&ports, &port);
+		if (rule)
+			return *rule;
+	}
+	return entry->other;
+}
+
+#endif

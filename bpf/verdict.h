@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What a plugin decided before: the verdict cache, one lookup for each scope that the plugin's verdicts have used. */
+#ifndef SLUICE_VERDICT_H
+#define SLUICE_VERDICT_H
+
+#include "maps.h"
+
+static __always_inline struct plugin_state *plugin_find(__u32 plugin)
+{
+	return bpf_map_lookup_elem(&plugins, &plugin);
+}
+
+static __always_inline void verdict_key_fill(struct verdict_key *key, const struct ask *ask, enum scope scope)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->scope = scope;
+	key->plugin = ask->plugin;
+	key->protocol = ask->protocol;
+	key->direction = ask->direction;
+	key->context = ask->context;
+	key->destination_port = ask->destination_port;
+	if (scope == SCOPE_IDENTITY) {
+		key->source_identity = ask->source_identity;
+		key->destination_identity = ask->destination_identity;
+		return;
+	}
+	__builtin_memcpy(key->source, ask->source, 16);
+	__builtin_memcpy(key->destination, ask->destination, 16);
+	if (scope == SCOPE_FLOW)
+		key->source_port = ask->source_port;
+}
+
+/*
+ * Finds what the plugin decided for a flow, narrowest scope first.
+ *
+ * Returns VERDICT_NEXT when there is no decision or it is stale, never one from an older version of the plugin.
+ * A verdict for one connection is taken from the cache here: the caller tracks that connection.
+ */
+static __always_inline enum verdict verdict_find(const struct ask *ask, const struct plugin_state *plugin, __u64 now_ns)
+{
+	struct verdict_key key;
+
+	for (__u32 scope = SCOPE_FLOW; scope <= SCOPE_IDENTITY; scope <<= 1) {
+		struct verdict_entry *found;
+		__u8 verdict;
+
+		if (!(plugin->scopes & scope))
+			continue;
+		verdict_key_fill(&key, ask, scope);
+		found = bpf_map_lookup_elem(&verdicts, &key);
+		if (!found || found->epoch != plugin->epoch || found->expires_ns <= now_ns)
+			continue;
+		verdict = found->verdict;
+		if (found->once)
+			bpf_map_delete_elem(&verdicts, &key);
+		return verdict;
+	}
+	return VERDICT_NEXT;
+}
+
+#endif

@@ -1,0 +1,816 @@
+// Generated from bpf/abi.h by `npm run generate`; do not edit.
+//
+// Layouts that cross a boundary. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports and other numbers are in host
+// order here whatever they are in memory; *Ns is the kernel's monotonic clock.
+
+/** enum abi */
+export const Abi = {
+  VERSION: 1,
+  PLUGINS_MAX: 256,
+  PORT_PREFIX_BITS: 16,
+  ASK_PACKET_MAX: 65536,
+} as const;
+export type Abi = (typeof Abi)[keyof typeof Abi];
+
+/** enum direction */
+export const Direction = {
+  INGRESS: 0,
+  EGRESS: 1,
+} as const;
+export type Direction = (typeof Direction)[keyof typeof Direction];
+
+/** enum identity */
+export const Identity = {
+  ANY: 0,
+  WORLD: 1,
+  NODE: 2,
+} as const;
+export type Identity = (typeof Identity)[keyof typeof Identity];
+
+/** enum action */
+export const Action = {
+  DENY: 0,
+  ALLOW: 1,
+  ASK: 2,
+} as const;
+export type Action = (typeof Action)[keyof typeof Action];
+
+/** enum context */
+export const Context = {
+  CONNECT: 0,
+  DNS: 1,
+  TLS: 2,
+  HTTP: 3,
+} as const;
+export type Context = (typeof Context)[keyof typeof Context];
+
+/** enum verdict */
+export const Verdict = {
+  NEXT: 0,
+  ALLOW: 1,
+  DENY: 2,
+} as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+
+/** enum scope */
+export const Scope = {
+  NONE: 0,
+  FLOW: 1,
+  ADDRESS: 2,
+  IDENTITY: 4,
+} as const;
+export type Scope = (typeof Scope)[keyof typeof Scope];
+
+/** enum reason */
+export const Reason = {
+  PASS_NOT_IP: 0,
+  PASS_NEIGHBOR: 1,
+  PASS_NOT_ISOLATED: 2,
+  PASS_ESTABLISHED: 3,
+  PASS_REPLY: 4,
+  PASS_NODE: 5,
+  PASS_POLICY: 6,
+  PASS_VERDICT: 7,
+  PASS_FAILURE_POLICY: 8,
+  PASS_FRAGMENT: 9,
+  PASS_MALFORMED: 10,
+  HELD: 16,
+  DROP_POLICY: 32,
+  DROP_VERDICT: 33,
+  DROP_FAILURE_POLICY: 34,
+  DROP_MALFORMED: 35,
+  DROP_FRAGMENT: 36,
+  DROP_SPOOFED: 37,
+  DROP_NO_ENDPOINT: 38,
+  FAIL_ENGINE_ABSENT: 48,
+  FAIL_ENGINE_STALE: 49,
+  FAIL_RING_FULL: 50,
+  FAIL_PLUGIN_OFF: 51,
+  FAIL_CONNTRACK_FULL: 52,
+  FAIL_RECORD_LOST: 53,
+  FAIL_HOLD: 54,
+  MAX: 64,
+} as const;
+export type Reason = (typeof Reason)[keyof typeof Reason];
+
+/** enum connection_flag */
+export const ConnectionFlag = {
+  REPLIED: 1,
+  CLOSING: 2,
+} as const;
+export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag];
+
+/** enum plugin_status */
+export const PluginStatus = {
+  OFF: 0,
+  ON: 1,
+} as const;
+export type PluginStatus = (typeof PluginStatus)[keyof typeof PluginStatus];
+
+/** enum ask_flag */
+export const AskFlag = {
+  ESTABLISHED: 1,
+  VLAN: 2,
+} as const;
+export type AskFlag = (typeof AskFlag)[keyof typeof AskFlag];
+
+/** enum plugin_field */
+export const PluginField = {
+  IDENTITY: 1,
+  ADDRESS: 2,
+  SOURCE_PORT: 4,
+  MOMENT: 8,
+} as const;
+export type PluginField = (typeof PluginField)[keyof typeof PluginField];
+
+/** enum plugin_slot */
+export const PluginSlot = {
+  METHOD: 0,
+  HOST: 1,
+  PATH: 2,
+  QUERY: 3,
+  SERVER_NAME: 4,
+  DNS_NAME: 5,
+  SOURCE_NAMESPACE: 6,
+  SOURCE_POD: 7,
+  SOURCE_LABELS: 8,
+  DESTINATION_NAMESPACE: 9,
+  DESTINATION_POD: 10,
+  DESTINATION_LABELS: 11,
+  DESTINATION_SERVICE: 12,
+  SOURCE_SERVICE_ACCOUNT: 13,
+  MAX: 14,
+} as const;
+export type PluginSlot = (typeof PluginSlot)[keyof typeof PluginSlot];
+
+/** enum plugin_context_flag */
+export const PluginContextFlag = {
+  ESTABLISHED: 1,
+} as const;
+export type PluginContextFlag = (typeof PluginContextFlag)[keyof typeof PluginContextFlag];
+
+/** enum verdict_word */
+export const VerdictWord = {
+  SCOPE_SHIFT: 4,
+  TTL_SHIFT: 8,
+  TTL_EXPONENT_SHIFT: 16,
+  REASON_SHIFT: 20,
+  TTL_UNIT_MS: 10,
+} as const;
+export type VerdictWord = (typeof VerdictWord)[keyof typeof VerdictWord];
+
+/** struct endpoint, 48 bytes. */
+export interface Endpoint {
+  ipv4: Uint8Array;
+  ipv6: Uint8Array;
+  identity: number;
+  ruleSets: readonly number[];
+  revision: number;
+}
+
+export const endpointCodec = {
+  size: 48,
+  offsets: { ipv4: 0, ipv6: 16, identity: 32, ruleSets: 36, revision: 44 },
+  write(target: Buffer, at: number, value: Endpoint): void {
+    target.fill(0, at, at + 48);
+    target.set(value.ipv4.subarray(0, 16), at + 0);
+    target.set(value.ipv6.subarray(0, 16), at + 16);
+    target.writeUInt32LE(value.identity, at + 32);
+    target.writeUInt32LE(value.ruleSets[0] ?? 0, at + 36);
+    target.writeUInt32LE(value.ruleSets[1] ?? 0, at + 40);
+    target.writeUInt32LE(value.revision, at + 44);
+  },
+  read(source: Buffer, at: number): Endpoint {
+    return {
+      ipv4: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      ipv6: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      identity: source.readUInt32LE(at + 32),
+      ruleSets: [source.readUInt32LE(at + 36), source.readUInt32LE(at + 40)],
+      revision: source.readUInt32LE(at + 44),
+    };
+  },
+} as const;
+
+/** struct network_key, 20 bytes. */
+export interface NetworkKey {
+  prefixBits: number;
+  address: Uint8Array;
+}
+
+export const networkKeyCodec = {
+  size: 20,
+  offsets: { prefixBits: 0, address: 4 },
+  write(target: Buffer, at: number, value: NetworkKey): void {
+    target.fill(0, at, at + 20);
+    target.writeUInt32LE(value.prefixBits, at + 0);
+    target.set(value.address.subarray(0, 16), at + 4);
+  },
+  read(source: Buffer, at: number): NetworkKey {
+    return {
+      prefixBits: source.readUInt32LE(at + 0),
+      address: Uint8Array.prototype.slice.call(source, at + 4, at + 20),
+    };
+  },
+} as const;
+
+/** struct policy_key, 8 bytes. */
+export interface PolicyKey {
+  ruleSet: number;
+  identity: number;
+}
+
+export const policyKeyCodec = {
+  size: 8,
+  offsets: { ruleSet: 0, identity: 4 },
+  write(target: Buffer, at: number, value: PolicyKey): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.ruleSet, at + 0);
+    target.writeUInt32LE(value.identity, at + 4);
+  },
+  read(source: Buffer, at: number): PolicyKey {
+    return {
+      ruleSet: source.readUInt32LE(at + 0),
+      identity: source.readUInt32LE(at + 4),
+    };
+  },
+} as const;
+
+/** struct rule, 12 bytes. */
+export interface Rule {
+  id: number;
+  plugin: number;
+  action: number;
+  context: number;
+}
+
+export const ruleCodec = {
+  size: 12,
+  offsets: { id: 0, plugin: 4, action: 8, context: 9 },
+  write(target: Buffer, at: number, value: Rule): void {
+    target.fill(0, at, at + 12);
+    target.writeUInt32LE(value.id, at + 0);
+    target.writeUInt32LE(value.plugin, at + 4);
+    target.writeUInt8(value.action, at + 8);
+    target.writeUInt8(value.context, at + 9);
+  },
+  read(source: Buffer, at: number): Rule {
+    return {
+      id: source.readUInt32LE(at + 0),
+      plugin: source.readUInt32LE(at + 4),
+      action: source.readUInt8(at + 8),
+      context: source.readUInt8(at + 9),
+    };
+  },
+} as const;
+
+/** struct policy_entry, 20 bytes. */
+export interface PolicyEntry {
+  portTable: number;
+  prefixes: number;
+  other: Rule;
+}
+
+export const policyEntryCodec = {
+  size: 20,
+  offsets: { portTable: 0, prefixes: 4, other: 8 },
+  write(target: Buffer, at: number, value: PolicyEntry): void {
+    target.fill(0, at, at + 20);
+    target.writeUInt32LE(value.portTable, at + 0);
+    target.writeUInt32LE(value.prefixes, at + 4);
+    ruleCodec.write(target, at + 8, value.other);
+  },
+  read(source: Buffer, at: number): PolicyEntry {
+    return {
+      portTable: source.readUInt32LE(at + 0),
+      prefixes: source.readUInt32LE(at + 4),
+      other: ruleCodec.read(source, at + 8),
+    };
+  },
+} as const;
+
+/** struct port_key, 8 bytes. */
+export interface PortKey {
+  portTable: number;
+  port: number;
+  protocol: number;
+  prefixBits: number;
+}
+
+export const portKeyCodec = {
+  size: 8,
+  offsets: { portTable: 0, port: 4, protocol: 6, prefixBits: 7 },
+  write(target: Buffer, at: number, value: PortKey): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.portTable, at + 0);
+    target.writeUInt16LE(value.port, at + 4);
+    target.writeUInt8(value.protocol, at + 6);
+    target.writeUInt8(value.prefixBits, at + 7);
+  },
+  read(source: Buffer, at: number): PortKey {
+    return {
+      portTable: source.readUInt32LE(at + 0),
+      port: source.readUInt16LE(at + 4),
+      protocol: source.readUInt8(at + 6),
+      prefixBits: source.readUInt8(at + 7),
+    };
+  },
+} as const;
+
+/** struct connection_key, 28 bytes. */
+export interface ConnectionKey {
+  remote: Uint8Array;
+  ifindex: number;
+  remotePort: number;
+  localPort: number;
+  protocol: number;
+}
+
+export const connectionKeyCodec = {
+  size: 28,
+  offsets: { remote: 0, ifindex: 16, remotePort: 20, localPort: 22, protocol: 24 },
+  write(target: Buffer, at: number, value: ConnectionKey): void {
+    target.fill(0, at, at + 28);
+    target.set(value.remote.subarray(0, 16), at + 0);
+    target.writeUInt32LE(value.ifindex, at + 16);
+    target.writeUInt16BE(value.remotePort, at + 20);
+    target.writeUInt16BE(value.localPort, at + 22);
+    target.writeUInt8(value.protocol, at + 24);
+  },
+  read(source: Buffer, at: number): ConnectionKey {
+    return {
+      remote: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      ifindex: source.readUInt32LE(at + 16),
+      remotePort: source.readUInt16BE(at + 20),
+      localPort: source.readUInt16BE(at + 22),
+      protocol: source.readUInt8(at + 24),
+    };
+  },
+} as const;
+
+/** struct connection, 32 bytes. */
+export interface Connection {
+  expiresNs: bigint;
+  revision: number;
+  epoch: number;
+  plugin: number;
+  peerIdentity: number;
+  direction: number;
+  flags: number;
+}
+
+export const connectionCodec = {
+  size: 32,
+  offsets: { expiresNs: 0, revision: 8, epoch: 12, plugin: 16, peerIdentity: 20, direction: 24, flags: 25 },
+  write(target: Buffer, at: number, value: Connection): void {
+    target.fill(0, at, at + 32);
+    target.writeBigUInt64LE(value.expiresNs, at + 0);
+    target.writeUInt32LE(value.revision, at + 8);
+    target.writeUInt32LE(value.epoch, at + 12);
+    target.writeUInt32LE(value.plugin, at + 16);
+    target.writeUInt32LE(value.peerIdentity, at + 20);
+    target.writeUInt8(value.direction, at + 24);
+    target.writeUInt8(value.flags, at + 25);
+  },
+  read(source: Buffer, at: number): Connection {
+    return {
+      expiresNs: source.readBigUInt64LE(at + 0),
+      revision: source.readUInt32LE(at + 8),
+      epoch: source.readUInt32LE(at + 12),
+      plugin: source.readUInt32LE(at + 16),
+      peerIdentity: source.readUInt32LE(at + 20),
+      direction: source.readUInt8(at + 24),
+      flags: source.readUInt8(at + 25),
+    };
+  },
+} as const;
+
+/** struct fragment_key, 44 bytes. */
+export interface FragmentKey {
+  source: Uint8Array;
+  destination: Uint8Array;
+  id: number;
+  ifindex: number;
+  protocol: number;
+  direction: number;
+}
+
+export const fragmentKeyCodec = {
+  size: 44,
+  offsets: { source: 0, destination: 16, id: 32, ifindex: 36, protocol: 40, direction: 41 },
+  write(target: Buffer, at: number, value: FragmentKey): void {
+    target.fill(0, at, at + 44);
+    target.set(value.source.subarray(0, 16), at + 0);
+    target.set(value.destination.subarray(0, 16), at + 16);
+    target.writeUInt32LE(value.id, at + 32);
+    target.writeUInt32LE(value.ifindex, at + 36);
+    target.writeUInt8(value.protocol, at + 40);
+    target.writeUInt8(value.direction, at + 41);
+  },
+  read(source: Buffer, at: number): FragmentKey {
+    return {
+      source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      id: source.readUInt32LE(at + 32),
+      ifindex: source.readUInt32LE(at + 36),
+      protocol: source.readUInt8(at + 40),
+      direction: source.readUInt8(at + 41),
+    };
+  },
+} as const;
+
+/** struct plugin_state, 24 bytes. */
+export interface PluginState {
+  name: bigint;
+  module: bigint;
+  epoch: number;
+  failure: number;
+  status: number;
+  scopes: number;
+}
+
+export const pluginStateCodec = {
+  size: 24,
+  offsets: { name: 0, module: 8, epoch: 16, failure: 20, status: 21, scopes: 22 },
+  write(target: Buffer, at: number, value: PluginState): void {
+    target.fill(0, at, at + 24);
+    target.writeBigUInt64LE(value.name, at + 0);
+    target.writeBigUInt64LE(value.module, at + 8);
+    target.writeUInt32LE(value.epoch, at + 16);
+    target.writeUInt8(value.failure, at + 20);
+    target.writeUInt8(value.status, at + 21);
+    target.writeUInt8(value.scopes, at + 22);
+  },
+  read(source: Buffer, at: number): PluginState {
+    return {
+      name: source.readBigUInt64LE(at + 0),
+      module: source.readBigUInt64LE(at + 8),
+      epoch: source.readUInt32LE(at + 16),
+      failure: source.readUInt8(at + 20),
+      status: source.readUInt8(at + 21),
+      scopes: source.readUInt8(at + 22),
+    };
+  },
+} as const;
+
+/** struct verdict_key, 52 bytes. */
+export interface VerdictKey {
+  source: Uint8Array;
+  destination: Uint8Array;
+  sourceIdentity: number;
+  destinationIdentity: number;
+  plugin: number;
+  sourcePort: number;
+  destinationPort: number;
+  protocol: number;
+  scope: number;
+  direction: number;
+  context: number;
+}
+
+export const verdictKeyCodec = {
+  size: 52,
+  offsets: { source: 0, destination: 16, sourceIdentity: 32, destinationIdentity: 36, plugin: 40, sourcePort: 44, destinationPort: 46, protocol: 48, scope: 49, direction: 50, context: 51 },
+  write(target: Buffer, at: number, value: VerdictKey): void {
+    target.fill(0, at, at + 52);
+    target.set(value.source.subarray(0, 16), at + 0);
+    target.set(value.destination.subarray(0, 16), at + 16);
+    target.writeUInt32LE(value.sourceIdentity, at + 32);
+    target.writeUInt32LE(value.destinationIdentity, at + 36);
+    target.writeUInt32LE(value.plugin, at + 40);
+    target.writeUInt16BE(value.sourcePort, at + 44);
+    target.writeUInt16BE(value.destinationPort, at + 46);
+    target.writeUInt8(value.protocol, at + 48);
+    target.writeUInt8(value.scope, at + 49);
+    target.writeUInt8(value.direction, at + 50);
+    target.writeUInt8(value.context, at + 51);
+  },
+  read(source: Buffer, at: number): VerdictKey {
+    return {
+      source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      sourceIdentity: source.readUInt32LE(at + 32),
+      destinationIdentity: source.readUInt32LE(at + 36),
+      plugin: source.readUInt32LE(at + 40),
+      sourcePort: source.readUInt16BE(at + 44),
+      destinationPort: source.readUInt16BE(at + 46),
+      protocol: source.readUInt8(at + 48),
+      scope: source.readUInt8(at + 49),
+      direction: source.readUInt8(at + 50),
+      context: source.readUInt8(at + 51),
+    };
+  },
+} as const;
+
+/** struct verdict_entry, 16 bytes. */
+export interface VerdictEntry {
+  expiresNs: bigint;
+  epoch: number;
+  verdict: number;
+  once: number;
+}
+
+export const verdictEntryCodec = {
+  size: 16,
+  offsets: { expiresNs: 0, epoch: 8, verdict: 12, once: 13 },
+  write(target: Buffer, at: number, value: VerdictEntry): void {
+    target.fill(0, at, at + 16);
+    target.writeBigUInt64LE(value.expiresNs, at + 0);
+    target.writeUInt32LE(value.epoch, at + 8);
+    target.writeUInt8(value.verdict, at + 12);
+    target.writeUInt8(value.once, at + 13);
+  },
+  read(source: Buffer, at: number): VerdictEntry {
+    return {
+      expiresNs: source.readBigUInt64LE(at + 0),
+      epoch: source.readUInt32LE(at + 8),
+      verdict: source.readUInt8(at + 12),
+      once: source.readUInt8(at + 13),
+    };
+  },
+} as const;
+
+/** struct ask, 96 bytes. */
+export interface Ask {
+  timeNs: bigint;
+  source: Uint8Array;
+  destination: Uint8Array;
+  sourceIdentity: number;
+  destinationIdentity: number;
+  ifindex: number;
+  rule: number;
+  plugin: number;
+  length: number;
+  gsoSize: number;
+  sourcePort: number;
+  destinationPort: number;
+  networkOffset: number;
+  transportOffset: number;
+  vlanTci: number;
+  vlanProtocol: number;
+  protocol: number;
+  direction: number;
+  context: number;
+  flags: number;
+}
+
+export const askCodec = {
+  size: 96,
+  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, ifindex: 48, rule: 52, plugin: 56, length: 60, gsoSize: 64, sourcePort: 68, destinationPort: 70, networkOffset: 72, transportOffset: 74, vlanTci: 76, vlanProtocol: 78, protocol: 80, direction: 81, context: 82, flags: 83 },
+  write(target: Buffer, at: number, value: Ask): void {
+    target.fill(0, at, at + 96);
+    target.writeBigUInt64LE(value.timeNs, at + 0);
+    target.set(value.source.subarray(0, 16), at + 8);
+    target.set(value.destination.subarray(0, 16), at + 24);
+    target.writeUInt32LE(value.sourceIdentity, at + 40);
+    target.writeUInt32LE(value.destinationIdentity, at + 44);
+    target.writeUInt32LE(value.ifindex, at + 48);
+    target.writeUInt32LE(value.rule, at + 52);
+    target.writeUInt32LE(value.plugin, at + 56);
+    target.writeUInt32LE(value.length, at + 60);
+    target.writeUInt32LE(value.gsoSize, at + 64);
+    target.writeUInt16BE(value.sourcePort, at + 68);
+    target.writeUInt16BE(value.destinationPort, at + 70);
+    target.writeUInt16LE(value.networkOffset, at + 72);
+    target.writeUInt16LE(value.transportOffset, at + 74);
+    target.writeUInt16LE(value.vlanTci, at + 76);
+    target.writeUInt16BE(value.vlanProtocol, at + 78);
+    target.writeUInt8(value.protocol, at + 80);
+    target.writeUInt8(value.direction, at + 81);
+    target.writeUInt8(value.context, at + 82);
+    target.writeUInt8(value.flags, at + 83);
+  },
+  read(source: Buffer, at: number): Ask {
+    return {
+      timeNs: source.readBigUInt64LE(at + 0),
+      source: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
+      destination: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
+      sourceIdentity: source.readUInt32LE(at + 40),
+      destinationIdentity: source.readUInt32LE(at + 44),
+      ifindex: source.readUInt32LE(at + 48),
+      rule: source.readUInt32LE(at + 52),
+      plugin: source.readUInt32LE(at + 56),
+      length: source.readUInt32LE(at + 60),
+      gsoSize: source.readUInt32LE(at + 64),
+      sourcePort: source.readUInt16BE(at + 68),
+      destinationPort: source.readUInt16BE(at + 70),
+      networkOffset: source.readUInt16LE(at + 72),
+      transportOffset: source.readUInt16LE(at + 74),
+      vlanTci: source.readUInt16LE(at + 76),
+      vlanProtocol: source.readUInt16BE(at + 78),
+      protocol: source.readUInt8(at + 80),
+      direction: source.readUInt8(at + 81),
+      context: source.readUInt8(at + 82),
+      flags: source.readUInt8(at + 83),
+    };
+  },
+} as const;
+
+/** struct flow_record, 72 bytes. */
+export interface FlowRecord {
+  timeNs: bigint;
+  source: Uint8Array;
+  destination: Uint8Array;
+  sourceIdentity: number;
+  destinationIdentity: number;
+  ifindex: number;
+  rule: number;
+  plugin: number;
+  sourcePort: number;
+  destinationPort: number;
+  protocol: number;
+  direction: number;
+  verdict: number;
+  reason: number;
+}
+
+export const flowRecordCodec = {
+  size: 72,
+  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, ifindex: 48, rule: 52, plugin: 56, sourcePort: 60, destinationPort: 62, protocol: 64, direction: 65, verdict: 66, reason: 67 },
+  write(target: Buffer, at: number, value: FlowRecord): void {
+    target.fill(0, at, at + 72);
+    target.writeBigUInt64LE(value.timeNs, at + 0);
+    target.set(value.source.subarray(0, 16), at + 8);
+    target.set(value.destination.subarray(0, 16), at + 24);
+    target.writeUInt32LE(value.sourceIdentity, at + 40);
+    target.writeUInt32LE(value.destinationIdentity, at + 44);
+    target.writeUInt32LE(value.ifindex, at + 48);
+    target.writeUInt32LE(value.rule, at + 52);
+    target.writeUInt32LE(value.plugin, at + 56);
+    target.writeUInt16BE(value.sourcePort, at + 60);
+    target.writeUInt16BE(value.destinationPort, at + 62);
+    target.writeUInt8(value.protocol, at + 64);
+    target.writeUInt8(value.direction, at + 65);
+    target.writeUInt8(value.verdict, at + 66);
+    target.writeUInt8(value.reason, at + 67);
+  },
+  read(source: Buffer, at: number): FlowRecord {
+    return {
+      timeNs: source.readBigUInt64LE(at + 0),
+      source: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
+      destination: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
+      sourceIdentity: source.readUInt32LE(at + 40),
+      destinationIdentity: source.readUInt32LE(at + 44),
+      ifindex: source.readUInt32LE(at + 48),
+      rule: source.readUInt32LE(at + 52),
+      plugin: source.readUInt32LE(at + 56),
+      sourcePort: source.readUInt16BE(at + 60),
+      destinationPort: source.readUInt16BE(at + 62),
+      protocol: source.readUInt8(at + 64),
+      direction: source.readUInt8(at + 65),
+      verdict: source.readUInt8(at + 66),
+      reason: source.readUInt8(at + 67),
+    };
+  },
+} as const;
+
+/** struct engine_state, 32 bytes. */
+export interface EngineState {
+  heartbeatNs: bigint;
+  staleNs: bigint;
+  abiVersion: number;
+}
+
+export const engineStateCodec = {
+  size: 32,
+  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16 },
+  write(target: Buffer, at: number, value: EngineState): void {
+    target.fill(0, at, at + 32);
+    target.writeBigUInt64LE(value.heartbeatNs, at + 0);
+    target.writeBigUInt64LE(value.staleNs, at + 8);
+    target.writeUInt32LE(value.abiVersion, at + 16);
+  },
+  read(source: Buffer, at: number): EngineState {
+    return {
+      heartbeatNs: source.readBigUInt64LE(at + 0),
+      staleNs: source.readBigUInt64LE(at + 8),
+      abiVersion: source.readUInt32LE(at + 16),
+    };
+  },
+} as const;
+
+/** struct counter, 16 bytes. */
+export interface Counter {
+  packets: bigint;
+  bytes: bigint;
+}
+
+export const counterCodec = {
+  size: 16,
+  offsets: { packets: 0, bytes: 8 },
+  write(target: Buffer, at: number, value: Counter): void {
+    target.fill(0, at, at + 16);
+    target.writeBigUInt64LE(value.packets, at + 0);
+    target.writeBigUInt64LE(value.bytes, at + 8);
+  },
+  read(source: Buffer, at: number): Counter {
+    return {
+      packets: source.readBigUInt64LE(at + 0),
+      bytes: source.readBigUInt64LE(at + 8),
+    };
+  },
+} as const;
+
+/** struct plugin_context, 136 bytes. */
+export interface PluginContext {
+  source: Uint8Array;
+  destination: Uint8Array;
+  timeMs: bigint;
+  flow: bigint;
+  sourceIdentity: number;
+  destinationIdentity: number;
+  tag: number;
+  fields: number;
+  sourcePort: number;
+  destinationPort: number;
+  hook: number;
+  protocol: number;
+  direction: number;
+  flags: number;
+  slots: readonly number[];
+  headers: number;
+}
+
+export const pluginContextCodec = {
+  size: 136,
+  offsets: { source: 0, destination: 16, timeMs: 32, flow: 40, sourceIdentity: 48, destinationIdentity: 52, tag: 56, fields: 60, sourcePort: 64, destinationPort: 66, hook: 68, protocol: 69, direction: 70, flags: 71, slots: 72, headers: 128 },
+  write(target: Buffer, at: number, value: PluginContext): void {
+    target.fill(0, at, at + 136);
+    target.set(value.source.subarray(0, 16), at + 0);
+    target.set(value.destination.subarray(0, 16), at + 16);
+    target.writeBigUInt64LE(value.timeMs, at + 32);
+    target.writeBigUInt64LE(value.flow, at + 40);
+    target.writeUInt32LE(value.sourceIdentity, at + 48);
+    target.writeUInt32LE(value.destinationIdentity, at + 52);
+    target.writeUInt32LE(value.tag, at + 56);
+    target.writeUInt32LE(value.fields, at + 60);
+    target.writeUInt16LE(value.sourcePort, at + 64);
+    target.writeUInt16LE(value.destinationPort, at + 66);
+    target.writeUInt8(value.hook, at + 68);
+    target.writeUInt8(value.protocol, at + 69);
+    target.writeUInt8(value.direction, at + 70);
+    target.writeUInt8(value.flags, at + 71);
+    target.writeUInt32LE(value.slots[0] ?? 0, at + 72);
+    target.writeUInt32LE(value.slots[1] ?? 0, at + 76);
+    target.writeUInt32LE(value.slots[2] ?? 0, at + 80);
+    target.writeUInt32LE(value.slots[3] ?? 0, at + 84);
+    target.writeUInt32LE(value.slots[4] ?? 0, at + 88);
+    target.writeUInt32LE(value.slots[5] ?? 0, at + 92);
+    target.writeUInt32LE(value.slots[6] ?? 0, at + 96);
+    target.writeUInt32LE(value.slots[7] ?? 0, at + 100);
+    target.writeUInt32LE(value.slots[8] ?? 0, at + 104);
+    target.writeUInt32LE(value.slots[9] ?? 0, at + 108);
+    target.writeUInt32LE(value.slots[10] ?? 0, at + 112);
+    target.writeUInt32LE(value.slots[11] ?? 0, at + 116);
+    target.writeUInt32LE(value.slots[12] ?? 0, at + 120);
+    target.writeUInt32LE(value.slots[13] ?? 0, at + 124);
+    target.writeUInt32LE(value.headers, at + 128);
+  },
+  read(source: Buffer, at: number): PluginContext {
+    return {
+      source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      timeMs: source.readBigUInt64LE(at + 32),
+      flow: source.readBigUInt64LE(at + 40),
+      sourceIdentity: source.readUInt32LE(at + 48),
+      destinationIdentity: source.readUInt32LE(at + 52),
+      tag: source.readUInt32LE(at + 56),
+      fields: source.readUInt32LE(at + 60),
+      sourcePort: source.readUInt16LE(at + 64),
+      destinationPort: source.readUInt16LE(at + 66),
+      hook: source.readUInt8(at + 68),
+      protocol: source.readUInt8(at + 69),
+      direction: source.readUInt8(at + 70),
+      flags: source.readUInt8(at + 71),
+      slots: [source.readUInt32LE(at + 72), source.readUInt32LE(at + 76), source.readUInt32LE(at + 80), source.readUInt32LE(at + 84), source.readUInt32LE(at + 88), source.readUInt32LE(at + 92), source.readUInt32LE(at + 96), source.readUInt32LE(at + 100), source.readUInt32LE(at + 104), source.readUInt32LE(at + 108), source.readUInt32LE(at + 112), source.readUInt32LE(at + 116), source.readUInt32LE(at + 120), source.readUInt32LE(at + 124)],
+      headers: source.readUInt32LE(at + 128),
+    };
+  },
+} as const;
+
+/** struct plugin_result, 16 bytes. */
+export interface PluginResult {
+  fields: number;
+  route: number;
+  message: number;
+  messageLength: number;
+}
+
+export const pluginResultCodec = {
+  size: 16,
+  offsets: { fields: 0, route: 4, message: 8, messageLength: 12 },
+  write(target: Buffer, at: number, value: PluginResult): void {
+    target.fill(0, at, at + 16);
+    target.writeUInt32LE(value.fields, at + 0);
+    target.writeUInt32LE(value.route, at + 4);
+    target.writeUInt32LE(value.message, at + 8);
+    target.writeUInt32LE(value.messageLength, at + 12);
+  },
+  read(source: Buffer, at: number): PluginResult {
+    return {
+      fields: source.readUInt32LE(at + 0),
+      route: source.readUInt32LE(at + 4),
+      message: source.readUInt32LE(at + 8),
+      messageLength: source.readUInt32LE(at + 12),
+    };
+  },
+} as const;

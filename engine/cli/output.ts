@@ -1,0 +1,28 @@
+/** How commands show their results: tables for people, JSON for programs. */
+import { styleText } from 'node:util';
+import Table from 'cli-table3';
+import type { FlowView } from '../flow/flow-log.ts';
+
+const BORDERLESS = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
+
+type Color = 'green' | 'red' | 'yellow' | 'cyan' | 'bold' | 'dim';
+
+/** Text in a colour, where stdout shows colours. */
+export function paint(color: Color, text: string): string {
+  return styleText(color, text, { stream: process.stdout });
+}
+
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const shown = new Table({ head: head.map((title) => paint('dim', title)), chars: BORDERLESS, style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] } });
+  for (const row of rows) shown.push([...row]);
+  return shown.toString();
+}
+
+/** One flow in one line. */
+export function flowLine(flow: FlowView): string {
+  const verdict = flow.verdict === 'allow' ? paint('green', 'allow') : paint('red', 'deny ');
+  const party = (p: FlowView['source']): string => `${p.pod || p.address}${p.port ? `:${p.port}` : ''}`;
+  const by = [flow.plugin && `plugin ${flow.plugin}`, flow.rule].filter(Boolean).join(', ');
+  const held = flow.heldUs ? paint('dim', ` ${flow.heldUs} µs`) : '';
+  return `${paint('dim', flow.time.slice(11, 23))} ${verdict} ${party(flow.source)} → ${party(flow.destination)} ${flow.protocol} ${flow.direction}: ${flow.reason}${by ? paint('dim', ` (${by})`) : ''}${held}`;
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env node
+/** The command line: one binary, one file a group of commands, one place where errors become exit codes. */
+import yargs from 'yargs';
+import { hideBin } from 'yargs/helpers';
+import { DEFAULT_API } from '../config.ts';
+import { EngineError, messageOf } from '../errors.ts';
+import { VERSION } from '../version.ts';
+import { engineCommands } from './engine-commands.ts';
+import { labCommand } from './lab-command.ts';
+import { observeCommands } from './observe-commands.ts';
+import { pluginCommand } from './plugin-command.ts';
+
+/** 1: it was tried and failed. 2: it was asked for wrongly. */
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+const cli = yargs(hideBin(process.argv))
+  .scriptName('sluice')
+  .usage('$0 <command>\n\nNetwork policy for Kubernetes that WebAssembly plugins extend.')
+  .parserConfiguration({ 'populate--': true, 'strip-dashed': true, 'duplicate-arguments-array': false })
+  .option('api', { type: 'string', default: process.env.SLUICE_API ?? DEFAULT_API, describe: 'address of the engine’s API (or SLUICE_API)', global: true })
+  .command([...engineCommands, ...observeCommands, pluginCommand, labCommand])
+  .completion('completion', 'Print a script that completes commands: source <(sluice completion)')
+  .demandCommand(1, 'Say what to do: one of the commands above.')
+  .strict()
+  .recommendCommands()
+  .version(VERSION)
+  .help()
+  .alias('h', 'help')
+  .wrap(Math.min(110, process.stdout.columns ?? 110))
+  .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage.')
+  .exitProcess(false)
+  .fail((message, error, parser) => {
+    if (error) throw error;
+    parser.showHelp('error');
+    console.error(`\n${message}`);
+    process.exitCode = EXIT_USAGE;
+    throw new UsageShown();
+  });
+
+/** The usage and what is wrong with it have been printed already. */
+class UsageShown extends Error {}
+
+// A reader that goes away, such as `sluice flows | head`, is a way of ending.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+try {
+  await cli.parseAsync();
+} catch (error) {
+  if (error instanceof EngineError) {
+    console.error(`sluice: ${error.message} [${error.code}]`);
+    process.exitCode = error.code === 'CONFIG_INVALID' ? EXIT_USAGE : EXIT_FAILED;
+  } else if (!(error instanceof UsageShown)) {
+    console.error(error instanceof Error ? error.stack : messageOf(error));
+    process.exitCode = EXIT_FAILED;
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * What a flow worker and the thread that watches it share: which evaluation is under way, and the batch in hand.
+ *
+ * The batch lives in shared memory, so that a standby can finish it when its worker is stopped in the middle: no held
+ * packet is lost with a thread.
+ */
+import { askCodec } from '../abi.gen.ts';
+
+/** A record in a batch: length (u32), zero (u32), struct ask, the packet's bytes. */
+export const RECORD_HEADER = 8;
+/** Room for many small packets, and for the largest one. */
+export const BATCH_BYTES = 1024 * 1024;
+/** No record is smaller than its header and struct ask. */
+export const BATCH_RECORDS_MAX = Math.ceil(BATCH_BYTES / (RECORD_HEADER + askCodec.size));
+
+/** Words of `control`. */
+export const Control = {
+  /** Number of the evaluation under way; 0 when none is; STOPPED once the watchdog has ended it. */
+  EVALUATION: 0,
+  /** Plugin that is evaluating. */
+  PLUGIN: 1,
+  /** Milliseconds that this evaluation may take. */
+  BUDGET_MS: 2,
+  /** Records of the batch. */
+  COUNT: 3,
+  /** The record being decided: those before it are. */
+  NEXT: 4,
+  /** Changes to wake a standby. */
+  WAKE: 5,
+  WORDS: 8,
+} as const;
+
+export const STOPPED = -1;
+
+/** Results of a batch: a verdict word with DECIDED, or a failure. */
+export const DECIDED = 1 << 20;
+export const Failure = {
+  NONE: 0,
+  UNKNOWN_PLUGIN: 1,
+  TRAP: 2,
+  NONSENSE: 3,
+  TIMEOUT: 4,
+  EXPIRED: 5,
+  SUSPENDED: 6,
+} as const;
+export type Failure = (typeof Failure)[keyof typeof Failure];
+
+/** What people read about each failure. */
+export const FAILURE_TEXT: Readonly<Record<Failure, string>> = {
+  [Failure.NONE]: '',
+  [Failure.UNKNOWN_PLUGIN]: 'plugin is not loaded',
+  [Failure.TRAP]: 'plugin trapped',
+  [Failure.NONSENSE]: 'plugin answered nonsense',
+  [Failure.TIMEOUT]: 'plugin ran out of its time',
+  [Failure.EXPIRED]: 'held longer than the hold time-out',
+  [Failure.SUSPENDED]: 'plugin is suspended after a time-out',
+};
+
+export interface SharedMemory {
+  readonly control: SharedArrayBuffer;
+  readonly batch: SharedArrayBuffer;
+  readonly results: SharedArrayBuffer;
+}
+
+export function createSharedMemory(): SharedMemory {
+  return {
+    control: new SharedArrayBuffer(Control.WORDS * 4),
+    batch: new SharedArrayBuffer(BATCH_BYTES),
+    results: new SharedArrayBuffer(BATCH_RECORDS_MAX * 4),
+  };
+}

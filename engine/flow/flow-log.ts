@@ -1,0 +1,114 @@
+/** The latest flows that somebody may want to see: what plugins decided, and what the kernel denied alone. */
+import { Direction, type FlowRecord, Reason, Scope, Verdict } from '../abi.gen.ts';
+import type { AskedFlow } from './messages.ts';
+
+/** Flows kept; older ones are forgotten. */
+const FLOWS_MAX = 4096;
+
+const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6', 132: 'SCTP' };
+const SCOPE_NAMES: Readonly<Record<Scope, string>> = { [Scope.NONE]: 'connection', [Scope.FLOW]: 'flow', [Scope.ADDRESS]: 'address', [Scope.IDENTITY]: 'identity' };
+
+/** What the kernel's reasons mean to people. */
+const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
+  [Reason.DROP_POLICY]: 'no rule allows it',
+  [Reason.DROP_VERDICT]: 'cached verdict of the plugin',
+  [Reason.FAIL_ENGINE_ABSENT]: 'failure policy: the engine is not running',
+  [Reason.FAIL_ENGINE_STALE]: 'failure policy: the engine does not answer',
+  [Reason.FAIL_RING_FULL]: 'failure policy: too many packets are held',
+  [Reason.FAIL_PLUGIN_OFF]: 'failure policy: the plugin is off',
+  [Reason.FAIL_HOLD]: 'failure policy: the packet cannot be held',
+};
+
+export interface Party {
+  readonly address: string;
+  readonly port: number;
+  /** `namespace/pod`; empty for what is no pod of this cluster. */
+  readonly pod: string;
+}
+
+export interface FlowView {
+  /** ISO 8601. */
+  readonly time: string;
+  readonly source: Party;
+  readonly destination: Party;
+  readonly protocol: string;
+  readonly direction: 'ingress' | 'egress';
+  readonly verdict: 'allow' | 'deny';
+  readonly reason: string;
+  /** `PluginPolicy shop/web egress[0]`; empty for the default of an isolated endpoint. */
+  readonly rule: string;
+  readonly plugin: string;
+  /** Which later connections the verdict answers. */
+  readonly scope: string;
+  readonly ttlMs: number;
+  /** Microseconds from hold to verdict; 0 when nothing was held. */
+  readonly heldUs: number;
+}
+
+/** Names for what flows carry as numbers. */
+export interface Names {
+  address(bytes: Uint8Array): string;
+  pod(bytes: Uint8Array): string;
+  rule(id: number): string;
+  plugin(id: number): string;
+}
+
+export class FlowLog {
+  readonly #flows: FlowView[] = [];
+  readonly #followers = new Set<(flow: FlowView) => void>();
+  readonly #names: Names;
+  /** Flows that happened and could not be kept or told: rings that were full, reports that were cut. */
+  lost = 0;
+
+  constructor(names: Names) {
+    this.#names = names;
+  }
+
+  /** The latest flows, oldest first. */
+  latest(count: number): FlowView[] {
+    return this.#flows.slice(-count);
+  }
+
+  /** Calls back for each flow from now on; returns what ends it. */
+  follow(tell: (flow: FlowView) => void): () => void {
+    this.#followers.add(tell);
+    return () => this.#followers.delete(tell);
+  }
+
+  addAsked(flow: AskedFlow): void {
+    this.#add(flow.timeNs, flow, {
+      verdict: flow.allowed ? 'allow' : 'deny',
+      reason: flow.reason || (flow.allowed ? 'the plugin allows it' : 'the plugin denies it'),
+      scope: SCOPE_NAMES[flow.scope as Scope],
+      ttlMs: flow.scope === Scope.NONE ? 0 : flow.ttlMs,
+      heldUs: flow.heldUs,
+    });
+  }
+
+  addRecord(record: FlowRecord): void {
+    this.#add(record.timeNs, record, {
+      verdict: record.verdict === Verdict.ALLOW ? 'allow' : 'deny',
+      reason: REASON_TEXTS[record.reason as Reason] ?? `reason ${record.reason}`,
+      scope: '',
+      ttlMs: 0,
+      heldUs: 0,
+    });
+  }
+
+  #add(timeNs: bigint, flow: Omit<FlowRecord, 'verdict' | 'reason'> | AskedFlow, decision: Pick<FlowView, 'verdict' | 'reason' | 'scope' | 'ttlMs' | 'heldUs'>): void {
+    const party = (bytes: Uint8Array, port: number): Party => ({ address: this.#names.address(bytes), port, pod: this.#names.pod(bytes) });
+    const view: FlowView = {
+      time: new Date(Date.now() - Number(process.hrtime.bigint() - timeNs) / 1e6).toISOString(),
+      source: party(flow.source, flow.sourcePort),
+      destination: party(flow.destination, flow.destinationPort),
+      protocol: PROTOCOL_NAMES[flow.protocol] ?? String(flow.protocol),
+      direction: flow.direction === Direction.INGRESS ? 'ingress' : 'egress',
+      rule: this.#names.rule(flow.rule),
+      plugin: this.#names.plugin(flow.plugin),
+      ...decision,
+    };
+    this.#flows.push(view);
+    if (this.#flows.length > FLOWS_MAX * 2) this.#flows.splice(0, FLOWS_MAX);
+    for (const tell of this.#followers) tell(view);
+  }
+}

@@ -1,0 +1,77 @@
+/** What crosses between the main thread and a flow worker. */
+
+/** A version of a plugin, as a worker runs it. */
+export interface PluginVersion {
+  readonly id: number;
+  readonly name: string;
+  /** First 8 bytes of the SHA-256 of its name. */
+  readonly nameHash: bigint;
+  /** The same of module and configuration. */
+  readonly moduleHash: bigint;
+  readonly module: WebAssembly.Module;
+  readonly config: string;
+  readonly evaluateMs: number;
+  readonly failureAllow: boolean;
+  readonly epoch: number;
+}
+
+export interface IdentityEntry {
+  readonly id: number;
+  readonly namespace: string;
+  /** One `key=value` a line. */
+  readonly labels: string;
+}
+
+export type ToWorker =
+  | { readonly type: 'cluster'; readonly identities: readonly IdentityEntry[]; readonly pods: readonly (readonly [addressKey: string, name: string])[] }
+  | { readonly type: 'plugin'; readonly seq: number; readonly version: PluginVersion }
+  | { readonly type: 'remove'; readonly seq: number; readonly id: number }
+  | { readonly type: 'switch-off'; readonly id: number }
+  | { readonly type: 'resume'; readonly id: number }
+  /** Serve the ring from now on. `unfinished`: first finish the batch of a worker that was stopped while this plugin ran. */
+  | { readonly type: 'activate'; readonly unfinished?: number }
+  | { readonly type: 'stop' };
+
+/** An evaluated flow, to be shown. */
+export interface AskedFlow {
+  readonly timeNs: bigint;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly sourceIdentity: number;
+  readonly destinationIdentity: number;
+  readonly ifindex: number;
+  readonly rule: number;
+  readonly plugin: number;
+  readonly protocol: number;
+  readonly direction: number;
+  readonly allowed: boolean;
+  readonly reason: string;
+  readonly scope: number;
+  readonly ttlMs: number;
+  /** From hold to verdict. */
+  readonly heldUs: number;
+}
+
+export interface PluginCounts {
+  evaluations: number;
+  allowed: number;
+  denied: number;
+  /** By enum Failure. */
+  failures: number[];
+}
+
+export type FromWorker =
+  | { readonly type: 'ready' }
+  | { readonly type: 'ack'; readonly seq: number; readonly error?: string }
+  | { readonly type: 'trap'; readonly id: number; readonly message: string }
+  | { readonly type: 'error'; readonly message: string }
+  | {
+      readonly type: 'report';
+      readonly flows: readonly AskedFlow[];
+      /** Flows that this report leaves out. */
+      readonly omitted: number;
+      readonly counts: ReadonlyMap<number, PluginCounts>;
+      readonly releaseFailures: number;
+    };

@@ -1,0 +1,269 @@
+/**
+ * The flow workers as the main thread sees them: one serves, one stands by, and a watchdog ends evaluations that
+ * overrun their budget for real, by ending their thread.
+ *
+ * The standby finishes the stopped worker's batch and serves on. The plugin that overran is suspended until a new standby
+ * is there, so that it can never leave nobody to take over; after some time-outs it is switched off.
+ */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { EngineError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { Control, createSharedMemory, type SharedMemory, STOPPED } from './control.ts';
+import type { FromWorker, IdentityEntry, PluginVersion, ToWorker } from './messages.ts';
+
+/** How often evaluations are looked at: a loop is noticed within its budget and two of these. */
+const WATCH_MS = 10;
+/** How long a new version may take to start, to take its configuration and to answer one trial question. */
+const TRIAL_MS = 1000;
+const READY_MS = 10_000;
+/** After this many time-outs of one version it is not asked again. */
+export const TIMEOUTS_MAX = 3;
+
+export interface PoolEvents {
+  report(report: Extract<FromWorker, { type: 'report' }>): void;
+  trap(id: number, message: string): void;
+  /** switchedOff: the plugin is not asked any more. */
+  timeout(id: number, switchedOff: boolean): void;
+  error(message: string): void;
+}
+
+export interface PoolOptions {
+  /** Module of the worker thread, and what it needs besides its port and memory. */
+  readonly worker: URL;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly wakeServing: () => void;
+  readonly events: PoolEvents;
+  readonly log: Logger;
+}
+
+interface Member {
+  readonly worker: Worker;
+  readonly port: MessagePort;
+  readonly ready: Promise<void>;
+  readonly waiting: Map<number, (error: string | undefined) => void>;
+}
+
+export class WorkerPool {
+  readonly #options: PoolOptions;
+  readonly #memory: SharedMemory = createSharedMemory();
+  readonly #control: Int32Array;
+  readonly #versions = new Map<number, PluginVersion>();
+  readonly #timeouts = new Map<number, number>();
+  readonly #watch: NodeJS.Timeout;
+  #cluster: Extract<ToWorker, { type: 'cluster' }> = { type: 'cluster', identities: [], pods: [] };
+  #serving: Member | undefined;
+  #standby: Member | undefined;
+  #seq = 0;
+  #seen = 0;
+  #seenAt = 0;
+  #closing = false;
+  /** Changes of plugins, one after the other. */
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.#control = new Int32Array(this.#memory.control);
+    this.#watch = setInterval(() => this.#watchEvaluation(), WATCH_MS);
+  }
+
+  /** Starts both threads; nothing is served yet. */
+  async start(): Promise<void> {
+    this.#standby = this.#spawn();
+    await this.#standby.ready;
+  }
+
+  /** Lets the first worker serve, with the plugins that were installed so far, and starts its standby. */
+  async serve(): Promise<void> {
+    this.#serving = this.#standby;
+    this.#post(this.#serving, { type: 'activate' });
+    this.#standby = this.#spawn();
+    await this.#standby.ready;
+  }
+
+  /** Tells the workers who is behind identities and addresses. Takes effect before the next evaluation. */
+  setCluster(identities: readonly IdentityEntry[], pods: readonly (readonly [string, string])[]): void {
+    this.#cluster = { type: 'cluster', identities, pods };
+    for (const member of this.#members()) this.#post(member, this.#cluster);
+  }
+
+  /**
+   * Puts a version in force: tried in the standby, then switched to by the serving worker between two evaluations.
+   * When it returns, no verdict of the version before counts any more.
+   *
+   * @throws EngineError `PLUGIN_INVALID` when the version does not start, traps or loops; the one before stays in force.
+   */
+  install(version: PluginVersion): Promise<void> {
+    return this.#enqueue(async () => {
+      await this.#try(version);
+      this.#versions.set(version.id, version);
+      this.#timeouts.delete(version.id);
+      if (this.#serving) await this.#ask(this.#serving, (seq) => ({ type: 'plugin', seq, version }), TRIAL_MS);
+    });
+  }
+
+  /** Stops asking a plugin; its flows get the failure policy. */
+  remove(id: number): Promise<void> {
+    return this.#enqueue(async () => {
+      this.#versions.delete(id);
+      for (const member of this.#members()) await this.#ask(member, (seq) => ({ type: 'remove', seq, id }), TRIAL_MS);
+    });
+  }
+
+  /** Finishes the batch in hand and ends the threads. What is held from then on gets its failure policy. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearInterval(this.#watch);
+    await this.#queue.catch(() => {});
+    const ended = this.#members().map((member) => new Promise((resolve) => member.worker.once('exit', resolve)));
+    for (const member of this.#members()) this.#post(member, { type: 'stop' });
+    await Promise.all(ended);
+  }
+
+  #enqueue<T>(act: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(act, act);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  #members(): Member[] {
+    return [this.#serving, this.#standby].filter((member) => member !== undefined);
+  }
+
+  #spawn(): Member {
+    const { port1, port2 } = new MessageChannel();
+    const worker = new Worker(this.#options.worker, { workerData: { ...this.#options.data, memory: this.#memory, port: port2 }, transferList: [port2] });
+    const waiting: Member['waiting'] = new Map();
+    const ready = new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new EngineError('TIMEOUT', `Cannot start a flow worker: not ready within ${READY_MS} ms`)), READY_MS);
+      port1.on('message', (message: FromWorker) => {
+        if (message.type === 'ready') {
+          clearTimeout(timer);
+          resolve();
+        } else this.#receive(waiting, message);
+      });
+      worker.on('error', (error) => {
+        clearTimeout(timer);
+        reject(error);
+        this.#options.events.error(`flow worker failed: ${error.message}`);
+      });
+    });
+    ready.catch(() => {});
+    const member: Member = { worker, port: port1, ready, waiting };
+    worker.on('exit', () => {
+      port1.close();
+      for (const answer of waiting.values()) answer('the flow worker ended');
+      this.#replaceEnded(member);
+    });
+    this.#post(member, this.#cluster);
+    for (const version of this.#versions.values()) this.#post(member, { type: 'plugin', seq: 0, version });
+    return member;
+  }
+
+  #post(member: Member | undefined, message: ToWorker): void {
+    if (!member) return;
+    member.port.postMessage(message);
+    if (member === this.#serving) this.#options.wakeServing();
+    else {
+      Atomics.add(this.#control, Control.WAKE, 1);
+      Atomics.notify(this.#control, Control.WAKE);
+    }
+  }
+
+  /** Sends a message and waits for its answer. @throws EngineError `PLUGIN_INVALID` with what the worker says. */
+  async #ask(member: Member, message: (seq: number) => ToWorker, limitMs: number): Promise<void> {
+    this.#seq += 1;
+    const seq = this.#seq;
+    const error = await new Promise<string | undefined>((resolve) => {
+      const timer = setTimeout(() => resolve(`Cannot load module: it did not start within ${limitMs} ms`), limitMs);
+      member.waiting.set(seq, (answer) => {
+        clearTimeout(timer);
+        resolve(answer);
+      });
+      this.#post(member, message(seq));
+    });
+    member.waiting.delete(seq);
+    if (error !== undefined) throw new EngineError('PLUGIN_INVALID', error);
+  }
+
+  /** Runs a version in the standby. One that loops costs the standby its thread, and nobody else anything. */
+  async #try(version: PluginVersion): Promise<void> {
+    const standby = this.#standby;
+    if (!standby) throw new EngineError('PLUGIN_INVALID', 'Cannot load module: the engine is stopping');
+    await standby.ready;
+    const before = this.#versions.get(version.id);
+    try {
+      await this.#ask(standby, (seq) => ({ type: 'plugin', seq, version }), TRIAL_MS);
+    } catch (error) {
+      // It may hang in the trial, or have the refused version half installed: only a new one is known to be sound.
+      this.#options.log.warn({ plugin: version.name, before: before?.epoch }, 'plugin version refused');
+      if (standby === this.#standby) {
+        this.#standby = this.#spawn();
+        void standby.worker.terminate();
+        await this.#standby.ready;
+      }
+      throw error;
+    }
+  }
+
+  #receive(waiting: Member['waiting'], message: FromWorker): void {
+    const { events } = this.#options;
+    if (message.type === 'ack') waiting.get(message.seq)?.(message.error);
+    else if (message.type === 'report') events.report(message);
+    else if (message.type === 'trap') events.trap(message.id, message.message);
+    else if (message.type === 'error') events.error(message.message);
+  }
+
+  #watchEvaluation(): void {
+    const evaluation = Atomics.load(this.#control, Control.EVALUATION);
+    const now = performance.now();
+    if (evaluation !== this.#seen || evaluation <= 0) {
+      this.#seen = evaluation;
+      this.#seenAt = now;
+      return;
+    }
+    if (now - this.#seenAt < Atomics.load(this.#control, Control.BUDGET_MS)) return;
+    const standby = this.#standby;
+    if (!standby || !this.#serving) return;
+    // From here on the worker can decide nothing: it finds STOPPED when the guest returns, and waits for its end.
+    if (Atomics.compareExchange(this.#control, Control.EVALUATION, evaluation, STOPPED) !== evaluation) return;
+    this.#takeOver(this.#serving, standby, Atomics.load(this.#control, Control.PLUGIN));
+  }
+
+  #takeOver(stopped: Member, standby: Member, plugin: number): void {
+    this.#serving = standby;
+    this.#standby = undefined;
+    this.#post(standby, { type: 'activate', unfinished: plugin });
+    // It was waiting as a standby until now, and on nothing that wakeServing wakes.
+    Atomics.add(this.#control, Control.WAKE, 1);
+    Atomics.notify(this.#control, Control.WAKE);
+    void stopped.worker.terminate();
+
+    const timeouts = (this.#timeouts.get(plugin) ?? 0) + 1;
+    this.#timeouts.set(plugin, timeouts);
+    const off = timeouts >= TIMEOUTS_MAX;
+    this.#options.events.timeout(plugin, off);
+    if (off) {
+      this.#versions.delete(plugin);
+      this.#post(standby, { type: 'switch-off', id: plugin });
+    }
+    if (this.#closing) return;
+    const next = this.#spawn();
+    this.#standby = next;
+    void next.ready.then(
+      () => off || this.#post(this.#serving, { type: 'resume', id: plugin }),
+      () => {},
+    );
+  }
+
+  /** A worker that ended by itself is a defect; the other one goes on in its place. */
+  #replaceEnded(member: Member): void {
+    if (this.#closing || (member !== this.#serving && member !== this.#standby)) return;
+    if (member === this.#serving && this.#standby) {
+      this.#serving = this.#standby;
+      this.#post(this.#serving, { type: 'activate' });
+      Atomics.add(this.#control, Control.WAKE, 1);
+      Atomics.notify(this.#control, Control.WAKE);
+    }
+    this.#standby = this.#spawn();
+  }
+}

@@ -1,0 +1,155 @@
+/** The HTTP API: health, metrics, status, plugins, flows, and the OpenAPI document that describes them. */
+import swagger from '@fastify/swagger';
+import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import type { Registry } from 'prom-client';
+import { z } from 'zod';
+import { type HostPort, isLoopback } from '../config.ts';
+import { EngineError, type ErrorCode, messageOf } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import * as schemas from './schemas.ts';
+
+export interface ApiParts {
+  readonly version: string;
+  readonly ready: () => boolean;
+  readonly status: () => z.infer<typeof schemas.status>;
+  /** Puts in force what is in the source now. */
+  readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
+  readonly plugins: () => z.infer<typeof schemas.plugin>[];
+  readonly pushPlugin: (name: string, module: Uint8Array) => Promise<z.infer<typeof schemas.plugin>>;
+  readonly flows: { latest(count: number): z.infer<typeof schemas.flow>[]; follow(tell: (flow: z.infer<typeof schemas.flow>) => void): () => void };
+  readonly metrics: Registry;
+  readonly moduleBytesMax: number;
+  readonly log: Logger;
+}
+
+/** What a client of each error did wrong, or 500. */
+const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = { PLUGIN_UNKNOWN: 404, PLUGIN_INVALID: 422, CONFIG_INVALID: 400 };
+
+/** Unsent bytes after which a follower that reads too slowly misses flows. */
+const FOLLOWER_BACKLOG = 1 << 20;
+const FOLLOWERS_MAX = 32;
+
+export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
+  const api: FastifyInstance = Fastify({ bodyLimit: parts.moduleBytesMax, forceCloseConnections: true });
+  await api.register(swagger, {
+    openapi: { info: { title: 'Sluice', version: parts.version, description: 'The API of one node’s engine. Errors are {code, message}.' } },
+  });
+  guard(api, parts.log);
+  addHealth(api, parts);
+  addPolicy(api, parts);
+  addPlugins(api, parts);
+  addFlows(api, parts);
+  return api;
+}
+
+/** Listens. @throws EngineError `API_LISTEN` */
+export async function listen(api: FastifyInstance, { host, port }: HostPort): Promise<string> {
+  try {
+    return await api.listen({ host, port });
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new EngineError('API_LISTEN', `Cannot listen on ${host}:${port}: ${code === 'EADDRINUSE' ? 'the address is in use; is another sluice running?' : (code ?? messageOf(error))}`, error);
+  }
+}
+
+function guard(api: FastifyInstance, log: Logger): void {
+  // A web page must not talk to a loopback API by rebinding its own name to 127.0.0.1.
+  api.addHook('onRequest', async (request, reply) => {
+    const { hostname } = request;
+    if (!isLoopback(hostname.replace(/^\[|\]$/g, ''))) await fail(reply, 403, 'CONFIG_INVALID', `Cannot answer for host ${hostname}: use a loopback address`);
+  });
+  api.setErrorHandler(async (error, _request, reply) => {
+    if (error instanceof EngineError) return fail(reply, STATUS_OF[error.code] ?? 500, error.code, error.message);
+    const { statusCode = 500, message } = error as { statusCode?: number; message: string };
+    if (statusCode >= 500) log.error({ err: error }, 'request failed');
+    return fail(reply, statusCode, statusCode === 413 ? 'PLUGIN_INVALID' : 'CONFIG_INVALID', message);
+  });
+  api.setNotFoundHandler(async (request, reply) => fail(reply, 404, 'CONFIG_INVALID', `Cannot ${request.method} ${request.url}: no such path; see /openapi.json`));
+}
+
+function fail(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {
+  return reply.code(status).send({ code, message });
+}
+
+function addHealth(api: FastifyInstance, parts: ApiParts): void {
+  const text = { schema: { tags: ['health'], response: { 200: { type: 'string' }, 503: { type: 'string' } } } };
+  api.get('/healthz', text, async (_request, reply) => reply.type('text/plain').send('ok\n'));
+  api.get('/readyz', text, async (_request, reply) => reply.code(parts.ready() ? 200 : 503).type('text/plain').send(parts.ready() ? 'ready\n' : 'starting\n'));
+  api.get('/metrics', { schema: { tags: ['health'], response: { 200: { type: 'string' } } } }, async (_request, reply) => reply.type(parts.metrics.contentType).send(await parts.metrics.metrics()));
+  api.get('/openapi.json', { schema: { hide: true } }, async () => api.swagger());
+}
+
+function addPolicy(api: FastifyInstance, parts: ApiParts): void {
+  const response = { 200: schemas.json(schemas.status), default: schemas.json(schemas.failure) };
+  api.get('/v1/status', { schema: { tags: ['policy'], summary: 'What is in force, and what is not', response } }, async () => parts.status());
+  api.post('/v1/reconcile', { schema: { tags: ['policy'], summary: 'Puts in force what is in the source now, and returns when it is', response } }, async () => parts.reconcile());
+}
+
+function addPlugins(api: FastifyInstance, parts: ApiParts): void {
+  api.addContentTypeParser(['application/wasm', 'application/octet-stream'], { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  const plugin = schemas.json(schemas.plugin);
+  const failure = schemas.json(schemas.failure);
+  api.get('/v1/plugins', { schema: { tags: ['plugins'], summary: 'The declared plugins', response: { 200: schemas.json(z.array(schemas.plugin)) } } }, async () => parts.plugins());
+  api.put<{ Params: { name: string } }>(
+    '/v1/plugins/:name',
+    {
+      schema: {
+        tags: ['plugins'],
+        summary: 'Replaces the module of a plugin',
+        description: 'The body is the WebAssembly module. When the answer is 200, no verdict of the module before counts. A module that does not load leaves the one before in place.',
+        params: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] },
+        consumes: ['application/wasm'],
+        response: { 200: plugin, 404: failure, 422: failure, default: failure },
+      },
+    },
+    async (request) => {
+      if (!Buffer.isBuffer(request.body) || !request.body.length) throw new EngineError('PLUGIN_INVALID', 'Cannot push plugin: the body must be a WebAssembly module, as application/wasm');
+      return parts.pushPlugin(request.params.name, request.body);
+    },
+  );
+}
+
+function addFlows(api: FastifyInstance, parts: ApiParts): void {
+  let followers = 0;
+  api.get<{ Querystring: { last?: number; follow?: boolean } }>(
+    '/v1/flows',
+    {
+      schema: {
+        tags: ['flows'],
+        summary: 'Flows that a plugin decided or the kernel denied, one JSON object a line',
+        querystring: {
+          type: 'object',
+          properties: {
+            last: { type: 'integer', minimum: 0, maximum: 4096, default: 100 },
+            follow: { type: 'boolean', default: false, description: 'keep the answer open; a line {"lost": n} says that this client was too slow for n flows' },
+          },
+        },
+        produces: ['application/x-ndjson'],
+      },
+    },
+    async (request, reply) => {
+      const latest = parts.flows.latest(request.query.last || 0).map((flow) => `${JSON.stringify(flow)}\n`);
+      if (!request.query.follow) return reply.type('application/x-ndjson').send(request.query.last ? latest.join('') : '');
+      if (followers >= FOLLOWERS_MAX) return fail(reply, 429, 'API_REFUSED', `Cannot follow flows: ${FOLLOWERS_MAX} clients do already`);
+      followers += 1;
+      reply.hijack();
+      const { raw } = reply;
+      raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      raw.write(latest.join(''));
+      let lost = 0;
+      const end = parts.flows.follow((flow) => {
+        if (raw.writableLength > FOLLOWER_BACKLOG) {
+          lost += 1;
+          return;
+        }
+        if (lost) raw.write(`${JSON.stringify({ lost })}\n`);
+        lost = 0;
+        raw.write(`${JSON.stringify(flow)}\n`);
+      });
+      raw.on('close', () => {
+        followers -= 1;
+        end();
+      });
+    },
+  );
+}

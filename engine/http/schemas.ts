@@ -1,0 +1,66 @@
+/** The bodies of the API's answers: the OpenAPI document and the checks come from here. */
+import { z } from 'zod';
+
+export const problem = z.object({
+  file: z.string(),
+  line: z.int().describe('from 1; 0 when the whole file or no file is meant'),
+  object: z.string().describe('such as "NetworkPolicy shop/web"'),
+  reason: z.string(),
+});
+
+export const status = z.object({
+  revision: z.int().describe('counts changes that were put in force'),
+  appliedAt: z.string(),
+  attachment: z.enum(['tcx', 'clsact']),
+  endpoints: z.array(
+    z.object({
+      pod: z.string(),
+      interface: z.string(),
+      ifindex: z.int(),
+      identity: z.int(),
+      isolated: z.object({ ingress: z.boolean(), egress: z.boolean() }),
+    }),
+  ),
+  problems: z.array(problem).describe('what is in the source and not in force as meant'),
+  maps: z.array(z.object({ map: z.string(), entries: z.int(), maxEntries: z.int() })),
+});
+
+export const plugin = z.object({
+  name: z.string(),
+  state: z.enum(['on', 'off']),
+  sha256: z.string(),
+  origin: z.enum(['file', 'pushed', '']),
+  epoch: z.int().describe('counts versions; verdicts of an older one do not count'),
+  failurePolicy: z.enum(['Allow', 'Deny']),
+  problem: z.string(),
+  evaluations: z.int(),
+  allowed: z.int(),
+  denied: z.int(),
+  traps: z.int(),
+  timeouts: z.int(),
+});
+
+const party = z.object({ address: z.string(), port: z.int(), pod: z.string().describe('"namespace/name", or empty') });
+
+export const flow = z.object({
+  time: z.string(),
+  source: party,
+  destination: party,
+  protocol: z.string(),
+  direction: z.enum(['ingress', 'egress']),
+  verdict: z.enum(['allow', 'deny']),
+  reason: z.string(),
+  rule: z.string(),
+  plugin: z.string(),
+  scope: z.string(),
+  ttlMs: z.number(),
+  heldUs: z.number(),
+});
+
+export const failure = z.object({ code: z.string(), message: z.string() });
+
+/** A schema as fastify and the OpenAPI document take it. */
+export function json(schema: z.ZodType): Record<string, unknown> {
+  const { $schema: _version, ...rest } = z.toJSONSchema(schema);
+  return rest;
+}

@@ -1,0 +1,281 @@
+/**
+ * The programs and maps in the kernel: loading them, taking over what an earlier engine left, attaching endpoints.
+ *
+ * Everything is pinned below one bpffs directory, so that enforcement outlives the process: maps by name, tcx links
+ * as `from_pod-<ifindex>` and `to_pod-<ifindex>`.
+ */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import {
+  Abi,
+  connectionCodec,
+  connectionKeyCodec,
+  counterCodec,
+  Direction,
+  endpointCodec,
+  engineStateCodec,
+  networkKeyCodec,
+  pluginStateCodec,
+  policyEntryCodec,
+  policyKeyCodec,
+  portKeyCodec,
+  Reason,
+  ruleCodec,
+  verdictEntryCodec,
+  verdictKeyCodec,
+} from '../abi.gen.ts';
+import { EngineError } from '../errors.ts';
+import { KernelMap, openPinnedMap } from './kernel-map.ts';
+import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
+
+/** The engine's own veth, through which held packets go back to where they were held. */
+const RELEASE_INTERFACE = 'sluice0';
+const RELEASE_PEER = 'sluice1';
+
+/** A heartbeat older than this means that the engine hangs; a killed engine is noticed at once without it. */
+export const STALE_MS = 1000;
+
+/** Verifier logs are long, and worth keeping whole. */
+const PROBLEM_BYTES = 1 << 20;
+
+/** Map → sizes of key and value, as the generated codecs have them; entries as bpf/maps.h. */
+const MAPS = {
+  endpoints: [4, endpointCodec.size, 4096],
+  peers: [16, 4, 262_144],
+  networks: [networkKeyCodec.size, 4, 262_144],
+  policies: [policyKeyCodec.size, policyEntryCodec.size, 524_288],
+  ports: [portKeyCodec.size, ruleCodec.size, 262_144],
+  plugins: [4, pluginStateCodec.size, Abi.PLUGINS_MAX],
+  verdicts: [verdictKeyCodec.size, verdictEntryCodec.size, 65_536],
+  connections: [connectionKeyCodec.size, connectionCodec.size, 131_072],
+  engine_states: [4, engineStateCodec.size, 1],
+} as const;
+export type MapName = keyof typeof MAPS;
+
+/** How programs are attached on this kernel. */
+export type Attachment = 'tcx' | 'clsact';
+const ATTACHMENTS: readonly Attachment[] = ['tcx', 'clsact'];
+
+const PROGRAMS = [
+  { name: 'from_pod', direction: Direction.EGRESS },
+  { name: 'to_pod', direction: Direction.INGRESS },
+] as const;
+
+/** What a thread needs to serve the ring of asks: plain numbers, for they cross threads. */
+export interface RingHandles {
+  readonly asks: number;
+  readonly release: number;
+  readonly verdictsFd: number;
+  readonly pluginsFd: number;
+}
+
+export interface Counter {
+  readonly reason: Reason;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+export class Datapath {
+  readonly maps: Readonly<Record<MapName, KernelMap>>;
+  readonly #object: number;
+  readonly #pinDirectory: string;
+  readonly #counters: KernelMap;
+  readonly #asks: number;
+  readonly #records: number;
+  readonly #release: number;
+  #attachment: Attachment;
+
+  private constructor(object: number, pinDirectory: string) {
+    this.#object = object;
+    this.#pinDirectory = pinDirectory;
+    const fd = (name: string): number => check(native.sluice_object__map(object, name), `find map ${name}`);
+    const maps: Partial<Record<MapName, KernelMap>> = {};
+    for (const [name, [keySize, valueSize, maxEntries]] of Object.entries(MAPS))
+      maps[name as MapName] = new KernelMap(name, fd(name), keySize, valueSize, maxEntries);
+    this.maps = maps as Record<MapName, KernelMap>;
+    this.#counters = new KernelMap('counters', fd('counters'), 4, counterCodec.size * native.sluice_kernel__cpus(), Reason.MAX);
+
+    this.#publishState();
+    const cell = Buffer.alloc(8);
+    check(native.sluice_ring__open(fd('asks'), this.maps.engine_states.fd, cell), 'open the ring of asks');
+    this.#asks = readHandle(cell);
+    check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
+    this.#records = readHandle(cell);
+    const attachment = native.sluice_release__open(RELEASE_INTERFACE, RELEASE_PEER, this.programFd('release'), `${pinDirectory}/release`, cell);
+    check(attachment, `make interface ${RELEASE_INTERFACE}`);
+    this.#attachment = ATTACHMENTS[attachment] ?? 'clsact';
+    this.#release = readHandle(cell);
+  }
+
+  /**
+   * Loads the programs, and takes over the maps of an earlier engine.
+   *
+   * Nothing is attached or replaced yet: what is in force stays in force until attach().
+   *
+   * @throws EngineError `NO_BPFFS`, `NOT_ROOT`, `MAP_MISMATCH`, `ENGINE_RUNNING`, `KERNEL_UNSUPPORTED` or `KERNEL_LOAD`.
+   */
+  static async load(pinDirectory: string): Promise<Datapath> {
+    requireBpffs(pinDirectory);
+    await requireAlone(pinDirectory);
+    const cell = Buffer.alloc(8);
+    const problem = Buffer.alloc(PROBLEM_BYTES);
+    const result = native.sluice_object__load(objectPath, pinDirectory, cell, problem, problem.length);
+    if (result < 0) throw loadError(result, problem.toString('utf8', 0, problem.indexOf(0)).trim(), pinDirectory);
+    return new Datapath(readHandle(cell), pinDirectory);
+  }
+
+  get attachment(): Attachment {
+    return this.#attachment;
+  }
+
+  get ringHandles(): RingHandles {
+    return { asks: this.#asks, release: this.#release, verdictsFd: this.maps.verdicts.fd, pluginsFd: this.maps.plugins.fd };
+  }
+
+  /** The ring of what the kernel decided alone. */
+  get recordsRing(): number {
+    return this.#records;
+  }
+
+  /** The descriptor of a loaded program. */
+  programFd(name: string): number {
+    return check(native.sluice_object__program(this.#object, name), `find program ${name}`);
+  }
+
+  /** Lets tagged packets be held from now on, for as long as this process lives. */
+  openHold(): void {
+    const stage = check(native.sluice_object__map(this.#object, 'hold_stage'), 'find map hold_stage');
+    const program = Buffer.alloc(4);
+    program.writeUInt32LE(this.programFd('hold'));
+    new KernelMap('hold_stage', stage, 4, 4, 1).update(new Map([['\0\0\0\0', program]]));
+  }
+
+  /** Attaches both programs to an endpoint's interface, or replaces those of an earlier engine without a gap. */
+  attach(ifindex: number): void {
+    for (const { name, direction } of PROGRAMS) {
+      const result = native.sluice_link__attach(this.programFd(name), ifindex, direction, this.#linkPath(name, ifindex));
+      check(result, `attach ${name} to interface ${ifindex}`);
+      this.#attachment = ATTACHMENTS[result] ?? 'clsact';
+    }
+  }
+
+  /** Detaches both programs; an interface that is gone is no error. */
+  detach(ifindex: number): void {
+    for (const { name, direction } of PROGRAMS)
+      check(native.sluice_link__detach(ifindex, direction, this.#linkPath(name, ifindex)), `detach ${name} from interface ${ifindex}`);
+  }
+
+  /** The interface's index, or undefined when there is none of that name. */
+  findInterface(name: string): number | undefined {
+    const ifindex = native.sluice_kernel__ifindex(name);
+    return ifindex > 0 ? ifindex : undefined;
+  }
+
+  /** Packets and bytes by reason, over all CPUs; reasons that never happened are left out. */
+  readCounters(): Counter[] {
+    const counters: Counter[] = [];
+    for (const [key, value] of this.#counters.dump()) {
+      let packets = 0n;
+      let bytes = 0n;
+      for (let at = 0; at < value.length; at += counterCodec.size) {
+        const counter = counterCodec.read(value, at);
+        packets += counter.packets;
+        bytes += counter.bytes;
+      }
+      if (packets) counters.push({ reason: Buffer.from(key, 'latin1').readUInt32LE(0) as Reason, packets, bytes });
+    }
+    return counters;
+  }
+
+  /** Ends a wait on the ring of asks. */
+  wakeAsks(): void {
+    check(native.sluice_ring__wake(this.#asks), 'wake the flow worker');
+  }
+
+  /** Gives up the rings. Programs, maps and links stay in force. */
+  close(): void {
+    native.sluice_ring__close(this.#asks);
+    native.sluice_ring__close(this.#records);
+    native.sluice_release__close(this.#release);
+    native.sluice_object__close(this.#object);
+  }
+
+  #publishState(): void {
+    const state = Buffer.alloc(engineStateCodec.size);
+    engineStateCodec.write(state, 0, { heartbeatNs: kernelNowNs(), staleNs: BigInt(STALE_MS) * 1_000_000n, abiVersion: Abi.VERSION });
+    this.maps.engine_states.update(new Map([['\0\0\0\0', state]]));
+  }
+
+  #linkPath(program: string, ifindex: number): string {
+    return `${this.#pinDirectory}/${program}-${ifindex}`;
+  }
+}
+
+/**
+ * Removes every program, link and map below a bpffs directory, and the engine's veth.
+ *
+ * Returns what was removed, by path. A clsact filter leaves with its endpoint's entry, which names the interface.
+ */
+export function removeDatapath(pinDirectory: string): string[] {
+  const removed: string[] = [];
+  let names: string[];
+  try {
+    names = readdirSync(pinDirectory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    names = [];
+  }
+  const endpoints = names.includes('endpoints') ? openPinnedMap(`${pinDirectory}/endpoints`, 'endpoints', ...MAPS.endpoints) : undefined;
+  for (const key of endpoints?.dump().keys() ?? []) {
+    const ifindex = Buffer.from(key, 'latin1').readUInt32LE(0);
+    for (const { name, direction } of PROGRAMS) check(native.sluice_link__detach(ifindex, direction, `${pinDirectory}/${name}-${ifindex}`), `detach ${name}`);
+  }
+  if (endpoints) native.sluice_map__close(endpoints.fd);
+  for (const name of names) {
+    rmSync(`${pinDirectory}/${name}`, { force: true });
+    removed.push(`${pinDirectory}/${name}`);
+  }
+  rmSync(pinDirectory, { force: true, recursive: true });
+  if (native.sluice_kernel__ifindex(RELEASE_INTERFACE) > 0) removed.push(RELEASE_INTERFACE);
+  check(native.sluice_release__remove(RELEASE_INTERFACE), `remove interface ${RELEASE_INTERFACE}`);
+  return removed;
+}
+
+/** @throws EngineError `NO_BPFFS` unless the directory is, or can be made, on a BPF file system. */
+function requireBpffs(pinDirectory: string): void {
+  const parent = dirname(pinDirectory);
+  const advice = 'mount one with: mount -t bpf bpf /sys/fs/bpf';
+  const state = native.sluice_kernel__is_bpffs(parent);
+  if (state < 0) throw new EngineError('NO_BPFFS', `Cannot use ${pinDirectory}: ${parent}: ${errnoName(state)}; ${advice}`);
+  if (state === 0) throw new EngineError('NO_BPFFS', `Cannot use ${pinDirectory}: ${parent} is not on a BPF file system; ${advice}`);
+  try {
+    mkdirSync(pinDirectory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new EngineError('NOT_ROOT', `Cannot make ${pinDirectory}: ${(error as NodeJS.ErrnoException).code}; run as root`, error);
+  }
+}
+
+/** @throws EngineError `ENGINE_RUNNING` when the heartbeat of another engine goes on. */
+async function requireAlone(pinDirectory: string): Promise<void> {
+  const state = openPinnedMap(`${pinDirectory}/engine_states`, 'engine_states', ...MAPS.engine_states);
+  if (!state) return;
+  const heartbeat = (): bigint => state.find(Buffer.alloc(4))?.readBigUInt64LE(engineStateCodec.offsets.heartbeatNs) ?? 0n;
+  const before = heartbeat();
+  const fresh = kernelNowNs() - before < BigInt(STALE_MS) * 1_000_000n;
+  // A living engine beats every 50 ms.
+  if (fresh) await new Promise((resolve) => setTimeout(resolve, 200));
+  const beats = fresh && heartbeat() !== before;
+  native.sluice_map__close(state.fd);
+  if (beats) throw new EngineError('ENGINE_RUNNING', `Cannot take over ${pinDirectory}: another engine is using it; stop it, or give this one its own --bpffs`);
+}
+
+function loadError(result: number, problem: string, pinDirectory: string): EngineError {
+  const name = errnoName(result);
+  if (name === 'EUCLEAN')
+    return new EngineError('MAP_MISMATCH', `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`);
+  if (name === 'EPERM' || name === 'EACCES')
+    return new EngineError('NOT_ROOT', `Cannot load BPF programs: ${name}; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON`, problem);
+  if (name === 'EINVAL' || name === 'ENOSYS' || name === 'EOPNOTSUPP')
+    return new EngineError('KERNEL_UNSUPPORTED', `Cannot load BPF programs: not supported on this kernel: needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT (${problem.split('\n').at(-1)})`, problem);
+  return new EngineError('KERNEL_LOAD', `Cannot load BPF programs: ${name} (${problem.split('\n').at(-1)})`, problem);
+}

@@ -1,0 +1,27 @@
+/** Reads the ring of what the kernel decided alone. */
+import { type FlowRecord, flowRecordCodec } from '../abi.gen.ts';
+import { check, native } from './native.ts';
+
+const RECORD_HEADER = 8;
+const BUFFER_BYTES = 256 * 1024;
+
+export class RecordReader {
+  readonly #ring: number;
+  readonly #buffer = Buffer.alloc(BUFFER_BYTES);
+  readonly #cell = Buffer.alloc(4);
+
+  constructor(ring: number) {
+    this.#ring = ring;
+  }
+
+  /** Takes what is there, at most one buffer full, without waiting. */
+  read(): FlowRecord[] {
+    const count = check(native.sluice_ring__drain(this.#ring, this.#buffer as never, this.#buffer.length, 0, this.#cell as never), 'read flow records');
+    const records: FlowRecord[] = [];
+    for (let i = 0, at = 0; i < count; i++) {
+      records.push(flowRecordCodec.read(this.#buffer, at + RECORD_HEADER));
+      at += RECORD_HEADER + ((this.#buffer.readUInt32LE(at) + 7) & ~7);
+    }
+    return records;
+  }
+}

@@ -1,0 +1,134 @@
+/** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
+import { Reason } from './abi.gen.ts';
+import type { Config } from './config.ts';
+import { EngineError } from './errors.ts';
+import { FlowLog } from './flow/flow-log.ts';
+import { Failure } from './flow/control.ts';
+import type { FromWorker } from './flow/messages.ts';
+import { WorkerPool } from './flow/pool.ts';
+import { createApi, listen } from './http/api.ts';
+import { createMetrics } from './http/metrics.ts';
+import { Datapath } from './kernel/datapath.ts';
+import { setNativeLog } from './kernel/native.ts';
+import { pluginStates } from './kernel/plugin-states.ts';
+import { PolicyMaps } from './kernel/policy-maps.ts';
+import { RecordReader } from './kernel/record-reader.ts';
+import type { Logger } from './log.ts';
+import { MODULE_BYTES_MAX } from './plugins/audit.ts';
+import { ModuleStore } from './plugins/module-store.ts';
+import { PluginRegistry } from './plugins/registry.ts';
+import { namesOf, Reconciler } from './reconciler.ts';
+import { DirectorySource } from './sources/directory.ts';
+import { VERSION } from './version.ts';
+
+/** How often denied flows are fetched from the kernel. */
+const RECORDS_MS = 100;
+
+const REASON_NAMES = new Map(Object.entries(Reason).map(([name, number]) => [number as number, name.toLowerCase()]));
+
+export interface Engine {
+  /** `http://127.0.0.1:9470` */
+  readonly url: string;
+  /** Stops the process's part. What is enforced in the kernel stays. */
+  stop(): Promise<void>;
+}
+
+/** Starts the engine; returns when the source as it is now is in force. @throws EngineError */
+export async function startEngine(config: Config, log: Logger): Promise<Engine> {
+  setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
+  const source = new DirectorySource(config.source.path, log.child({ room: 'sources' }));
+  const datapath = await Datapath.load(config.bpffs);
+  const stops: (() => Promise<void> | void)[] = [() => datapath.close()];
+  try {
+    return await assemble(config, log, source, datapath, stops);
+  } catch (error) {
+    for (const stop of stops.reverse()) await stop();
+    throw error;
+  }
+}
+
+async function assemble(config: Config, log: Logger, source: DirectorySource, datapath: Datapath, stops: (() => Promise<void> | void)[]): Promise<Engine> {
+  const pool = new WorkerPool({
+    worker: new URL('./worker.ts', import.meta.url),
+    data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
+    wakeServing: () => datapath.wakeAsks(),
+    log: log.child({ room: 'flow' }),
+    events: {
+      report: (report) => noteReport(report, registry, flows),
+      trap: (id, message) => registry.noteTrap(id, message),
+      timeout: (id, switchedOff) => registry.noteTimeout(id, switchedOff),
+      error: (message) => log.error({ room: 'flow', reason: message }, 'flow worker failed'),
+    },
+  });
+  const states = pluginStates(datapath);
+  const registry = new PluginRegistry(pool, states, new ModuleStore(config.stateDir, log), log.child({ room: 'plugins' }));
+  const maps = new PolicyMaps(datapath);
+  const reconciler = new Reconciler({ source, plugins: registry, workers: pool, maps, findInterface: (name) => datapath.findInterface(name), log: log.child({ room: 'policy' }) });
+  const flows = new FlowLog(namesOf(reconciler, (id) => registry.nameOf(id)));
+  const metrics = createMetrics({
+    counters: () => datapath.readCounters().map(({ reason, packets, bytes }) => ({ reason: REASON_NAMES.get(reason) ?? String(reason), packets: Number(packets), bytes: Number(bytes) })),
+    maps: () => maps.pressure(),
+    plugins: () => registry.list(),
+    status: () => ({ revision: reconciler.status.revision, endpoints: reconciler.status.endpoints.length, problems: reconciler.status.problems.length, reconcileSeconds: reconciler.durationMs / 1000 }),
+    flowsLost: () => flows.lost,
+  });
+
+  let ready = false;
+  const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({ ...reconciler.status, endpoints: [...reconciler.status.endpoints], problems: [...reconciler.status.problems], attachment: datapath.attachment, maps: maps.pressure() });
+  const reconcile = async (): Promise<ReturnType<typeof status>> => {
+    await reconciler.run();
+    return status();
+  };
+  const api = await createApi({
+    version: VERSION,
+    ready: () => ready,
+    status,
+    reconcile,
+    plugins: () => registry.list(),
+    pushPlugin: (name, module) => registry.push(name, module),
+    flows,
+    metrics,
+    moduleBytesMax: MODULE_BYTES_MAX,
+    log: log.child({ room: 'http' }),
+  });
+  const url = await listen(api, config.api);
+  stops.push(() => api.close());
+
+  // Workers first, with the plugins of the source: the moment programs are replaced, somebody answers what they hold.
+  stops.push(() => pool.close());
+  await pool.start();
+  await registry.sync(source.read().plugins);
+  await pool.serve();
+  datapath.openHold();
+  stops.push(() => reconciler.close());
+  await reconciler.run();
+
+  const reader = new RecordReader(datapath.recordsRing);
+  const records = setInterval(() => {
+    for (const record of reader.read()) flows.addRecord(record);
+  }, RECORDS_MS);
+  stops.push(() => clearInterval(records));
+  source.watch(() => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force')));
+  stops.push(() => source.close());
+  ready = true;
+  log.info({ url, attachment: datapath.attachment, endpoints: reconciler.status.endpoints.length }, 'ready');
+
+  let stopped: Promise<void> | undefined;
+  const stopAll = async (): Promise<void> => {
+    ready = false;
+    for (const stop of stops.reverse()) await stop();
+    log.info('stopped; enforcement stays in the kernel');
+  };
+  return { url, stop: () => (stopped ??= stopAll()) };
+}
+
+function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {
+  for (const [id, counts] of report.counts) registry.count(id, { ...counts, evaluations: counts.evaluations - (counts.failures[Failure.SUSPENDED] ?? 0) });
+  for (const flow of report.flows) flows.addAsked(flow);
+  flows.lost += report.omitted;
+}
+
+/** Fails early, and in one sentence, where nothing could work. */
+export function requireRoot(): void {
+  if (process.getuid?.() !== 0) throw new EngineError('NOT_ROOT', 'Cannot load BPF programs: this is not root; run it with sudo');
+}

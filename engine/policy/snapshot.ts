@@ -1,0 +1,127 @@
+/**
+ * The cluster as seen at one moment, in the form that policy is compiled from: validated, defaulted, canonical.
+ *
+ * Labels are Maps, never plain objects: a label may be called `constructor`.
+ */
+import type { Context, Direction } from '../abi.gen.ts';
+import type { Network } from './address.ts';
+
+export type Labels = ReadonlyMap<string, string>;
+
+/** What a label selector asks for: every requirement must hold; none at all selects everything. */
+export type Selector = readonly Requirement[];
+
+export interface Requirement {
+  readonly key: string;
+  readonly operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+  readonly values: readonly string[];
+}
+
+export interface Namespace {
+  readonly name: string;
+  /** With `kubernetes.io/metadata.name`. */
+  readonly labels: Labels;
+}
+
+export interface NamedPort {
+  readonly name: string;
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly port: number;
+}
+
+export interface Pod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Labels;
+  /** 16 bytes each, as `status.podIPs` has them. */
+  readonly addresses: readonly Uint8Array[];
+  readonly ports: readonly NamedPort[];
+  /** Shares the node's addresses, and so has no identity of its own. */
+  readonly hostNetwork: boolean;
+  /** Completed or failed: its addresses may be somebody else's by now. */
+  readonly ended: boolean;
+  /** Host side of its veth (`sluice.dev/interface`); absent for pods of other nodes. */
+  readonly interface?: string;
+  /** Its manifest is damaged: nothing that policy says of it can be trusted, so it reaches nobody and nobody reaches it. */
+  readonly quarantined?: boolean;
+}
+
+/** A port, a range of ports, or the port that the destination pod gives a name to. */
+export type PortSpec =
+  | { readonly protocol: number; readonly first: number; readonly last: number }
+  | { readonly protocol: number; readonly name: string };
+
+export type Peer =
+  | { readonly kind: 'pods'; readonly namespaces: Selector | 'own'; readonly pods: Selector }
+  | { readonly kind: 'network'; readonly network: Network; readonly except: readonly Network[] };
+
+export interface PolicyRule {
+  /** Absent: anyone. Empty: nobody. */
+  readonly peers?: readonly Peer[];
+  /** Absent: every protocol and port. Empty: none. */
+  readonly ports?: readonly PortSpec[];
+}
+
+/** A NetworkPolicy; a direction that it does not isolate is absent. */
+export interface Policy {
+  readonly namespace: string;
+  readonly name: string;
+  readonly selector: Selector;
+  readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
+}
+
+export interface AskRule extends PolicyRule {
+  readonly plugin: string;
+  readonly context: Context;
+}
+
+/** Which flows ask which plugin. */
+export interface PluginPolicy {
+  readonly namespace: string;
+  readonly name: string;
+  readonly selector: Selector;
+  readonly rules: Readonly<Partial<Record<Direction, readonly AskRule[]>>>;
+  /** Its verdict replaces the other tiers' instead of narrowing what they allow. */
+  readonly overrides: boolean;
+}
+
+/** A plugin and how to treat it. */
+export interface PolicyPlugin {
+  readonly name: string;
+  /** Path of the module; absent when it comes over HTTP only. */
+  readonly file?: string;
+  readonly failurePolicy: 'Allow' | 'Deny';
+  readonly evaluateMs: number;
+  readonly memoryPages: number;
+  /** One `path = value` a line. */
+  readonly config: string;
+}
+
+/** Something in the source that is not in force as its author meant it. */
+export interface Problem {
+  readonly file: string;
+  /** From 1; 0 when the whole file is meant. */
+  readonly line: number;
+  /** `NetworkPolicy shop/web`, or empty. */
+  readonly object: string;
+  readonly reason: string;
+}
+
+export interface Snapshot {
+  readonly namespaces: ReadonlyMap<string, Namespace>;
+  readonly pods: readonly Pod[];
+  readonly policies: readonly Policy[];
+  readonly pluginPolicies: readonly PluginPolicy[];
+  readonly plugins: readonly PolicyPlugin[];
+  readonly problems: readonly Problem[];
+}
+
+export const EMPTY_SNAPSHOT: Snapshot = {
+  namespaces: new Map(),
+  pods: [],
+  policies: [],
+  pluginPolicies: [],
+  plugins: [],
+  problems: [],
+};

@@ -1,0 +1,215 @@
+/**
+ * What manifests may say, and what they mean: schemas that turn Kubernetes objects into the snapshot's form.
+ *
+ * Policy objects are strict: a misspelt field would mean another policy than its author thinks. null is the same as
+ * absent, as in the Kubernetes API. Sources: NetworkPolicy v1, LabelSelector, Pod v1; sluice.dev/v1alpha1 is ours.
+ */
+import { z } from 'zod';
+import { Context, Direction } from '../abi.gen.ts';
+import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
+import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector } from '../policy/snapshot.ts';
+
+const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const DNS_SUBDOMAIN = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$/;
+/** IANA service name: RFC 6335, section 5.1. */
+const PORT_NAME = /^(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/;
+
+export const PROTOCOLS = { TCP: 6, UDP: 17, SCTP: 132 } as const;
+
+const absent = <T extends z.ZodType>(schema: T) => schema.nullish().transform((value) => value ?? undefined);
+const list = <T extends z.ZodType>(schema: T) => absent(z.array(schema));
+
+function labelKeyProblem(key: string): string | undefined {
+  const [prefix, name] = key.includes('/') ? [key.slice(0, key.indexOf('/')), key.slice(key.indexOf('/') + 1)] : [undefined, key];
+  const good = LABEL_NAME.test(name) && (prefix === undefined || (prefix.length <= 253 && DNS_SUBDOMAIN.test(prefix)));
+  return good ? undefined : `"${key}" is not a label key`;
+}
+
+function labelValueProblem(value: unknown): string | undefined {
+  if (typeof value !== 'string') return `${JSON.stringify(value)} is not a label value: put it in quotes`;
+  return value === '' || LABEL_NAME.test(value) ? undefined : `"${value}" is not a label value`;
+}
+
+/** Labels as a Map; an object's own entries only, so that no key is special. */
+export const labels = absent(z.unknown())
+  .superRefine((value, context) => {
+    if (value === undefined) return;
+    if (typeof value !== 'object' || Array.isArray(value)) context.addIssue({ code: 'custom', message: 'must be a map of labels' });
+    else
+      for (const [key, label] of Object.entries(value as object)) {
+        const problem = labelKeyProblem(key) ?? labelValueProblem(label);
+        if (problem) context.addIssue({ code: 'custom', path: [key], message: problem });
+      }
+  })
+  .transform((value): Labels => new Map(Object.entries((value ?? {}) as Record<string, string>)));
+
+const labelValue = z.string().superRefine((value, context) => {
+  const problem = labelValueProblem(value);
+  if (problem) context.addIssue({ code: 'custom', message: problem });
+});
+
+const requirement = z
+  .strictObject({
+    key: z.string().superRefine((key, context) => {
+      const problem = labelKeyProblem(key);
+      if (problem) context.addIssue({ code: 'custom', message: problem });
+    }),
+    operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']),
+    values: list(labelValue),
+  })
+  .superRefine(({ operator, values }, context) => {
+    const wantsValues = operator === 'In' || operator === 'NotIn';
+    if (wantsValues && !values?.length) context.addIssue({ code: 'custom', path: ['values'], message: `operator ${operator} needs at least one value` });
+    if (!wantsValues && values?.length) context.addIssue({ code: 'custom', path: ['values'], message: `operator ${operator} takes no values` });
+  })
+  .transform(({ key, operator, values }): Requirement => ({ key, operator, values: [...(values ?? [])].sort() }));
+
+/** A label selector; {} selects everything. Requirements are sorted: equal selectors, equal text. */
+export const selector = z.strictObject({ matchLabels: labels, matchExpressions: list(requirement) }).transform((value): Selector => {
+  const exact = [...value.matchLabels].map(([key, label]): Requirement => ({ key, operator: 'In', values: [label] }));
+  const sortKey = (r: Requirement): string => JSON.stringify([r.key, r.operator, r.values]);
+  return [...exact, ...(value.matchExpressions ?? [])].sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
+});
+
+const cidr = z
+  .string()
+  .refine((text) => parseNetwork(text) !== undefined, { error: (issue) => `"${String(issue.input)}" is not a CIDR such as 10.0.0.0/8 or fd00::/8` })
+  .transform((text) => parseNetwork(text) as Network);
+
+const ipBlock = z.strictObject({ cidr, except: list(cidr) }).superRefine((block, context) => {
+  for (const [i, except] of (block.except ?? []).entries()) {
+    const inside = except.bits > block.cidr.bits && networkOf(except.address, block.cidr.bits).text === block.cidr.text;
+    if (!inside) context.addIssue({ code: 'custom', path: ['except', i], message: `${except.text} is not inside ${block.cidr.text}` });
+  }
+});
+
+const networkPeer = (block: { cidr: Network; except?: Network[] | undefined }): Peer => ({ kind: 'network', network: block.cidr, except: block.except ?? [] });
+const podsPeer = (peer: { podSelector?: Selector | undefined; namespaceSelector?: Selector | undefined }): Peer => ({
+  kind: 'pods',
+  namespaces: peer.namespaceSelector ?? 'own',
+  pods: peer.podSelector ?? [],
+});
+
+const peer = z
+  .strictObject({ podSelector: absent(selector), namespaceSelector: absent(selector), ipBlock: absent(ipBlock) })
+  .superRefine((value, context) => {
+    const pods = value.podSelector !== undefined || value.namespaceSelector !== undefined;
+    if (pods && value.ipBlock) context.addIssue({ code: 'custom', path: ['ipBlock'], message: 'cannot stand beside podSelector or namespaceSelector' });
+    if (!pods && !value.ipBlock) context.addIssue({ code: 'custom', message: 'must have podSelector, namespaceSelector or ipBlock; leave the list out to mean anyone' });
+  })
+  .transform((value): Peer => (value.ipBlock ? networkPeer(value.ipBlock) : podsPeer(value)));
+
+/** A peer of our own policies may be a bare `cidr`. */
+const askPeer = z.union([z.strictObject({ cidr }).transform(networkPeer), peer]);
+
+const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is 1 to 65535');
+
+const port = z
+  .strictObject({
+    protocol: absent(z.enum(['TCP', 'UDP', 'SCTP'])),
+    port: absent(z.union([portNumber, z.string().regex(PORT_NAME, 'a port is 1 to 65535 or a port name')], { error: 'a port is 1 to 65535 or a port name' })),
+    endPort: absent(portNumber),
+  })
+  .superRefine((value, context) => {
+    if (value.endPort === undefined) return;
+    if (typeof value.port !== 'number') context.addIssue({ code: 'custom', path: ['endPort'], message: 'needs a numeric port beside it' });
+    else if (value.endPort < value.port) context.addIssue({ code: 'custom', path: ['endPort'], message: `${value.endPort} is below port ${value.port}` });
+  })
+  .transform((value): PortSpec => {
+    const protocol = PROTOCOLS[value.protocol ?? 'TCP'];
+    if (typeof value.port === 'string') return { protocol, name: value.port };
+    if (value.port === undefined) return { protocol, first: 0, last: 65_535 };
+    return { protocol, first: value.port, last: value.endPort ?? value.port };
+  });
+
+/** "If this field is empty or missing, this rule matches all": an empty list is as good as none. */
+function policyRule(peers: readonly Peer[] | undefined, ports: readonly PortSpec[] | undefined): PolicyRule {
+  return { ...(peers?.length && { peers }), ...(ports?.length && { ports }) };
+}
+
+const ingressRule = z.strictObject({ from: list(peer), ports: list(port) }).transform((rule) => policyRule(rule.from, rule.ports));
+const egressRule = z.strictObject({ to: list(peer), ports: list(port) }).transform((rule) => policyRule(rule.to, rule.ports));
+
+export const policyTypes = list(z.enum(['Ingress', 'Egress']));
+
+export const networkPolicySpec = z
+  .strictObject({ podSelector: absent(selector), ingress: list(ingressRule), egress: list(egressRule), policyTypes })
+  .transform((spec) => {
+    const types = spec.policyTypes?.length ? spec.policyTypes : spec.egress?.length ? ['Ingress', 'Egress'] : ['Ingress'];
+    return {
+      selector: spec.podSelector ?? [],
+      rules: {
+        ...(types.includes('Ingress') && { [Direction.INGRESS]: spec.ingress ?? [] }),
+        ...(types.includes('Egress') && { [Direction.EGRESS]: spec.egress ?? [] }),
+      } satisfies Partial<Record<Direction, PolicyRule[]>>,
+    };
+  });
+
+const ask = z.strictObject({
+  plugin: z.string().regex(DNS_SUBDOMAIN, 'must be the name of a PolicyPlugin'),
+  context: absent(z.literal('connect', 'this version evaluates the connect context only')),
+});
+
+const askRule = (rule: PolicyRule, asked: z.infer<typeof ask>): AskRule => ({ ...rule, plugin: asked.plugin, context: Context.CONNECT });
+const askIngress = z.strictObject({ from: list(askPeer), ports: list(port), ask }).transform((rule) => askRule(policyRule(rule.from, rule.ports), rule.ask));
+const askEgress = z.strictObject({ to: list(askPeer), ports: list(port), ask }).transform((rule) => askRule(policyRule(rule.to, rule.ports), rule.ask));
+
+export const pluginPolicySpec = z
+  .strictObject({ podSelector: absent(selector), ingress: list(askIngress), egress: list(askEgress), precedence: absent(z.enum(['Admin', 'Default'])) })
+  .transform((spec) => ({
+    selector: spec.podSelector ?? [],
+    overrides: spec.precedence === 'Admin',
+    rules: {
+      ...(spec.ingress?.length && { [Direction.INGRESS]: spec.ingress }),
+      ...(spec.egress?.length && { [Direction.EGRESS]: spec.egress }),
+    } satisfies Partial<Record<Direction, AskRule[]>>,
+  }));
+
+/** Flattens a configuration to one `path = value` a line: what a guest reads without a parser for JSON. */
+export function flattenConfig(value: unknown, path = ''): string {
+  if (value === null || value === undefined) return '';
+  if (typeof value !== 'object') return `${path} = ${String(value).replaceAll('\n', ' ')}\n`;
+  return Object.entries(value)
+    .map(([key, inner]) => flattenConfig(inner, path ? `${path}.${key}` : key))
+    .join('');
+}
+
+export const policyPluginSpec = z
+  .strictObject({
+    module: absent(z.strictObject({ file: z.string().min(1) })),
+    failurePolicy: absent(z.enum(['Allow', 'Deny'])),
+    mode: absent(z.literal('Enforce', 'this version enforces only')),
+    limits: absent(
+      z.strictObject({
+        evaluateMs: absent(z.int().min(1).max(1000)),
+        memoryPages: absent(z.int().min(1).max(1024)),
+      }),
+    ),
+    config: absent(z.record(z.string(), z.unknown())),
+  })
+  .transform((spec) => ({
+    file: spec.module?.file,
+    failurePolicy: spec.failurePolicy ?? ('Deny' as const),
+    evaluateMs: spec.limits?.evaluateMs ?? 5,
+    memoryPages: spec.limits?.memoryPages ?? 64,
+    config: flattenConfig(spec.config),
+  }));
+
+const containerPort = z.looseObject({ name: absent(z.string()), containerPort: portNumber, protocol: absent(z.enum(['TCP', 'UDP', 'SCTP'])) });
+
+export const podSpec = z.looseObject({
+  hostNetwork: absent(z.boolean()),
+  containers: list(z.looseObject({ ports: list(containerPort) })),
+});
+
+export const podStatus = absent(
+  z.looseObject({ phase: absent(z.string()), podIP: absent(z.string()), podIPs: list(z.looseObject({ ip: absent(z.string()) })) }),
+);
+
+export const metadata = z.looseObject({
+  name: z.string().regex(DNS_SUBDOMAIN, 'must be a lower-case DNS name').max(253),
+  namespace: absent(z.string().regex(DNS_LABEL, 'must be a lower-case DNS label')),
+  labels,
+  annotations: absent(z.record(z.string(), z.string())),
+});

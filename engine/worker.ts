@@ -1,0 +1,186 @@
+/**
+ * A flow worker: the thread that waits for held packets, asks their plugins, writes verdicts and releases.
+ *
+ * It builds its rooms and runs one loop. Until it is activated it stands by: it has every plugin instantiated and tried,
+ * so that it can take over in the middle of a batch, and so that a new version is tried here before it serves.
+ */
+import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
+import { PluginStatus, Scope, Verdict } from './abi.gen.ts';
+import { messageOf } from './errors.ts';
+import { Control, type SharedMemory } from './flow/control.ts';
+import { Evaluator, type LoadedPlugin, type Question } from './flow/evaluator.ts';
+import type { FromWorker, PluginVersion, ToWorker } from './flow/messages.ts';
+import { AskRing } from './kernel/ask-ring.ts';
+import type { RingHandles } from './kernel/datapath.ts';
+import { PluginInstance } from './plugins/instance.ts';
+import { decodeVerdict, effectiveScope } from './plugins/verdict-word.ts';
+
+export interface WorkerData {
+  readonly memory: SharedMemory;
+  readonly handles: RingHandles;
+  readonly holdTimeoutMs: number;
+  readonly port: MessagePort;
+}
+
+/** Below the time after which the kernel takes a heartbeat for stale, by far. */
+const WAIT_MS = 50;
+/** While there is something to report, it waits no longer than this. */
+const REPORT_MS = 20;
+
+const { memory, handles, holdTimeoutMs, port } = workerData as WorkerData;
+const control = new Int32Array(memory.control);
+const ring = new AskRing(handles);
+const evaluator = new Evaluator(memory, ring, { decode: decodeVerdict, effectiveScope }, holdTimeoutMs);
+const encoder = new TextEncoder();
+let active = false;
+let stopping = false;
+let reportPending = false;
+let reportedAt = 0;
+
+const send = (message: FromWorker): void => port.postMessage(message);
+
+evaluator.onTrap = (plugin, message) => {
+  send({ type: 'trap', id: plugin.version.id, message });
+  try {
+    plugin.guest = new PluginInstance(plugin.version.module, plugin.version.config);
+  } catch (error) {
+    plugin.suspended = true;
+    send({ type: 'trap', id: plugin.version.id, message: messageOf(error) });
+  }
+};
+
+/** A question that no policy asks, to find a version that traps or loops at once before it serves. */
+const TRIAL: Question = {
+  addresses: new Uint8Array(32),
+  sourceIdentity: 0,
+  destinationIdentity: 0,
+  sourcePort: 0,
+  destinationPort: 0,
+  protocol: 6,
+  direction: 1,
+  rule: 0,
+  established: false,
+  timeMs: 0,
+  source: undefined,
+  destination: undefined,
+  sourcePod: undefined,
+  destinationPod: undefined,
+};
+
+/** A standby tries the version first; the active worker switches to it between two evaluations. */
+function install(version: PluginVersion): void {
+  if (!active && decodeVerdict(new PluginInstance(version.module, version.config).evaluateConnect(TRIAL)) === undefined) throw new Error('Cannot load module: it answers a connection with a word that is no verdict');
+  const plugin: LoadedPlugin = { version, guest: new PluginInstance(version.module, version.config), suspended: false };
+  if (active) writeState(version, PluginStatus.ON);
+  evaluator.plugins.set(version.id, plugin);
+}
+
+function writeState(version: PluginVersion, status: PluginStatus): void {
+  ring.writePluginState(version.id, {
+    name: version.nameHash,
+    module: version.moduleHash,
+    epoch: version.epoch,
+    failure: version.failureAllow ? Verdict.ALLOW : Verdict.DENY,
+    status,
+    scopes: Scope.FLOW | Scope.ADDRESS | Scope.IDENTITY,
+  });
+}
+
+function acknowledge(seq: number, act: () => void): void {
+  try {
+    act();
+    send({ type: 'ack', seq });
+  } catch (error) {
+    send({ type: 'ack', seq, error: messageOf(error) });
+  }
+}
+
+function handle(message: ToWorker): void {
+  switch (message.type) {
+    case 'cluster':
+      evaluator.identities.clear();
+      evaluator.pods.clear();
+      for (const { id, namespace, labels } of message.identities) evaluator.identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
+      for (const [address, name] of message.pods) evaluator.pods.set(address, encoder.encode(name));
+      return;
+    case 'plugin':
+      acknowledge(message.seq, () => install(message.version));
+      return;
+    case 'remove':
+      acknowledge(message.seq, () => {
+        const plugin = evaluator.plugins.get(message.id);
+        if (plugin && active) writeState(plugin.version, PluginStatus.OFF);
+        evaluator.plugins.delete(message.id);
+      });
+      return;
+    case 'switch-off': {
+      const plugin = evaluator.plugins.get(message.id);
+      if (!plugin) return;
+      plugin.suspended = true;
+      if (active) writeState(plugin.version, PluginStatus.OFF);
+      return;
+    }
+    case 'resume': {
+      const plugin = evaluator.plugins.get(message.id);
+      if (plugin) plugin.suspended = false;
+      return;
+    }
+    case 'activate': {
+      active = true;
+      const stopped = message.unfinished === undefined ? undefined : evaluator.plugins.get(message.unfinished);
+      if (stopped) stopped.suspended = true;
+      if (message.unfinished !== undefined) evaluator.finishUnfinished();
+      else for (const plugin of evaluator.plugins.values()) writeState(plugin.version, PluginStatus.ON);
+      return;
+    }
+    case 'stop':
+      stopping = true;
+  }
+}
+
+function report(): void {
+  const taken = evaluator.takeReport();
+  if (taken) send({ type: 'report', ...taken });
+  reportPending = false;
+  reportedAt = performance.now();
+}
+
+function serveOnce(): void {
+  const count = ring.drain(evaluator.batch, reportPending ? REPORT_MS : WAIT_MS);
+  if (count) {
+    evaluator.process(count);
+    reportPending = true;
+  }
+  if (reportPending && (!count || performance.now() - reportedAt > 5 * REPORT_MS)) report();
+}
+
+function standBy(): void {
+  const seen = Atomics.load(control, Control.WAKE);
+  if (receiveOne()) return;
+  Atomics.wait(control, Control.WAKE, seen, 1000);
+}
+
+function receiveOne(): boolean {
+  const received = receiveMessageOnPort(port);
+  if (received) handle(received.message as ToWorker);
+  return received !== undefined;
+}
+
+send({ type: 'ready' });
+while (!stopping) {
+  while (receiveOne());
+  if (stopping) break;
+  if (!active) {
+    standBy();
+    continue;
+  }
+  try {
+    serveOnce();
+  } catch (error) {
+    // What was held in this batch is lost; its senders try again. The kernel refusing a write is worth a word each time.
+    send({ type: 'error', message: messageOf(error) });
+  }
+}
+report();
+parentPort?.close();
+port.close();

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Programs on interfaces: a pinned tcx link where the kernel has tcx (6.6), otherwise a clsact filter. */
+#include "internal.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* enum bpf_attach_type and link flags of Linux 6.6, which older headers lack. */
+#define TCX_INGRESS 46
+#define TCX_EGRESS 47
+#define TCX_BEFORE (1U << 3)
+
+/* First of all filters, and a handle by which a later engine finds its own. */
+#define FILTER_PRIORITY 1
+#define FILTER_HANDLE 0x51
+
+static int link_is_interface_ingress(uint32_t direction)
+{
+	return direction == DIRECTION_EGRESS;	/* what the endpoint sends enters the host's side of its veth */
+}
+
+static int tcx_create(int program, uint32_t ifindex, uint32_t direction)
+{
+	union bpf_attr attr;
+	int link;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.link_create.prog_fd = (uint32_t)program;
+	attr.link_create.target_ifindex = ifindex;
+	attr.link_create.attach_type = link_is_interface_ingress(direction) ? TCX_INGRESS : TCX_EGRESS;
+	attr.link_create.flags = TCX_BEFORE;
+	link = (int)syscall(__NR_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
+	return link < 0 ? -errno : link;
+}
+
+static int tcx_attach(int program, uint32_t ifindex, uint32_t direction, const char *pin_path)
+{
+	int link = bpf_obj_get(pin_path), error;
+
+	if (link >= 0) {
+		error = bpf_link_update(link, program, NULL);
+		close(link);
+		if (!error)
+			return 0;
+		if (error != -ENOLINK)
+			return error;
+		/* The interface that this link was for is gone; its index has a new bearer. */
+		if (unlink(pin_path))
+			return -errno;
+	} else if (link != -ENOENT) {
+		return link;
+	}
+	link = tcx_create(program, ifindex, direction);
+	if (link < 0)
+		return link;
+	error = bpf_obj_pin(link, pin_path);
+	close(link);
+	return error;
+}
+
+static int clsact_attach(int program, uint32_t ifindex, uint32_t direction)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
+		    .attach_point = link_is_interface_ingress(direction) ? BPF_TC_INGRESS : BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY, .prog_fd = program,
+		    .flags = BPF_TC_F_REPLACE);
+	int error = bpf_tc_hook_create(&hook);
+
+	if (error && error != -EEXIST)
+		return error;
+	return bpf_tc_attach(&hook, &options);
+}
+
+int sluice_link__attach(int program, uint32_t ifindex, uint32_t direction, const char *pin_path)
+{
+	int error = tcx_attach(program, ifindex, direction, pin_path);
+
+	if (!error)
+		return SLUICE_TCX;
+	if (error != -EINVAL)
+		return error;
+	error = clsact_attach(program, ifindex, direction);
+	return error ? error : SLUICE_CLSACT;
+}
+
+int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_path)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
+		    .attach_point = link_is_interface_ingress(direction) ? BPF_TC_INGRESS : BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+	int error;
+
+	if (!unlink(pin_path))
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	error = bpf_tc_detach(&hook, &options);
+	return error == -ENOENT || error == -EINVAL || error == -ENODEV ? 0 : error;
+}

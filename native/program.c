@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Running a program on one packet. */
+#include "internal.h"
+
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
+
+int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex, uint32_t repeat,
+			 int32_t *outcome, uint32_t *duration_ns)
+{
+	struct __sk_buff context = { .ifindex = ifindex };
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = length, .ctx_in = &context,
+		    .ctx_size_in = sizeof(context), .repeat = (int)repeat);
+	int error = bpf_prog_test_run_opts(program, &options);
+
+	*outcome = (int32_t)options.retval;
+	*duration_ns = options.duration;
+	return error;
+}

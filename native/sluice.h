@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libsluice: what the engine needs of libbpf, sockets and interfaces, behind a C ABI that is cheap to call in batches.
+ *
+ * Every function returns 0 (or a count or descriptor where it says so) or -errno, and prints nothing. Descriptors are
+ * plain integers and may be used from any thread; a handle belongs to one thread at a time, but for sluice_ring__wake.
+ */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stdint.h>
+
+#define SLUICE_API __attribute__((visibility("default")))
+
+/* log.c: libbpf's messages. level: 0 warning, 1 information, 2 debugging. Called on the thread that runs libbpf. */
+typedef void (*sluice_log_callback)(int level, const char *text);
+SLUICE_API void sluice_log__set(sluice_log_callback callback);
+
+/* kernel.c */
+
+/* Returns 1 when directory is on a BPF file system, 0 when not, or -errno. */
+SLUICE_API int sluice_kernel__is_bpffs(const char *directory);
+/* Returns the number of possible CPUs: how many values a per-CPU map gives. */
+SLUICE_API int sluice_kernel__cpus(void);
+/* Returns the interface's index in this thread's network namespace, or -errno. */
+SLUICE_API int sluice_kernel__ifindex(const char *interface);
+/* bpf_ktime_get_ns() time. */
+SLUICE_API uint64_t sluice_kernel__now_ns(void);
+
+/* object.c: a compiled object with its maps, taken over from pin_directory where they are pinned already. */
+struct sluice_object;
+
+/*
+ * Loads an object. Returns -EUCLEAN when a pinned map has another layout than the object wants; problem then names it.
+ * For other errors problem holds libbpf's last warnings and the verifier's log, cut at problem_size.
+ */
+SLUICE_API int sluice_object__load(const char *path, const char *pin_directory, struct sluice_object **object,
+				   char *problem, uint32_t problem_size);
+/* Returns the descriptor, which the object keeps, or -ENOENT. */
+SLUICE_API int sluice_object__map(struct sluice_object *object, const char *name);
+SLUICE_API int sluice_object__program(struct sluice_object *object, const char *name);
+SLUICE_API void sluice_object__close(struct sluice_object *object);
+
+/* link.c: programs on interfaces. direction is enum direction: of the endpoint, not of the interface. */
+enum sluice_attachment {
+	SLUICE_TCX = 0,
+	SLUICE_CLSACT = 1,
+};
+
+/*
+ * Attaches the program ahead of others, or replaces the one attached before, atomically. A tcx link lives in pin_path;
+ * a kernel without tcx gets a clsact filter. Returns enum sluice_attachment or -errno.
+ */
+SLUICE_API int sluice_link__attach(int program, uint32_t ifindex, uint32_t direction, const char *pin_path);
+/* Returns 0 also when nothing was attached or the interface is gone. */
+SLUICE_API int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_path);
+
+/* map.c: done receives how many entries were written before an error. */
+SLUICE_API int sluice_map__update(int map, const void *keys, uint32_t key_size, const void *values, uint32_t value_size,
+				  uint32_t count, uint32_t *done);
+/* An entry that is not there counts as deleted. */
+SLUICE_API int sluice_map__delete(int map, const void *keys, uint32_t key_size, uint32_t count, uint32_t *done);
+SLUICE_API int sluice_map__lookup(int map, const void *key, void *value);
+/* Copies all entries, at most capacity. Returns how many, or -ENOSPC when there are more. */
+SLUICE_API int sluice_map__dump(int map, void *keys, uint32_t key_size, void *values, uint32_t value_size,
+				uint32_t capacity);
+/* Opens a pinned map. Returns its descriptor, which the caller closes with sluice_map__close. */
+SLUICE_API int sluice_map__open(const char *pin_path);
+SLUICE_API void sluice_map__close(int map);
+
+/* ring.c: a consumer of a ring buffer map. */
+struct sluice_ring;
+
+/* engine_states: the map to write heartbeats to while draining, or -1. */
+SLUICE_API int sluice_ring__open(int map, int engine_states, struct sluice_ring **ring);
+/*
+ * Waits until there are records, at most timeout_ms, and moves as many as fit into buffer: for each a header of 8 bytes
+ * (__u32 length, __u32 zero), then length bytes, padded to 8. struct ask records are cut to what their packet needs.
+ * Returns how many records; bytes receives how much of buffer they take.
+ */
+SLUICE_API int sluice_ring__drain(struct sluice_ring *ring, uint8_t *buffer, uint32_t capacity, int timeout_ms,
+				  uint32_t *bytes);
+/* Ends a wait in sluice_ring__drain; safe from any thread. */
+SLUICE_API int sluice_ring__wake(struct sluice_ring *ring);
+SLUICE_API void sluice_ring__close(struct sluice_ring *ring);
+
+/* release.c: sending held packets on. */
+struct sluice_release;
+
+/*
+ * Makes the veth pair interface / peer, where it is not there yet, with the release program at the egress of interface.
+ * Returns enum sluice_attachment or -errno.
+ */
+SLUICE_API int sluice_release__open(const char *interface, const char *peer, int program, const char *pin_path,
+				    struct sluice_release **release);
+/*
+ * Sends the packets of drained asks: towards the stack when the endpoint sent them, towards the pod otherwise.
+ * offsets: where in buffer each record's header is. Checksums are completed in place.
+ * Returns how many were sent; errors[i] receives 0 or -errno of each.
+ */
+SLUICE_API int sluice_release__send(struct sluice_release *release, uint8_t *buffer, const uint32_t *offsets,
+				    uint32_t count, int32_t *errors);
+SLUICE_API void sluice_release__close(struct sluice_release *release);
+/* Removes the veth pair. Returns 0 also when there is none. */
+SLUICE_API int sluice_release__remove(const char *interface);
+
+/* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
+SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
+				    uint32_t repeat, int32_t *outcome, uint32_t *duration_ns);
+
+#endif

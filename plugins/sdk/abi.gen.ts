@@ -1,0 +1,149 @@
+// Generated from bpf/abi.h by `npm run generate`; do not edit.
+//
+// Views of the records that host and plugin share: `at` is where the record begins in this module's memory.
+
+export const enum DirectionValue {
+  INGRESS = 0,
+  EGRESS = 1,
+}
+
+export const enum IdentityValue {
+  ANY = 0,
+  WORLD = 1,
+  NODE = 2,
+}
+
+export const enum ContextValue {
+  CONNECT = 0,
+  DNS = 1,
+  TLS = 2,
+  HTTP = 3,
+}
+
+export const enum VerdictValue {
+  NEXT = 0,
+  ALLOW = 1,
+  DENY = 2,
+}
+
+export const enum ScopeValue {
+  NONE = 0,
+  FLOW = 1,
+  ADDRESS = 2,
+  IDENTITY = 4,
+}
+
+export const enum PluginFieldValue {
+  IDENTITY = 1,
+  ADDRESS = 2,
+  SOURCE_PORT = 4,
+  MOMENT = 8,
+}
+
+export const enum PluginSlotValue {
+  METHOD = 0,
+  HOST = 1,
+  PATH = 2,
+  QUERY = 3,
+  SERVER_NAME = 4,
+  DNS_NAME = 5,
+  SOURCE_NAMESPACE = 6,
+  SOURCE_POD = 7,
+  SOURCE_LABELS = 8,
+  DESTINATION_NAMESPACE = 9,
+  DESTINATION_POD = 10,
+  DESTINATION_LABELS = 11,
+  DESTINATION_SERVICE = 12,
+  SOURCE_SERVICE_ACCOUNT = 13,
+  MAX = 14,
+}
+
+export const enum PluginContextFlagValue {
+  ESTABLISHED = 1,
+}
+
+export const enum VerdictWordValue {
+  SCOPE_SHIFT = 4,
+  TTL_SHIFT = 8,
+  TTL_EXPONENT_SHIFT = 16,
+  REASON_SHIFT = 20,
+  TTL_UNIT_MS = 10,
+}
+
+export const PLUGIN_CONTEXT_SIZE: i32 = 136;
+// @ts-ignore: decorator
+@inline export function pluginContextSource(at: usize): usize { return at + 0; }
+// @ts-ignore: decorator
+@inline export function pluginContextDestination(at: usize): usize { return at + 16; }
+// @ts-ignore: decorator
+@inline export function pluginContextTimeMs(at: usize): u64 { return load<u64>(at, 32); }
+// @ts-ignore: decorator
+@inline export function setPluginContextTimeMs(at: usize, value: u64): void { store<u64>(at, value, 32); }
+// @ts-ignore: decorator
+@inline export function pluginContextFlow(at: usize): u64 { return load<u64>(at, 40); }
+// @ts-ignore: decorator
+@inline export function setPluginContextFlow(at: usize, value: u64): void { store<u64>(at, value, 40); }
+// @ts-ignore: decorator
+@inline export function pluginContextSourceIdentity(at: usize): u32 { return load<u32>(at, 48); }
+// @ts-ignore: decorator
+@inline export function setPluginContextSourceIdentity(at: usize, value: u32): void { store<u32>(at, value, 48); }
+// @ts-ignore: decorator
+@inline export function pluginContextDestinationIdentity(at: usize): u32 { return load<u32>(at, 52); }
+// @ts-ignore: decorator
+@inline export function setPluginContextDestinationIdentity(at: usize, value: u32): void { store<u32>(at, value, 52); }
+// @ts-ignore: decorator
+@inline export function pluginContextTag(at: usize): u32 { return load<u32>(at, 56); }
+// @ts-ignore: decorator
+@inline export function setPluginContextTag(at: usize, value: u32): void { store<u32>(at, value, 56); }
+// @ts-ignore: decorator
+@inline export function pluginContextFields(at: usize): u32 { return load<u32>(at, 60); }
+// @ts-ignore: decorator
+@inline export function setPluginContextFields(at: usize, value: u32): void { store<u32>(at, value, 60); }
+// @ts-ignore: decorator
+@inline export function pluginContextSourcePort(at: usize): u16 { return load<u16>(at, 64); }
+// @ts-ignore: decorator
+@inline export function setPluginContextSourcePort(at: usize, value: u16): void { store<u16>(at, value, 64); }
+// @ts-ignore: decorator
+@inline export function pluginContextDestinationPort(at: usize): u16 { return load<u16>(at, 66); }
+// @ts-ignore: decorator
+@inline export function setPluginContextDestinationPort(at: usize, value: u16): void { store<u16>(at, value, 66); }
+// @ts-ignore: decorator
+@inline export function pluginContextHook(at: usize): u8 { return load<u8>(at, 68); }
+// @ts-ignore: decorator
+@inline export function setPluginContextHook(at: usize, value: u8): void { store<u8>(at, value, 68); }
+// @ts-ignore: decorator
+@inline export function pluginContextProtocol(at: usize): u8 { return load<u8>(at, 69); }
+// @ts-ignore: decorator
+@inline export function setPluginContextProtocol(at: usize, value: u8): void { store<u8>(at, value, 69); }
+// @ts-ignore: decorator
+@inline export function pluginContextDirection(at: usize): u8 { return load<u8>(at, 70); }
+// @ts-ignore: decorator
+@inline export function setPluginContextDirection(at: usize, value: u8): void { store<u8>(at, value, 70); }
+// @ts-ignore: decorator
+@inline export function pluginContextFlags(at: usize): u8 { return load<u8>(at, 71); }
+// @ts-ignore: decorator
+@inline export function setPluginContextFlags(at: usize, value: u8): void { store<u8>(at, value, 71); }
+// @ts-ignore: decorator
+@inline export function pluginContextSlots(at: usize, index: i32): u32 { return load<u32>(at + (<usize>index << 2), 72); }
+// @ts-ignore: decorator
+@inline export function pluginContextHeaders(at: usize): u32 { return load<u32>(at, 128); }
+// @ts-ignore: decorator
+@inline export function setPluginContextHeaders(at: usize, value: u32): void { store<u32>(at, value, 128); }
+
+export const PLUGIN_RESULT_SIZE: i32 = 16;
+// @ts-ignore: decorator
+@inline export function pluginResultFields(at: usize): u32 { return load<u32>(at, 0); }
+// @ts-ignore: decorator
+@inline export function setPluginResultFields(at: usize, value: u32): void { store<u32>(at, value, 0); }
+// @ts-ignore: decorator
+@inline export function pluginResultRoute(at: usize): u32 { return load<u32>(at, 4); }
+// @ts-ignore: decorator
+@inline export function setPluginResultRoute(at: usize, value: u32): void { store<u32>(at, value, 4); }
+// @ts-ignore: decorator
+@inline export function pluginResultMessage(at: usize): u32 { return load<u32>(at, 8); }
+// @ts-ignore: decorator
+@inline export function setPluginResultMessage(at: usize, value: u32): void { store<u32>(at, value, 8); }
+// @ts-ignore: decorator
+@inline export function pluginResultMessageLength(at: usize): u32 { return load<u32>(at, 12); }
+// @ts-ignore: decorator
+@inline export function setPluginResultMessageLength(at: usize, value: u32): void { store<u32>(at, value, 12); }
