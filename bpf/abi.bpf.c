@@ -25,6 +25,7 @@ EXPORT_ENUM(plugin_context_flag);
 EXPORT_ENUM(verdict_word);
 
 EXPORT_STRUCT(endpoint);
+EXPORT_STRUCT(policy_state);
 EXPORT_STRUCT(network_key);
 EXPORT_STRUCT(policy_key);
 EXPORT_STRUCT(rule);

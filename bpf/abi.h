@@ -90,15 +90,21 @@ enum reason {
 	REASON_MAX = 64,
 };
 
-/* The packet side of an endpoint. Key: interface index of the host-side veth. 48 bytes. */
+/* The packet side of an endpoint. Key: interface index of the host-side veth. 44 bytes. */
 struct endpoint {
 	__u8 ipv4[16];		/* all zero when the pod has no address of that family */
 	__u8 ipv6[16];
 	__u32 identity;
 	__u32 rule_sets[2];	/* by enum direction; 0 = nothing isolates or tags that direction */
-	__u32 revision;		/* connections judged under another revision are judged again */
 };
-_Static_assert(sizeof(struct endpoint) == 48, "endpoint changed size");
+_Static_assert(sizeof(struct endpoint) == 44, "endpoint changed size");
+
+/* What all endpoints share. 8 bytes. */
+struct policy_state {
+	__u32 revision;		/* counts policy changes; connections judged under another are judged again */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct policy_state) == 8, "policy_state changed size");
 
 /* Longest prefix match; canonical, host bits zero. 20 bytes. */
 struct network_key {
@@ -155,10 +161,11 @@ enum connection_flag {
 	CONNECTION_CLOSING = 2,
 };
 
-/* 32 bytes. */
+/* 48 bytes. */
 struct connection {
 	__u64 expires_ns;
-	__u32 revision;		/* of the endpoint, when the connection was judged */
+	__u8 local[16];		/* the endpoint's own address: packets with another one are not of this connection */
+	__u32 revision;		/* of policy, when the connection was judged */
 	__u32 epoch;		/* of the plugin that allowed it */
 	__u32 plugin;		/* 0 = allowed without a plugin */
 	__u32 peer_identity;	/* that the plugin was asked about */
@@ -166,7 +173,7 @@ struct connection {
 	__u8 flags;		/* enum connection_flag */
 	__u8 pad[6];
 };
-_Static_assert(sizeof(struct connection) == 32, "connection changed size");
+_Static_assert(sizeof(struct connection) == 48, "connection changed size");
 
 /* A datagram in fragments, of which the first one passed. 44 bytes. */
 struct fragment_key {

@@ -2,8 +2,8 @@
 /*
  * Connections: one entry per endpoint and connection, found by packets of both directions.
  *
- * The key holds the endpoint's interface, so that an entry of one endpoint means nothing to another, and no local
- * address: an endpoint has one a family, and what it sends from any other is dropped as spoofed.
+ * The key holds the endpoint's interface, so that an entry of one endpoint means nothing to another. The local address
+ * is compared rather than hashed: an endpoint has one a family.
  */
 #ifndef SLUICE_CONNTRACK_H
 #define SLUICE_CONNTRACK_H
@@ -48,19 +48,26 @@ static __always_inline __u64 connection_lifetime_ns(const struct packet *packet,
 	return flags & CONNECTION_REPLIED ? ANSWERED_NS : UNANSWERED_NS;
 }
 
+static __always_inline const __u8 *packet_local(const struct packet *packet, enum direction direction)
+{
+	return direction == DIRECTION_EGRESS ? packet->source : packet->destination;
+}
+
 /*
  * The tracked connection that the packet belongs to, or NULL. A SYN always starts anew: it is judged, also where an
  * older connection used the same ports, and in particular where the other side had opened that one.
  */
 static __always_inline struct connection *connection_find(const struct connection_key *key, const struct packet *packet,
-							  __u64 now_ns)
+							  enum direction direction, __u64 now_ns)
 {
 	struct connection *found;
 
 	if (packet->opens)
 		return NULL;
 	found = bpf_map_lookup_elem(&connections, key);
-	return found && found->expires_ns > now_ns ? found : NULL;
+	if (!found || found->expires_ns <= now_ns || !address_equals(found->local, packet_local(packet, direction)))
+		return NULL;
+	return found;
 }
 
 static __always_inline void connection_touch(struct connection *connection, const struct packet *packet,
@@ -95,6 +102,7 @@ static __always_inline long connection_track(const struct connection_key *key, c
 		flags |= CONNECTION_CLOSING;
 	connection->flags = flags;
 	connection->expires_ns = now_ns + connection_lifetime_ns(packet, flags);
+	__builtin_memcpy(connection->local, packet_local(packet, connection->direction), 16);
 	return bpf_map_update_elem(&connections, key, connection, BPF_ANY);
 }
 

@@ -124,48 +124,56 @@ static __always_inline int connection_is_current(const struct connection *connec
 static __always_inline int endpoint_packet(struct __sk_buff *skb, enum direction direction)
 {
 	__u32 ifindex = skb->ifindex, zero = 0;
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 	struct connection judged = { .direction = direction };
+	struct connection *connection = NULL;
 	struct connection_key key = {};
-	struct connection *connection;
+	struct policy_state *policy;
 	struct plugin_state *plugin;
+	struct endpoint *endpoint;
 	struct packet packet = {};
 	struct rule rule;
 	enum reason allowed;
 	enum parsed parsed;
 	struct ask *ask;
-	__u64 now_ns;
+	__u64 now_ns = 0;
 
-	if (!endpoint)
+	/* Before the maps that it stands for: what is judged while they change is judged again. */
+	policy = bpf_map_lookup_elem(&policy_states, &zero);
+	if (!policy)	/* not possible: an array map's first entry */
 		return drop(skb, REASON_DROP_NO_ENDPOINT);
+	judged.revision = *(volatile __u32 *)&policy->revision;
 	parsed = packet_parse(skb, &packet);
 	if (parsed == PARSED_NOT_IP)
 		return pass(skb, REASON_PASS_NOT_IP);
-	if (parsed == PARSED_MALFORMED)
-		return endpoint_open(endpoint, direction) ? pass(skb, REASON_PASS_MALFORMED)
-							  : drop(skb, REASON_DROP_MALFORMED);
 	if (parsed == PARSED_NEIGHBOR)
 		return pass(skb, REASON_PASS_NEIGHBOR);
-	if (direction == DIRECTION_EGRESS && !endpoint_owns(endpoint, &packet))
-		return drop(skb, REASON_DROP_SPOOFED);
-	if (parsed == PARSED_LATER_FRAGMENT)
-		return endpoint_later_fragment(skb, endpoint, &packet, direction);
-
-	now_ns = bpf_ktime_get_ns();
-	connection_key_fill(&key, &packet, ifindex, direction);
-	connection = connection_find(&key, &packet, now_ns);
+	if (parsed == PARSED_FLOW) {
+		now_ns = bpf_ktime_get_coarse_ns();
+		connection_key_fill(&key, &packet, ifindex, direction);
+		connection = connection_find(&key, &packet, direction, now_ns);
+	}
 	if (connection && connection->direction != direction) {
 		connection_touch(connection, &packet, direction, now_ns);
 		allowed = REASON_PASS_REPLY;
 		goto passed;
 	}
-	if (connection && connection->revision == endpoint->revision && connection_is_current(connection)) {
+	if (connection && connection->revision == judged.revision && connection_is_current(connection)) {
 		connection_touch(connection, &packet, direction, now_ns);
 		allowed = REASON_PASS_ESTABLISHED;
 		goto passed;
 	}
 
-	judged.revision = endpoint->revision;
+	endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
+	if (!endpoint)
+		return drop(skb, REASON_DROP_NO_ENDPOINT);
+	if (parsed == PARSED_MALFORMED)
+		return endpoint_open(endpoint, direction) ? pass(skb, REASON_PASS_MALFORMED)
+							  : drop(skb, REASON_DROP_MALFORMED);
+	if (direction == DIRECTION_EGRESS && !endpoint_owns(endpoint, &packet))
+		return drop(skb, REASON_DROP_SPOOFED);
+	if (parsed == PARSED_LATER_FRAGMENT)
+		return endpoint_later_fragment(skb, endpoint, &packet, direction);
+
 	if (endpoint_open(endpoint, direction)) {
 		allowed = REASON_PASS_NOT_ISOLATED;
 		goto track;

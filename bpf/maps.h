@@ -25,6 +25,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
 
+/* One entry. Engine writes it after every change of the maps below. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy_state);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} policy_states SEC(".maps");
+
 /* Pod or node address -> identity. Engine writes. Full: the address counts as a network or the world; reported. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -34,6 +34,7 @@
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 
+#define SCTP_HEADER 12
 #define ICMP_ECHO_REPLY 0
 #define ICMP_ECHO_REQUEST 8
 #define ICMP6_ECHO_REQUEST 128
@@ -85,6 +86,27 @@ struct icmp_header {
 	__be16 sequence;
 };
 
+/* Headers lie in the first bytes: a bound that lets the verifier follow offsets. */
+#define OFFSET_MAX 0x3fff
+
+/*
+ * Where size bytes at offset can be read: in the packet itself, or in buffer when the packet's pages do not hold them
+ * in one piece. NULL when the packet is shorter.
+ */
+static __always_inline void *packet_read(struct __sk_buff *skb, __u32 offset, void *buffer, const __u32 size)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u64 bounded = offset;
+
+	if (offset > OFFSET_MAX)
+		return NULL;
+	/* The compiler would add another copy of offset than the one it has just compared. */
+	asm volatile("%0 &= %1" : "+r"(bounded) : "i"(OFFSET_MAX));
+	if (data + bounded + size <= end)
+		return data + bounded;
+	return bpf_skb_load_bytes(skb, offset, buffer, size) ? NULL : buffer;
+}
+
 static __always_inline void address_map_ipv4(__u8 *address, __be32 ipv4)
 {
 	__u32 *words = (__u32 *)address;
@@ -106,55 +128,51 @@ static __always_inline int address_equals(const __u8 *a, const __u8 *b)
 static __always_inline enum parsed packet_parse_transport(struct __sk_buff *skb, struct packet *packet, __u32 payload)
 {
 	__u32 offset = packet->transport_offset;
+	union {
+		struct tcphdr tcp;
+		struct udphdr udp;
+		struct icmp_header icmp;
+		__be16 ports[2];
+	} buffer;
 
 	if (packet->protocol == IPPROTO_TCP) {
-		struct tcphdr tcp;
+		struct tcphdr *tcp = packet_read(skb, offset, &buffer, sizeof(*tcp));
 
-		if (payload < sizeof(tcp) || bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+		if (!tcp || payload < sizeof(*tcp) || tcp->doff * 4 < sizeof(*tcp) || tcp->doff * 4 > payload)
 			return PARSED_MALFORMED;
-		if (tcp.doff * 4 < sizeof(tcp) || tcp.doff * 4 > payload)
-			return PARSED_MALFORMED;
-		packet->source_port = tcp.source;
-		packet->destination_port = tcp.dest;
-		packet->opens = tcp.syn && !tcp.ack;
-		packet->closes = tcp.fin || tcp.rst;
+		packet->source_port = tcp->source;
+		packet->destination_port = tcp->dest;
+		packet->opens = tcp->syn && !tcp->ack;
+		packet->closes = tcp->fin || tcp->rst;
 		return PARSED_FLOW;
 	}
-	if (packet->protocol == IPPROTO_UDP) {
-		struct udphdr udp;
+	if (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_SCTP) {
+		__u32 least = packet->protocol == IPPROTO_UDP ? sizeof(struct udphdr) : SCTP_HEADER;
+		__be16 *ports = packet_read(skb, offset, &buffer, 2 * sizeof(*ports));
 
-		if (payload < sizeof(udp) || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
+		if (!ports || payload < least)
 			return PARSED_MALFORMED;
-		packet->source_port = udp.source;
-		packet->destination_port = udp.dest;
-		return PARSED_FLOW;
-	}
-	if (packet->protocol == IPPROTO_SCTP) {
-		__be16 sctp[2];
-
-		if (payload < 12 || bpf_skb_load_bytes(skb, offset, sctp, sizeof(sctp)))
-			return PARSED_MALFORMED;
-		packet->source_port = sctp[0];
-		packet->destination_port = sctp[1];
+		packet->source_port = ports[0];
+		packet->destination_port = ports[1];
 		return PARSED_FLOW;
 	}
 	if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6) {
-		struct icmp_header icmp;
+		struct icmp_header *icmp = packet_read(skb, offset, &buffer, sizeof(*icmp));
 
-		if (payload < sizeof(icmp) || bpf_skb_load_bytes(skb, offset, &icmp, sizeof(icmp)))
+		if (!icmp || payload < sizeof(*icmp))
 			return PARSED_MALFORMED;
 		if (packet->protocol == IPPROTO_ICMPV6) {
 			/* A hop limit of 255 cannot have come through a router (RFC 4861, 7.1). */
-			if (icmp.type >= ICMP6_ROUTER_SOLICITATION && icmp.type <= ICMP6_NEIGHBOR_ADVERTISEMENT &&
-			    icmp.code == 0 && packet->hop_limit == ONLINK_HOP_LIMIT)
+			if (icmp->type >= ICMP6_ROUTER_SOLICITATION && icmp->type <= ICMP6_NEIGHBOR_ADVERTISEMENT &&
+			    icmp->code == 0 && packet->hop_limit == ONLINK_HOP_LIMIT)
 				return PARSED_NEIGHBOR;
-			if (icmp.type != ICMP6_ECHO_REQUEST && icmp.type != ICMP6_ECHO_REPLY)
+			if (icmp->type != ICMP6_ECHO_REQUEST && icmp->type != ICMP6_ECHO_REPLY)
 				return PARSED_FLOW;
-		} else if (icmp.type != ICMP_ECHO_REQUEST && icmp.type != ICMP_ECHO_REPLY) {
+		} else if (icmp->type != ICMP_ECHO_REQUEST && icmp->type != ICMP_ECHO_REPLY) {
 			return PARSED_FLOW;
 		}
-		packet->source_port = icmp.id;
-		packet->destination_port = icmp.id;
+		packet->source_port = icmp->id;
+		packet->destination_port = icmp->id;
 	}
 	return PARSED_FLOW;
 }
@@ -178,25 +196,26 @@ static __always_inline enum parsed packet_parse_fragment(struct __sk_buff *skb, 
 static __always_inline enum parsed packet_parse_ipv4(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 here = skb->len - packet->network_offset, header_length, total;
-	struct iphdr ip;
+	struct iphdr *ip, buffer;
 	__u16 fragment;
 
-	if (bpf_skb_load_bytes(skb, packet->network_offset, &ip, sizeof(ip)))
+	ip = packet_read(skb, packet->network_offset, &buffer, sizeof(buffer));
+	if (!ip)
 		return PARSED_MALFORMED;
-	header_length = ip.ihl * 4;
-	total = bpf_ntohs(ip.tot_len);
+	header_length = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
 	if (!total && skb->gso_size)	/* larger than the field can say */
 		total = here;
-	if (ip.version != 4 || header_length < sizeof(ip) || total < header_length || total > here)
+	if (ip->version != 4 || header_length < sizeof(*ip) || total < header_length || total > here)
 		return PARSED_MALFORMED;
 
-	address_map_ipv4(packet->source, ip.saddr);
-	address_map_ipv4(packet->destination, ip.daddr);
-	packet->protocol = ip.protocol;
-	packet->hop_limit = ip.ttl;
+	address_map_ipv4(packet->source, ip->saddr);
+	address_map_ipv4(packet->destination, ip->daddr);
+	packet->protocol = ip->protocol;
+	packet->hop_limit = ip->ttl;
 	packet->transport_offset = packet->network_offset + header_length;
-	packet->fragment_id = bpf_ntohs(ip.id);
-	fragment = bpf_ntohs(ip.frag_off);
+	packet->fragment_id = bpf_ntohs(ip->id);
+	fragment = bpf_ntohs(ip->frag_off);
 	return packet_parse_fragment(skb, packet, total - header_length, fragment & IPV4_FRAGMENT_OFFSET,
 				     (fragment & IPV4_MORE_FRAGMENTS) != 0);
 }
@@ -204,23 +223,24 @@ static __always_inline enum parsed packet_parse_ipv4(struct __sk_buff *skb, stru
 static __always_inline enum parsed packet_parse_ipv6(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 here = skb->len - packet->network_offset, left, offset_units = 0;
-	struct ipv6hdr ip;
+	struct ipv6hdr *ip, buffer;
 	int more = 0;
 	__u8 next;
 
-	if (bpf_skb_load_bytes(skb, packet->network_offset, &ip, sizeof(ip)))
+	ip = packet_read(skb, packet->network_offset, &buffer, sizeof(buffer));
+	if (!ip)
 		return PARSED_MALFORMED;
-	left = bpf_ntohs(ip.payload_len);
+	left = bpf_ntohs(ip->payload_len);
 	if (!left && skb->gso_size)
-		left = here - sizeof(ip);
-	if (ip.version != 6 || here < sizeof(ip) || left > here - sizeof(ip))
+		left = here - sizeof(*ip);
+	if (ip->version != 6 || here < sizeof(*ip) || left > here - sizeof(*ip))
 		return PARSED_MALFORMED;
 
-	__builtin_memcpy(packet->source, &ip.saddr, 16);
-	__builtin_memcpy(packet->destination, &ip.daddr, 16);
-	packet->hop_limit = ip.hop_limit;
-	packet->transport_offset = packet->network_offset + sizeof(ip);
-	next = ip.nexthdr;
+	__builtin_memcpy(packet->source, &ip->saddr, 16);
+	__builtin_memcpy(packet->destination, &ip->daddr, 16);
+	packet->hop_limit = ip->hop_limit;
+	packet->transport_offset = packet->network_offset + sizeof(*ip);
+	next = ip->nexthdr;
 
 	for (int i = 0; i <= IPV6_EXTENSIONS_MAX; i++) {
 		struct ipv6_extension extension;

@@ -159,26 +159,24 @@ export const VerdictWord = {
 } as const;
 export type VerdictWord = (typeof VerdictWord)[keyof typeof VerdictWord];
 
-/** struct endpoint, 48 bytes. */
+/** struct endpoint, 44 bytes. */
 export interface Endpoint {
   ipv4: Uint8Array;
   ipv6: Uint8Array;
   identity: number;
   ruleSets: readonly number[];
-  revision: number;
 }
 
 export const endpointCodec = {
-  size: 48,
-  offsets: { ipv4: 0, ipv6: 16, identity: 32, ruleSets: 36, revision: 44 },
+  size: 44,
+  offsets: { ipv4: 0, ipv6: 16, identity: 32, ruleSets: 36 },
   write(target: Buffer, at: number, value: Endpoint): void {
-    target.fill(0, at, at + 48);
+    target.fill(0, at, at + 44);
     target.set(value.ipv4.subarray(0, 16), at + 0);
     target.set(value.ipv6.subarray(0, 16), at + 16);
     target.writeUInt32LE(value.identity, at + 32);
     target.writeUInt32LE(value.ruleSets[0] ?? 0, at + 36);
     target.writeUInt32LE(value.ruleSets[1] ?? 0, at + 40);
-    target.writeUInt32LE(value.revision, at + 44);
   },
   read(source: Buffer, at: number): Endpoint {
     return {
@@ -186,7 +184,25 @@ export const endpointCodec = {
       ipv6: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
       identity: source.readUInt32LE(at + 32),
       ruleSets: [source.readUInt32LE(at + 36), source.readUInt32LE(at + 40)],
-      revision: source.readUInt32LE(at + 44),
+    };
+  },
+} as const;
+
+/** struct policy_state, 8 bytes. */
+export interface PolicyState {
+  revision: number;
+}
+
+export const policyStateCodec = {
+  size: 8,
+  offsets: { revision: 0 },
+  write(target: Buffer, at: number, value: PolicyState): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.revision, at + 0);
+  },
+  read(source: Buffer, at: number): PolicyState {
+    return {
+      revision: source.readUInt32LE(at + 0),
     };
   },
 } as const;
@@ -347,9 +363,10 @@ export const connectionKeyCodec = {
   },
 } as const;
 
-/** struct connection, 32 bytes. */
+/** struct connection, 48 bytes. */
 export interface Connection {
   expiresNs: bigint;
+  local: Uint8Array;
   revision: number;
   epoch: number;
   plugin: number;
@@ -359,27 +376,29 @@ export interface Connection {
 }
 
 export const connectionCodec = {
-  size: 32,
-  offsets: { expiresNs: 0, revision: 8, epoch: 12, plugin: 16, peerIdentity: 20, direction: 24, flags: 25 },
+  size: 48,
+  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41 },
   write(target: Buffer, at: number, value: Connection): void {
-    target.fill(0, at, at + 32);
+    target.fill(0, at, at + 48);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
-    target.writeUInt32LE(value.revision, at + 8);
-    target.writeUInt32LE(value.epoch, at + 12);
-    target.writeUInt32LE(value.plugin, at + 16);
-    target.writeUInt32LE(value.peerIdentity, at + 20);
-    target.writeUInt8(value.direction, at + 24);
-    target.writeUInt8(value.flags, at + 25);
+    target.set(value.local.subarray(0, 16), at + 8);
+    target.writeUInt32LE(value.revision, at + 24);
+    target.writeUInt32LE(value.epoch, at + 28);
+    target.writeUInt32LE(value.plugin, at + 32);
+    target.writeUInt32LE(value.peerIdentity, at + 36);
+    target.writeUInt8(value.direction, at + 40);
+    target.writeUInt8(value.flags, at + 41);
   },
   read(source: Buffer, at: number): Connection {
     return {
       expiresNs: source.readBigUInt64LE(at + 0),
-      revision: source.readUInt32LE(at + 8),
-      epoch: source.readUInt32LE(at + 12),
-      plugin: source.readUInt32LE(at + 16),
-      peerIdentity: source.readUInt32LE(at + 20),
-      direction: source.readUInt8(at + 24),
-      flags: source.readUInt8(at + 25),
+      local: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
+      revision: source.readUInt32LE(at + 24),
+      epoch: source.readUInt32LE(at + 28),
+      plugin: source.readUInt32LE(at + 32),
+      peerIdentity: source.readUInt32LE(at + 36),
+      direction: source.readUInt8(at + 40),
+      flags: source.readUInt8(at + 41),
     };
   },
 } as const;

@@ -29,7 +29,14 @@ const REPORT_MS = 20;
 
 const { memory, handles, holdTimeoutMs, port } = workerData as WorkerData;
 const control = new Int32Array(memory.control);
-const ring = new AskRing(handles);
+const ring = new AskRing(handles, {
+  turn: Buffer.from(memory.turn),
+  batch: Buffer.from(memory.batch),
+  verdictKeys: Buffer.from(memory.verdictKeys),
+  verdictValues: Buffer.from(memory.verdictValues),
+  offsets: Buffer.from(memory.offsets),
+  errors: Buffer.from(memory.errors),
+});
 const evaluator = new Evaluator(memory, ring, { decode: decodeVerdict, effectiveScope }, holdTimeoutMs);
 const encoder = new TextEncoder();
 let active = false;
@@ -146,7 +153,7 @@ function report(): void {
 }
 
 function serveOnce(): void {
-  const count = ring.drain(evaluator.batch, reportPending ? REPORT_MS : WAIT_MS);
+  const count = ring.drain(reportPending ? REPORT_MS : WAIT_MS);
   if (count) {
     evaluator.process(count);
     reportPending = true;

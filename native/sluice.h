@@ -104,6 +104,37 @@ SLUICE_API void sluice_release__close(struct sluice_release *release);
 /* Removes the veth pair. Returns 0 also when there is none. */
 SLUICE_API int sluice_release__remove(const char *interface);
 
+/*
+ * flow.c: a flow worker's turn. A call without arguments costs ffi-napi 1.5 us and one with any 5 to 20, with garbage whose
+ * collection stops the thread for up to 200 ms; so the memory is named once, and the numbers of a turn stand in it.
+ */
+struct sluice_flow_turn {
+	int32_t timeout_ms;		/* for drain */
+	uint32_t verdict_count;		/* for settle */
+	uint32_t release_count;
+};
+
+struct sluice_flow_memory {
+	const struct sluice_flow_turn *turn;
+	uint8_t *batch;			/* records as sluice_ring__drain gives them */
+	const uint8_t *verdict_keys;	/* struct verdict_key, packed */
+	const uint8_t *verdict_values;	/* struct verdict_entry, packed */
+	const uint32_t *offsets;	/* of the records to release */
+	int32_t *errors;		/* of each release, 0 or -errno */
+	uint64_t batch_capacity;
+};
+
+/* Makes the flow that this thread's turns are for. The memory must outlive it. */
+SLUICE_API int sluice_flow__open(struct sluice_ring *asks, struct sluice_release *release, int verdicts,
+				 const struct sluice_flow_memory *memory);
+/* Waits for records and moves them to the batch; returns how many, or -ENODEV when this thread has no flow. */
+SLUICE_API int sluice_flow__drain(void);
+/*
+ * Writes the first verdict_count verdicts, and then releases the first release_count packets.
+ * Returns how many could not be released, or -errno when a verdict was not written: nothing is released then.
+ */
+SLUICE_API int sluice_flow__settle(void);
+
 /* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
 SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
 				    uint32_t repeat, int32_t *outcome, uint32_t *duration_ns);

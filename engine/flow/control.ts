@@ -4,7 +4,7 @@
  * The batch lives in shared memory, so that a standby can finish it when its worker is stopped in the middle: no held
  * packet is lost with a thread.
  */
-import { askCodec } from '../abi.gen.ts';
+import { askCodec, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
 
 /** A record in a batch: length (u32), zero (u32), struct ask, the packet's bytes. */
 export const RECORD_HEADER = 8;
@@ -60,12 +60,25 @@ export interface SharedMemory {
   readonly control: SharedArrayBuffer;
   readonly batch: SharedArrayBuffer;
   readonly results: SharedArrayBuffer;
+  /** What is being settled: verdict keys and values, packed, and where the packets to release are. */
+  readonly verdictKeys: SharedArrayBuffer;
+  readonly verdictValues: SharedArrayBuffer;
+  readonly offsets: SharedArrayBuffer;
+  readonly errors: SharedArrayBuffer;
+  /** The numbers of a worker's turn. */
+  readonly turn: SharedArrayBuffer;
 }
 
 export function createSharedMemory(): SharedMemory {
+  const records = (bytes: number): SharedArrayBuffer => new SharedArrayBuffer(BATCH_RECORDS_MAX * bytes);
   return {
     control: new SharedArrayBuffer(Control.WORDS * 4),
     batch: new SharedArrayBuffer(BATCH_BYTES),
-    results: new SharedArrayBuffer(BATCH_RECORDS_MAX * 4),
+    results: records(4),
+    verdictKeys: records(verdictKeyCodec.size),
+    verdictValues: records(verdictEntryCodec.size),
+    offsets: records(4),
+    errors: records(4),
+    turn: new SharedArrayBuffer(12),
   };
 }

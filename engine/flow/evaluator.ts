@@ -44,10 +44,11 @@ export interface WordRules {
 }
 
 export interface Kernel {
-  /** Writes verdict entries; keys and values are packed. Throws when they did not all land. */
-  writeVerdicts(keys: Buffer, values: Buffer, count: number): void;
-  /** Sends held packets on; returns how many failed. */
-  release(batch: Buffer, offsets: Uint32Array, count: number): number;
+  /**
+   * Writes the first verdicts of the shared memory, then releases the first packets of its offsets. Returns how many
+   * could not be released. Throws when not every verdict landed; nothing is released then.
+   */
+  settle(verdicts: number, releases: number): number;
 }
 
 export interface LoadedPlugin {
@@ -79,9 +80,9 @@ export class Evaluator {
   readonly #words: WordRules;
   readonly #holdTimeoutNs: bigint;
   readonly #offsets = new Uint32Array(BATCH_RECORDS_MAX);
-  readonly #released = new Uint32Array(BATCH_RECORDS_MAX);
-  readonly #keys = Buffer.alloc(BATCH_RECORDS_MAX * verdictKeyCodec.size);
-  readonly #values = Buffer.alloc(BATCH_RECORDS_MAX * verdictEntryCodec.size);
+  readonly #released: Uint32Array;
+  readonly #keys: Buffer;
+  readonly #values: Buffer;
   readonly #reasons = new Map<number, string>();
   readonly #recent = new Map<string, { result: number; epoch: number; decidedNs: bigint }>();
   #evaluation = 0;
@@ -95,14 +96,12 @@ export class Evaluator {
     this.#batch = Buffer.from(memory.batch);
     this.#control = new Int32Array(memory.control);
     this.#results = new Int32Array(memory.results);
+    this.#released = new Uint32Array(memory.offsets);
+    this.#keys = Buffer.from(memory.verdictKeys);
+    this.#values = Buffer.from(memory.verdictValues);
     this.#kernel = kernel;
     this.#words = words;
     this.#holdTimeoutNs = BigInt(holdTimeoutMs) * 1_000_000n;
-  }
-
-  /** Where the ring is drained to. */
-  get batch(): Buffer {
-    return this.#batch;
   }
 
   /** Decides and releases a batch that was just drained. */
@@ -241,22 +240,26 @@ export class Evaluator {
     let released = 0;
     for (let i = 0; i < count; i++) {
       const at = (this.#offsets[i] as number) + RECORD_HEADER;
-      const result = this.#results[i] as number;
       const plugin = this.plugins.get(this.#batch.readUInt32LE(at + ASK.plugin));
-      const decoded = result & DECIDED ? this.#words.decode(result & (DECIDED - 1)) : undefined;
-      const allowed = decoded ? decoded.verdict !== Verdict.DENY : (plugin?.version.failureAllow ?? false);
-      const scope = decoded?.scope ?? Scope.NONE;
+      const { allowed, scope, ttlMs } = this.#outcome(at, this.#results[i] as number);
       // A refusal that holds for this connection only needs no entry: its packet is gone, and the next one is asked about.
       if (plugin && (allowed || scope !== Scope.NONE)) {
-        const ttlNs = scope === Scope.NONE ? ONCE_NS : BigInt(decoded?.ttlMs ?? 0) * 1_000_000n;
+        const ttlNs = scope === Scope.NONE ? ONCE_NS : BigInt(ttlMs) * 1_000_000n;
         this.#writeVerdict(verdicts++, at, plugin.version, allowed, scope, nowNs + ttlNs);
       }
       if (plugin && allowed) this.#released[released++] = this.#offsets[i] as number;
-      this.#report(i, at, result, allowed, scope, decoded?.ttlMs ?? 0, nowNs);
     }
+    if (verdicts) this.#releaseFailures += this.#kernel.settle(verdicts, released);
+    for (let i = 0; i < count; i++) this.#report(i, nowNs);
     this.#reasons.clear();
-    if (verdicts) this.#kernel.writeVerdicts(this.#keys, this.#values, verdicts);
-    if (released) this.#releaseFailures += this.#kernel.release(this.#batch, this.#released, released);
+  }
+
+  /** What a result comes to: its verdict, or the plugin's failure policy. */
+  #outcome(at: number, result: number): { allowed: boolean; scope: Scope; ttlMs: number } {
+    const decoded = result & DECIDED ? this.#words.decode(result & (DECIDED - 1)) : undefined;
+    if (decoded) return { allowed: decoded.verdict !== Verdict.DENY, scope: decoded.scope, ttlMs: decoded.ttlMs };
+    const plugin = this.plugins.get(this.#batch.readUInt32LE(at + ASK.plugin));
+    return { allowed: plugin?.version.failureAllow ?? false, scope: Scope.NONE, ttlMs: 0 };
   }
 
   #writeVerdict(index: number, at: number, version: PluginVersion, allowed: boolean, scope: Scope, expiresNs: bigint): void {
@@ -283,7 +286,11 @@ export class Evaluator {
     });
   }
 
-  #report(index: number, at: number, result: number, allowed: boolean, scope: Scope, ttlMs: number, nowNs: bigint): void {
+  /** Who is told: whether the flow passed, and why. Comes after the release, which it would only delay. */
+  #report(index: number, nowNs: bigint): void {
+    const at = (this.#offsets[index] as number) + RECORD_HEADER;
+    const result = this.#results[index] as number;
+    const { allowed, scope, ttlMs } = this.#outcome(at, result);
     const ask = this.#batch;
     const id = ask.readUInt32LE(at + ASK.plugin);
     let counts = this.#counts.get(id);

@@ -1,40 +1,62 @@
 /** The kernel as a flow worker sees it: the ring of asks, the verdict cache, the release of held packets, plugin states. */
-import { type PluginState, pluginStateCodec, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
+import { Abi, type PluginState, pluginStateCodec } from '../abi.gen.ts';
 import type { RingHandles } from './datapath.ts';
-import { check, native } from './native.ts';
+import { addressOf, check, native } from './native.ts';
+
+/** Memory that worker and kernel library share; each outlives the ring. */
+export interface FlowMemory {
+  /** Three words: how long to wait, how many verdicts, how many releases. */
+  readonly turn: Buffer;
+  /** Records are drained here. */
+  readonly batch: Buffer;
+  /** struct verdict_key and struct verdict_entry, packed. */
+  readonly verdictKeys: Buffer;
+  readonly verdictValues: Buffer;
+  /** u32 each: where in the batch the packets to release are. */
+  readonly offsets: Buffer;
+  /** i32 each: 0 or -errno of the release. */
+  readonly errors: Buffer;
+}
 
 export class AskRing {
-  readonly #handles: RingHandles;
-  readonly #cell = Buffer.alloc(4);
-  readonly #errors = Buffer.alloc(4 * 65_536);
+  readonly #turn: Int32Array;
+  readonly #pluginsFd: number;
 
-  constructor(handles: RingHandles) {
-    this.#handles = handles;
+  /** For the thread that calls this: its turns are on this memory. */
+  constructor(handles: RingHandles, memory: FlowMemory) {
+    const parts = [memory.turn, memory.batch, memory.verdictKeys, memory.verdictValues, memory.offsets, memory.errors].map(addressOf);
+    const addresses = Buffer.alloc((parts.length + 1) * 8);
+    for (const [i, value] of [...parts, BigInt(memory.batch.length)].entries()) addresses.writeBigUInt64LE(value, i * 8);
+    check(native.sluice_flow__open(handles.asks, handles.release, handles.verdictsFd, addresses as never), 'open the flow');
+    this.#turn = new Int32Array(memory.turn.buffer, memory.turn.byteOffset, 3);
+    this.#pluginsFd = handles.pluginsFd;
   }
 
-  /** Moves held packets into `batch`, waiting for the first at most that long. Returns how many. Beats the heart. */
-  drain(batch: Buffer, timeoutMs: number): number {
-    return check(native.sluice_ring__drain(this.#handles.asks, batch as never, batch.length, timeoutMs, this.#cell as never), 'read the ring of asks');
+  /** Moves held packets into the batch, waiting for the first at most that long. Returns how many. Beats the heart. */
+  drain(timeoutMs: number): number {
+    this.#turn[0] = timeoutMs;
+    return check(native.sluice_flow__drain(), 'read the ring of asks');
   }
 
-  /** @throws EngineError `KERNEL_CALL` when not every verdict was written. */
-  writeVerdicts(keys: Buffer, values: Buffer, count: number): void {
-    const result = native.sluice_map__update(this.#handles.verdictsFd, keys as never, verdictKeyCodec.size, values as never, verdictEntryCodec.size, count, this.#cell as never);
-    check(result, `write ${count} verdicts`);
-  }
-
-  /** Sends held packets on; returns how many could not be sent. */
-  release(batch: Buffer, offsets: Uint32Array, count: number): number {
-    const at = Buffer.from(offsets.buffer, offsets.byteOffset, count * 4);
-    return count - check(native.sluice_release__send(this.#handles.release, batch as never, at as never, count, this.#errors as never), 'release packets');
+  /**
+   * Writes the first verdicts of the memory, then releases the first packets of its offsets. Returns how many could not
+   * be released.
+   *
+   * @throws EngineError `KERNEL_CALL` when not every verdict was written; nothing is released then.
+   */
+  settle(verdicts: number, releases: number): number {
+    this.#turn[1] = verdicts;
+    this.#turn[2] = releases;
+    return check(native.sluice_flow__settle(), 'write verdicts');
   }
 
   /** Makes a plugin's version, status or failure policy count from the next packet on. */
   writePluginState(id: number, state: PluginState): void {
+    if (id <= 0 || id >= Abi.PLUGINS_MAX) throw new RangeError(`plugin id ${id}`);
     const key = Buffer.alloc(4);
     key.writeUInt32LE(id);
     const value = Buffer.alloc(pluginStateCodec.size);
     pluginStateCodec.write(value, 0, state);
-    check(native.sluice_map__update(this.#handles.pluginsFd, key as never, 4, value as never, value.length, 1, this.#cell as never), `write the state of plugin ${id}`);
+    check(native.sluice_map__update(this.#pluginsFd, key as never, 4, value as never, value.length, 1, Buffer.alloc(4) as never), `write the state of plugin ${id}`);
   }
 }

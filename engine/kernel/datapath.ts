@@ -18,6 +18,7 @@ import {
   pluginStateCodec,
   policyEntryCodec,
   policyKeyCodec,
+  policyStateCodec,
   portKeyCodec,
   Reason,
   ruleCodec,
@@ -41,6 +42,7 @@ const PROBLEM_BYTES = 1 << 20;
 /** Map → sizes of key and value, as the generated codecs have them; entries as bpf/maps.h. */
 const MAPS = {
   endpoints: [4, endpointCodec.size, 4096],
+  policy_states: [4, policyStateCodec.size, 1],
   peers: [16, 4, 262_144],
   networks: [networkKeyCodec.size, 4, 262_144],
   policies: [policyKeyCodec.size, policyEntryCodec.size, 524_288],
@@ -273,7 +275,7 @@ function loadError(result: number, problem: string, pinDirectory: string): Engin
   const name = errnoName(result);
   if (name === 'EUCLEAN')
     return new EngineError('MAP_MISMATCH', `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`);
-  if (name === 'EPERM' || name === 'EACCES')
+  if (name === 'EPERM')
     return new EngineError('NOT_ROOT', `Cannot load BPF programs: ${name}; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON`, problem);
   if (name === 'EINVAL' || name === 'ENOSYS' || name === 'EOPNOTSUPP')
     return new EngineError('KERNEL_UNSUPPORTED', `Cannot load BPF programs: not supported on this kernel: needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT (${problem.split('\n').at(-1)})`, problem);

@@ -1,13 +1,14 @@
 /**
  * libsluice as typed functions: the only file that knows its symbols.
  *
- * A call costs about 3 µs, so callers cross once per batch. Handles are addresses, as numbers; descriptors are plain
+ * A call without arguments costs 1.5 µs, one with any 5 to 20 µs and garbage: hot paths name their memory beforehand. Handles are addresses, as numbers; descriptors are plain
  * integers. Both may be passed between threads of this process.
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
 import ffi from 'ffi-napi';
+import ref from '@2060.io/ref-napi';
 import { EngineError } from '../errors.ts';
 
 const buildDirectory = fileURLToPath(new URL('../../build/', import.meta.url));
@@ -42,9 +43,11 @@ const library = ffi.Library(libraryPath, {
   sluice_ring__wake: ['int', ['size_t']],
   sluice_ring__close: ['void', ['size_t']],
   sluice_release__open: ['int', ['string', 'string', 'int', 'string', 'pointer']],
-  sluice_release__send: ['int', ['size_t', 'pointer', 'pointer', 'uint32', 'pointer']],
   sluice_release__close: ['void', ['size_t']],
   sluice_release__remove: ['int', ['string']],
+  sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],
+  sluice_flow__drain: ['int', []],
+  sluice_flow__settle: ['int', []],
   sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer', 'pointer']],
 });
 
@@ -73,6 +76,11 @@ export function check(result: number, doing: string): number {
 /** The address that a native function stored for its caller. */
 export function readHandle(cell: Buffer): number {
   return Number(cell.readBigUInt64LE(0));
+}
+
+/** Where a buffer's bytes are; they must not move or be freed while the address is in use. */
+export function addressOf(buffer: Buffer): bigint {
+  return BigInt(ref.address(buffer as never));
 }
 
 /** Time on the clock that the programs use, in nanoseconds. */

@@ -4,7 +4,7 @@
  *
  * Ids are hashes of what they name, so that an engine that starts anew finds its own entries unchanged.
  */
-import { endpointCodec } from '../abi.gen.ts';
+import { endpointCodec, policyStateCodec } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import type { Datapath, MapName } from './datapath.ts';
 import { type Entries } from './kernel-map.ts';
@@ -17,7 +17,7 @@ type PolicyMapName = (typeof RULE_MAPS)[number] | (typeof PEER_MAPS)[number] | '
 /** A rule set without entries: an endpoint whose own could not be written is closed in both directions. */
 const RULE_SET_CLOSED = 1;
 
-/** What the maps should hold. Endpoints by interface index, their revision left zero. */
+/** What the maps should hold. Endpoints by interface index. */
 export interface PolicyState {
   readonly ports: Entries;
   readonly policies: Entries;
@@ -36,14 +36,15 @@ export class PolicyMaps {
   readonly #datapath: Datapath;
   readonly #held = new Map<PolicyMapName, Entries>();
   readonly #attached = new Set<number>();
-  #revision = 1;
+  #revision = 0;
   #changes = 0;
 
   /** Reads what an earlier engine left. */
   constructor(datapath: Datapath) {
     this.#datapath = datapath;
     for (const name of [...RULE_MAPS, ...PEER_MAPS, 'endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
-    for (const value of this.#entries('endpoints').values()) this.#revision = Math.max(this.#revision, endpointCodec.read(value, 0).revision);
+    const state = datapath.maps.policy_states.find(Buffer.alloc(4));
+    if (state) this.#revision = policyStateCodec.read(state, 0).revision;
   }
 
   /** Entries and capacity of each policy map. */
@@ -69,37 +70,35 @@ export class PolicyMaps {
       }
     };
 
-    // An address that gets, changes or loses an identity was judged as somebody else before; so was what a new network splits.
-    const reidentified = PEER_MAPS.some((map) => !equalEntries(this.#entries(map), state[map]));
     const written = attempt(() => {
       for (const map of RULE_MAPS) this.#add(map, state[map]);
       for (const map of PEER_MAPS) this.#add(map, state[map]);
     });
-    this.#switchEndpoints(state, reidentified, written, attempt);
+    this.#switchEndpoints(state, written, attempt);
     if (written) {
       attempt(() => {
         for (const map of [...PEER_MAPS].reverse()) this.#remove(map, state[map]);
         for (const map of [...RULE_MAPS].reverse()) this.#remove(map, state[map]);
       });
     }
+    // Connections that exist were judged by what stood there before.
+    if (this.#changes !== changesBefore) attempt(() => this.#writeRevision(this.#revision + 1));
     return { changes: this.#changes - changesBefore, failures };
   }
 
-  #switchEndpoints(state: PolicyState, reidentified: boolean, written: boolean, attempt: (act: () => void) => boolean): void {
+  #writeRevision(revision: number): void {
+    const value = Buffer.alloc(policyStateCodec.size);
+    policyStateCodec.write(value, 0, { revision: revision >>> 0 });
+    this.#datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
+    this.#revision = revision >>> 0;
+  }
+
+  #switchEndpoints(state: PolicyState, written: boolean, attempt: (act: () => void) => boolean): void {
     const held = this.#entries('endpoints');
-    if (reidentified) this.#revision += 1;
     const wanted: Entries = new Map();
     for (const [ifindex, value] of state.endpoints) {
       const key = ifindexKey(ifindex);
-      const before = held.get(key);
-      if (!written) {
-        if (before) wanted.set(key, before);
-        else wanted.set(key, closed(value));
-        continue;
-      }
-      const same = before && withRevision(before, 0).equals(value);
-      if (!same) this.#revision += 1;
-      wanted.set(key, same && !reidentified ? before : withRevision(value, this.#revision));
+      wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
     attempt(() => this.#add('endpoints', wanted));
     for (const ifindex of state.endpoints.keys())
@@ -140,22 +139,10 @@ export class PolicyMaps {
   }
 }
 
-function equalEntries(a: Entries, b: Entries): boolean {
-  if (a.size !== b.size) return false;
-  for (const [key, value] of a) if (!b.get(key)?.equals(value)) return false;
-  return true;
-}
-
 function ifindexKey(ifindex: number): string {
   const key = Buffer.alloc(4);
   key.writeUInt32LE(ifindex);
   return key.toString('latin1');
-}
-
-function withRevision(endpoint: Buffer, revision: number): Buffer {
-  const copy = Buffer.from(endpoint);
-  copy.writeUInt32LE(revision, endpointCodec.offsets.revision);
-  return copy;
 }
 
 function closed(endpoint: Buffer): Buffer {

@@ -13,7 +13,7 @@ export interface CompiledEndpoint {
   readonly interface: string;
   readonly identity: number;
   readonly ruleSets: Readonly<Record<Direction, RuleSet>>;
-  /** The map value, revision zero. */
+  /** The map value. */
   readonly value: Buffer;
 }
 
@@ -105,7 +105,6 @@ function endpointValue(pod: Pod, identity: number, sets: readonly [RuleSet, Rule
     ipv6: pod.addresses.find((address) => !isIpv4(address)) ?? EMPTY_ADDRESS,
     identity,
     ruleSets: sets.map((set) => set.id),
-    revision: 0,
   };
   const value = Buffer.alloc(endpointCodec.size);
   endpointCodec.write(value, 0, endpoint);

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The benchmark's client and server.
+ *
+ *   load server PORT              answers each connection's bytes with the same bytes
+ *   load connect ADDRESS PORT N   opens N connections one after another; each sends and receives 64 bytes
+ *   load trip ADDRESS PORT N      one connection, N round trips of 64 bytes
+ *
+ * Prints one line of JSON: microseconds, p50, p99, and connections or round trips a second.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BYTES 64
+
+static double now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static struct sockaddr_in6 address_of(const char *text, int port)
+{
+	struct sockaddr_in6 address = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	char mapped[64];
+
+	snprintf(mapped, sizeof(mapped), strchr(text, ':') ? "%s" : "::ffff:%s", text);
+	if (inet_pton(AF_INET6, mapped, &address.sin6_addr) != 1)
+		fail(text);
+	return address;
+}
+
+static void serve(int port)
+{
+	struct sockaddr_in6 address = address_of("::", port);
+	int listener = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1, events = epoll_create1(0);
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = listener };
+
+	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(listener, (void *)&address, sizeof(address)) || listen(listener, 1024))
+		fail("listen");
+	epoll_ctl(events, EPOLL_CTL_ADD, listener, &event);
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		struct epoll_event ready[64];
+		int count = epoll_wait(events, ready, 64, -1);
+
+		for (int i = 0; i < count; i++) {
+			int fd = ready[i].data.fd;
+			char buffer[4096];
+			ssize_t got;
+
+			if (fd == listener) {
+				event.data.fd = accept(listener, NULL, NULL);
+				if (event.data.fd >= 0) {
+					setsockopt(event.data.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+					epoll_ctl(events, EPOLL_CTL_ADD, event.data.fd, &event);
+				}
+				continue;
+			}
+			got = read(fd, buffer, sizeof(buffer));
+			if (got <= 0 || write(fd, buffer, got) != got)
+				close(fd);
+		}
+	}
+}
+
+static int open_connection(const struct sockaddr_in6 *address)
+{
+	struct linger reset = { 1, 0 };
+	int on = 1, fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (connect(fd, (const void *)address, sizeof(*address)))
+		fail("connect");
+	return fd;
+}
+
+static void round_trip(int fd)
+{
+	char buffer[BYTES] = "";
+	ssize_t got = 0;
+
+	if (write(fd, buffer, BYTES) != BYTES)
+		fail("write");
+	while (got < BYTES) {
+		ssize_t n = read(fd, buffer + got, BYTES - got);
+
+		if (n <= 0)
+			fail("read");
+		got += n;
+	}
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print_times(const char *name, double *times, int n)
+{
+	qsort(times, n, sizeof(*times), compare);
+	printf("\"%s\":{\"p50\":%.2f,\"p99\":%.2f,\"max\":%.2f},", name, times[n / 2], times[(int)(n * 0.99)], times[n - 1]);
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_in6 address;
+	double *connects, *wholes, begin;
+	int n, fd = -1, trips;
+
+	if (argc == 3 && !strcmp(argv[1], "server"))
+		serve(atoi(argv[2]));
+	if (argc != 5)
+		return 2;
+	trips = !strcmp(argv[1], "trip");
+	address = address_of(argv[2], atoi(argv[3]));
+	n = atoi(argv[4]);
+	connects = calloc(n, sizeof(double));
+	wholes = calloc(n, sizeof(double));
+	if (trips)
+		fd = open_connection(&address);
+	begin = now_us();
+	for (int i = 0; i < n; i++) {
+		double start = now_us();
+
+		if (!trips)
+			fd = open_connection(&address);
+		connects[i] = now_us() - start;
+		round_trip(fd);
+		if (!trips)
+			close(fd);
+		wholes[i] = now_us() - start;
+	}
+	begin = now_us() - begin;
+	printf("{");
+	if (!trips)
+		print_times("connect", connects, n);
+	print_times("whole", wholes, n);
+	printf("\"perSecond\":%.0f}\n", n / begin * 1e6);
+	return 0;
+}

@@ -1,0 +1,177 @@
+/**
+ * A node of its own for a test: a network namespace in which a lab and an engine run, with its own bpffs directory.
+ *
+ * remove() takes everything away, also when the test failed half way; call it from afterAll or afterEach.
+ */
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const cli = fileURLToPath(new URL('../../engine/cli/sluice.ts', import.meta.url));
+let nodes = 0;
+
+export interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunningEngine {
+  readonly process: ChildProcess;
+  /** What it has logged so far. */
+  log(): string;
+  /** Ends it with a signal and waits for that. */
+  stop(signal?: NodeJS.Signals): Promise<void>;
+}
+
+export class TestNode {
+  readonly name: string;
+  readonly directory: string;
+  readonly bpffs: string;
+  /** The source directory of the lab, once it is up. */
+  source = '';
+  readonly #engines: RunningEngine[] = [];
+  readonly #children: ChildProcess[] = [];
+
+  constructor() {
+    nodes += 1;
+    this.name = `t${process.pid}-${nodes}`;
+    this.directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+    this.bpffs = `/sys/fs/bpf/sluice-test-${this.name}`;
+    execFileSync('ip', ['netns', 'add', this.#netns]);
+    execFileSync('ip', ['-n', this.#netns, 'link', 'set', 'lo', 'up']);
+  }
+
+  /** Brings a lab up from manifests, and makes `source` its directory. */
+  async lab(manifests: string): Promise<void> {
+    const path = join(this.directory, 'lab.yaml');
+    writeFileSync(path, manifests);
+    const { stdout } = await this.sluiceOk('lab', 'up', path, '--name', this.name, '-o', 'json');
+    this.source = (JSON.parse(stdout) as { source: string }).source;
+  }
+
+  /** Writes a manifest into the source, whole or not at all. */
+  write(file: string, text: string): void {
+    writeFileSync(join(this.source, file), text);
+  }
+
+  delete(file: string): void {
+    rmSync(join(this.source, file), { force: true });
+  }
+
+  /** Starts an engine on the lab's source, and returns when its API answers that it is ready. */
+  async engine(...flags: string[]): Promise<RunningEngine> {
+    const engine = this.spawnEngine(...flags);
+    await until(async () => (await this.curl('http://127.0.0.1:9470/readyz')).code === 0, 15_000, () => engine.log());
+    return engine;
+  }
+
+  /** Starts an engine without waiting. */
+  spawnEngine(...flags: string[]): RunningEngine {
+    const state = join(this.directory, 'state');
+    mkdirSync(state, { recursive: true });
+    const args = [cli, 'run', '--source', `dir:${this.source}`, '--bpffs', this.bpffs, '--state-dir', state, '--log-level', 'debug', ...flags];
+    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let log = '';
+    child.stderr.on('data', (chunk) => (log += chunk));
+    child.stdout.on('data', (chunk) => (log += chunk));
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    const engine: RunningEngine = {
+      process: child,
+      log: () => log,
+      stop: async (signal = 'SIGTERM') => {
+        child.kill(signal);
+        await exited;
+      },
+    };
+    this.#engines.push(engine);
+    return engine;
+  }
+
+  /** Runs the command line on this node. */
+  sluice(...args: string[]): Promise<Ran> {
+    return this.run(process.execPath, cli, ...args);
+  }
+
+  /** The same; throws unless it exits with 0. */
+  async sluiceOk(...args: string[]): Promise<Ran> {
+    const ran = await this.sluice(...args);
+    if (ran.code !== 0) throw new Error(`sluice ${args.join(' ')} exited with ${ran.code}: ${ran.stderr}${ran.stdout}`);
+    return ran;
+  }
+
+  /** Puts the source as it is now in force; throws where something is not. */
+  async apply(): Promise<void> {
+    await this.sluiceOk('wait', '--timeout', '10s');
+  }
+
+  /** Runs a command in this node's network. */
+  run(...command: string[]): Promise<Ran> {
+    return runIn(this.#netns, command);
+  }
+
+  /** Runs a command in a pod's network. `pod` is NAMESPACE/NAME. */
+  exec(pod: string, ...command: string[]): Promise<Ran> {
+    return runIn(this.podNetns(pod), command);
+  }
+
+  /** Starts a command in a pod's network; it is ended with the node. */
+  start(pod: string, ...command: string[]): ChildProcess {
+    const child = spawn('nsenter', [`--net=/run/netns/${this.podNetns(pod)}`, '--', ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Whether a pod reaches an address with TCP: one connection, answered or not within the time. */
+  async reaches(pod: string, address: string, port: number, seconds = 0.6): Promise<boolean> {
+    const host = address.includes(':') ? `[${address}]` : address;
+    return (await this.exec(pod, 'curl', '-gs', '-m', String(seconds), '-o', '/dev/null', `http://${host}:${port}/`)).code === 0;
+  }
+
+  curl(...args: string[]): Promise<Ran> {
+    return this.run('curl', '-gsf', '-m', '5', ...args);
+  }
+
+  /** A JSON answer of the engine's API. */
+  async api<T>(path: string, ...args: string[]): Promise<T> {
+    const { stdout } = await this.run('curl', '-gs', '-m', '10', ...args, `http://127.0.0.1:9470${path}`);
+    return JSON.parse(stdout) as T;
+  }
+
+  podNetns(pod: string): string {
+    return `sluice.${this.name}.${pod.replace('/', '.')}`;
+  }
+
+  async remove(): Promise<void> {
+    for (const child of this.#children) child.kill('SIGKILL');
+    for (const engine of this.#engines) if (engine.process.exitCode === null && engine.process.signalCode === null) await engine.stop('SIGKILL');
+    await this.sluice('cleanup', '--bpffs', this.bpffs);
+    await this.sluice('lab', 'down', '--name', this.name);
+    execFileSync('ip', ['netns', 'delete', this.#netns]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  get #netns(): string {
+    return `sluicetest-${this.name}`;
+  }
+}
+
+function runIn(netns: string, command: readonly string[]): Promise<Ran> {
+  return new Promise((resolve) => {
+    execFile('nsenter', [`--net=/run/netns/${netns}`, '--', ...command], { maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+      const code = error ? (typeof error.code === 'number' ? error.code : 255) : 0;
+      resolve({ code, stdout, stderr });
+    });
+  });
+}
+
+/** Waits for a condition, at most that long. @throws Error with what `explain` says when the time is over. */
+export async function until(condition: () => Promise<boolean> | boolean, limitMs: number, explain: () => string = () => ''): Promise<void> {
+  const deadline = performance.now() + limitMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`not so within ${limitMs} ms: ${explain()}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
