@@ -23,24 +23,45 @@ export interface Config {
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Checks flags. @throws EngineError `CONFIG_INVALID` with the flag and what to write instead. */
-export function readConfig(flags: { source: string; api: string; bpffs: string; stateDir: string; holdTimeoutMs: number; logLevel: string }): Config {
+export function readConfig(flags: {
+  source: string;
+  api: string;
+  bpffs: string;
+  stateDir: string;
+  holdTimeoutMs: number;
+  logLevel: string;
+}): Config {
   const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
-  if (kind === 'kubernetes') throw new EngineError('CONFIG_INVALID', 'Cannot use --source kubernetes: this version reads directories only; use dir:PATH');
+  if (kind === 'kubernetes')
+    throw new EngineError('CONFIG_INVALID', 'Cannot use --source kubernetes: this version reads directories only; use dir:PATH');
   if (kind !== 'dir' || !path) throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH`);
   const api = parseHostPort(flags.api, '--api');
-  if (!isLoopback(api.host)) throw new EngineError('CONFIG_INVALID', `Cannot listen on ${flags.api}: the API has no authentication in this version; use a loopback address such as ${DEFAULT_API}`);
-  if (!LOG_LEVELS.includes(flags.logLevel)) throw new EngineError('CONFIG_INVALID', `Cannot use --log-level ${flags.logLevel}: must be one of ${LOG_LEVELS.join(', ')}`);
+  if (!isLoopback(api.host))
+    throw new EngineError(
+      'CONFIG_INVALID',
+      `Cannot listen on ${flags.api}: the API has no authentication in this version; use a loopback address such as ${DEFAULT_API}`,
+    );
+  if (!LOG_LEVELS.includes(flags.logLevel))
+    throw new EngineError('CONFIG_INVALID', `Cannot use --log-level ${flags.logLevel}: must be one of ${LOG_LEVELS.join(', ')}`);
   if (!Number.isInteger(flags.holdTimeoutMs) || flags.holdTimeoutMs < 1 || flags.holdTimeoutMs > 10_000)
     throw new EngineError('CONFIG_INVALID', `Cannot use --hold-timeout ${flags.holdTimeoutMs}: must be 1 to 10000 milliseconds`);
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
-  return Object.freeze({ source: { kind: 'dir', path }, api, bpffs: flags.bpffs, stateDir: flags.stateDir, holdTimeoutMs: flags.holdTimeoutMs, logLevel: flags.logLevel } as const);
+  return Object.freeze({
+    source: { kind: 'dir', path },
+    api,
+    bpffs: flags.bpffs,
+    stateDir: flags.stateDir,
+    holdTimeoutMs: flags.holdTimeoutMs,
+    logLevel: flags.logLevel,
+  } as const);
 }
 
 /** `127.0.0.1:9470` or `[::1]:9470`. @throws EngineError `CONFIG_INVALID` */
 export function parseHostPort(text: string, flag: string): HostPort {
   const [, v6, plain, port] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
   const host = v6 ?? plain;
-  if (!host || Number(port) > 65_535) throw new EngineError('CONFIG_INVALID', `Cannot use ${flag} ${text}: must be HOST:PORT, such as ${DEFAULT_API}`);
+  if (!host || Number(port) > 65_535)
+    throw new EngineError('CONFIG_INVALID', `Cannot use ${flag} ${text}: must be HOST:PORT, such as ${DEFAULT_API}`);
   return { host, port: Number(port) };
 }
 
@@ -53,6 +74,7 @@ export function isLoopback(host: string): boolean {
 export function parseDuration(text: string, flag: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
   const scale = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? 's'];
-  if (number === undefined || scale === undefined) throw new EngineError('CONFIG_INVALID', `Cannot use ${flag} ${text}: must be a duration such as 30s or 500ms`);
+  if (number === undefined || scale === undefined)
+    throw new EngineError('CONFIG_INVALID', `Cannot use ${flag} ${text}: must be a duration such as 30s or 500ms`);
   return Number(number) * scale;
 }

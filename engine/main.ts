@@ -2,8 +2,8 @@
 import { Reason } from './abi.gen.ts';
 import type { Config } from './config.ts';
 import { EngineError } from './errors.ts';
-import { FlowLog } from './flow/flow-log.ts';
 import { Failure } from './flow/control.ts';
+import { FlowLog } from './flow/flow-log.ts';
 import type { FromWorker } from './flow/messages.ts';
 import { WorkerPool } from './flow/pool.ts';
 import { createApi, listen } from './http/api.ts';
@@ -47,7 +47,13 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
   }
 }
 
-async function assemble(config: Config, log: Logger, source: DirectorySource, datapath: Datapath, stops: (() => Promise<void> | void)[]): Promise<Engine> {
+async function assemble(
+  config: Config,
+  log: Logger,
+  source: DirectorySource,
+  datapath: Datapath,
+  stops: (() => Promise<void> | void)[],
+): Promise<Engine> {
   const pool = new WorkerPool({
     worker: new URL('./worker.ts', import.meta.url),
     data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
@@ -63,18 +69,41 @@ async function assemble(config: Config, log: Logger, source: DirectorySource, da
   const states = pluginStates(datapath);
   const registry = new PluginRegistry(pool, states, new ModuleStore(config.stateDir, log), log.child({ room: 'plugins' }));
   const maps = new PolicyMaps(datapath);
-  const reconciler = new Reconciler({ source, plugins: registry, workers: pool, maps, findInterface: (name) => datapath.findInterface(name), log: log.child({ room: 'policy' }) });
+  const reconciler = new Reconciler({
+    source,
+    plugins: registry,
+    workers: pool,
+    maps,
+    findInterface: (name) => datapath.findInterface(name),
+    log: log.child({ room: 'policy' }),
+  });
   const flows = new FlowLog(namesOf(reconciler, (id) => registry.nameOf(id)));
   const metrics = createMetrics({
-    counters: () => datapath.readCounters().map(({ reason, packets, bytes }) => ({ reason: REASON_NAMES.get(reason) ?? String(reason), packets: Number(packets), bytes: Number(bytes) })),
+    counters: () =>
+      datapath.readCounters().map(({ reason, packets, bytes }) => ({
+        reason: REASON_NAMES.get(reason) ?? String(reason),
+        packets: Number(packets),
+        bytes: Number(bytes),
+      })),
     maps: () => maps.pressure(),
     plugins: () => registry.list(),
-    status: () => ({ revision: reconciler.status.revision, endpoints: reconciler.status.endpoints.length, problems: reconciler.status.problems.length, reconcileSeconds: reconciler.durationMs / 1000 }),
+    status: () => ({
+      revision: reconciler.status.revision,
+      endpoints: reconciler.status.endpoints.length,
+      problems: reconciler.status.problems.length,
+      reconcileSeconds: reconciler.durationMs / 1000,
+    }),
     flowsLost: () => flows.lost,
   });
 
   let ready = false;
-  const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({ ...reconciler.status, endpoints: [...reconciler.status.endpoints], problems: [...reconciler.status.problems], attachment: datapath.attachment, maps: maps.pressure() });
+  const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({
+    ...reconciler.status,
+    endpoints: [...reconciler.status.endpoints],
+    problems: [...reconciler.status.problems],
+    attachment: datapath.attachment,
+    maps: maps.pressure(),
+  });
   const reconcile = async (): Promise<ReturnType<typeof status>> => {
     await reconciler.run();
     return status();
@@ -123,7 +152,8 @@ async function assemble(config: Config, log: Logger, source: DirectorySource, da
 }
 
 function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {
-  for (const [id, counts] of report.counts) registry.count(id, { ...counts, evaluations: counts.evaluations - (counts.failures[Failure.SUSPENDED] ?? 0) });
+  for (const [id, counts] of report.counts)
+    registry.count(id, { ...counts, evaluations: counts.evaluations - (counts.failures[Failure.SUSPENDED] ?? 0) });
   for (const flow of report.flows) flows.addAsked(flow);
   flows.lost += report.omitted;
 }

@@ -5,18 +5,21 @@
  */
 import { networkInterfaces } from 'node:os';
 import { EngineError, messageOf } from './errors.ts';
+import type { IdentityEntry } from './flow/messages.ts';
+import type { Applied, PolicyState } from './kernel/policy-maps.ts';
 import type { Logger } from './log.ts';
+import type { Declaration } from './plugins/registry.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
 import { type Compiled, compile } from './policy/compile.ts';
 import type { RuleOrigin } from './policy/rule-set.ts';
 import { EMPTY_SNAPSHOT, type Problem, type Snapshot } from './policy/snapshot.ts';
-import type { Applied, PolicyState } from './kernel/policy-maps.ts';
-import type { Declaration } from './plugins/registry.ts';
-import type { IdentityEntry } from './flow/messages.ts';
 
 export interface ReconcilerParts {
   readonly source: { read(): Snapshot };
-  readonly plugins: { sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]>; readonly ids: ReadonlyMap<string, number> };
+  readonly plugins: {
+    sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]>;
+    readonly ids: ReadonlyMap<string, number>;
+  };
   readonly workers: { setCluster(identities: readonly IdentityEntry[], pods: readonly (readonly [string, string])[]): void };
   readonly maps: { apply(state: PolicyState): Applied };
   readonly findInterface: (name: string) => number | undefined;
@@ -99,11 +102,15 @@ export class Reconciler {
     clearTimeout(this.#pending);
     const snapshot = source.read();
     const problems = [...snapshot.problems];
-    for (const { name, reason } of await plugins.sync(snapshot.plugins)) problems.push({ file: '', line: 0, object: `PolicyPlugin ${name}`, reason });
+    for (const { name, reason } of await plugins.sync(snapshot.plugins))
+      problems.push({ file: '', line: 0, object: `PolicyPlugin ${name}`, reason });
     problems.push(...unknownPlugins(snapshot, plugins.ids));
 
     const compiled = compile(snapshot, plugins.ids, nodeAddresses());
-    workers.setCluster(identityEntries(compiled), [...compiled.podsByAddress].map(([address, pod]) => [address, pod.name] as const));
+    workers.setCluster(
+      identityEntries(compiled),
+      [...compiled.podsByAddress].map(([address, pod]) => [address, pod.name] as const),
+    );
 
     const endpoints = new Map<number, Buffer>();
     const views: EndpointView[] = [];
@@ -116,14 +123,25 @@ export class Reconciler {
         continue;
       }
       if (endpoints.has(ifindex)) {
-        problems.push({ file: '', line: 0, object: `Pod ${pod}`, reason: `interface ${endpoint.interface} belongs to another pod already` });
+        problems.push({
+          file: '',
+          line: 0,
+          object: `Pod ${pod}`,
+          reason: `interface ${endpoint.interface} belongs to another pod already`,
+        });
         continue;
       }
       endpoints.set(ifindex, endpoint.value);
       const [ingress, egress] = [endpoint.ruleSets[0].isolated, endpoint.ruleSets[1].isolated];
       views.push({ pod, interface: endpoint.interface, ifindex, identity: endpoint.identity, isolated: { ingress, egress } });
     }
-    const applied = maps.apply({ ports: compiled.ports, policies: compiled.policies, networks: compiled.networks, peers: compiled.peers, endpoints });
+    const applied = maps.apply({
+      ports: compiled.ports,
+      policies: compiled.policies,
+      networks: compiled.networks,
+      peers: compiled.peers,
+      endpoints,
+    });
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
 
     this.#compiled = compiled;
@@ -144,7 +162,16 @@ export class Reconciler {
     }
     this.#logged = told;
     if (applied.changes)
-      log.info({ revision: this.#status.revision, changes: applied.changes, endpoints: this.#status.endpoints.length, problems: problems.length, ms: Math.round(this.#durationMs) }, 'policy in force');
+      log.info(
+        {
+          revision: this.#status.revision,
+          changes: applied.changes,
+          endpoints: this.#status.endpoints.length,
+          problems: problems.length,
+          ms: Math.round(this.#durationMs),
+        },
+        'policy in force',
+      );
   }
 }
 
@@ -155,7 +182,9 @@ export function formatProblem({ file, line, object, reason }: Problem): string {
 
 /** `NetworkPolicy shop/web ingress[0]` */
 export function formatOrigin(origin: RuleOrigin | undefined): string {
-  return origin ? `${origin.kind} ${origin.namespace}/${origin.name} ${origin.direction === 0 ? 'ingress' : 'egress'}[${origin.index}]` : '';
+  return origin
+    ? `${origin.kind} ${origin.namespace}/${origin.name} ${origin.direction === 0 ? 'ingress' : 'egress'}[${origin.index}]`
+    : '';
 }
 
 /** Names for addresses and rules, as the last run knows them. */
@@ -184,7 +213,12 @@ function unknownPlugins(snapshot: Snapshot, ids: ReadonlyMap<string, number>): P
   for (const policy of snapshot.pluginPolicies)
     for (const rule of Object.values(policy.rules).flat())
       if (rule.plugin && !ids.has(rule.plugin))
-        problems.push({ file: '', line: 0, object: `PluginPolicy ${policy.namespace}/${policy.name}`, reason: `no PolicyPlugin ${rule.plugin}: what it tags is denied` });
+        problems.push({
+          file: '',
+          line: 0,
+          object: `PluginPolicy ${policy.namespace}/${policy.name}`,
+          reason: `no PolicyPlugin ${rule.plugin}: what it tags is denied`,
+        });
   return problems;
 }
 

@@ -4,7 +4,7 @@
  * It builds its rooms and runs one loop. Until it is activated it stands by: it has every plugin instantiated and tried,
  * so that it can take over in the middle of a batch, and so that a new version is tried here before it serves.
  */
-import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { PluginStatus, Scope, Verdict } from './abi.gen.ts';
 import { messageOf } from './errors.ts';
 import { Control, type SharedMemory } from './flow/control.ts';
@@ -76,7 +76,8 @@ const TRIAL: Question = {
 
 /** A standby tries the version first; the active worker switches to it between two evaluations. */
 function install(version: PluginVersion): void {
-  if (!active && decodeVerdict(new PluginInstance(version.module, version.config).evaluateConnect(TRIAL)) === undefined) throw new Error('Cannot load module: it answers a connection with a word that is no verdict');
+  if (!active && decodeVerdict(new PluginInstance(version.module, version.config).evaluateConnect(TRIAL)) === undefined)
+    throw new Error('Cannot load module: it answers a connection with a word that is no verdict');
   const plugin: LoadedPlugin = { version, guest: new PluginInstance(version.module, version.config), suspended: false };
   if (active) writeState(version, PluginStatus.ON);
   evaluator.plugins.set(version.id, plugin);
@@ -107,7 +108,8 @@ function handle(message: ToWorker): void {
     case 'cluster':
       evaluator.identities.clear();
       evaluator.pods.clear();
-      for (const { id, namespace, labels } of message.identities) evaluator.identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
+      for (const { id, namespace, labels } of message.identities)
+        evaluator.identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
       for (const [address, name] of message.pods) evaluator.pods.set(address, encoder.encode(name));
       return;
     case 'plugin':

@@ -1,5 +1,5 @@
 /** Writes the engine's codecs: an interface, a reader and a writer for each struct, a frozen object for each enum. */
-import { camelCase, memberName, pascalCase, type EnumLayout, type FieldLayout, type Layouts, type StructLayout } from './layout.ts';
+import { camelCase, type EnumLayout, type FieldLayout, type Layouts, memberName, pascalCase, type StructLayout } from './layout.ts';
 
 const HEADER = `// Generated from bpf/abi.h by \`npm run generate\`; do not edit.
 //

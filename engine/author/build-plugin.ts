@@ -28,7 +28,8 @@ export interface BuiltPlugin {
  */
 export async function buildPlugin(directory: string, output?: string): Promise<BuiltPlugin> {
   const source = resolve(directory, 'index.ts');
-  if (!existsSync(source)) throw new EngineError('PLUGIN_BUILD', `Cannot build ${directory}: it has no index.ts; sluice plugin new makes one`);
+  if (!existsSync(source))
+    throw new EngineError('PLUGIN_BUILD', `Cannot build ${directory}: it has no index.ts; sluice plugin new makes one`);
   const path = resolve(output ?? join(directory, 'build', `${basename(resolve(directory))}.wasm`));
   const work = join(dirname(path), `.${basename(path)}.build`);
   mkdirSync(work, { recursive: true });
@@ -44,15 +45,35 @@ export async function buildPlugin(directory: string, output?: string): Promise<B
 
 async function compile(entry: string, output: string): Promise<void> {
   const compiler = join(dirname(require.resolve('assemblyscript/package.json')), 'bin', 'asc.js');
-  const options = ['-O2', '--runtime', join(relative(dirname(entry), join(root, 'plugins/sdk/runtime'))), '--exportStart', '_initialize', '--maximumMemory', String(MEMORY_PAGES)];
-  const paths = ['--baseDir', dirname(entry), '--path', join(root, 'node_modules'), '--outFile', relative(dirname(entry), output), '--noColors'];
-  const child = spawn(process.execPath, [compiler, basename(entry), ...options, ...paths], { cwd: dirname(entry), stdio: ['ignore', 'pipe', 'pipe'] });
+  const options = [
+    '-O2',
+    '--runtime',
+    join(relative(dirname(entry), join(root, 'plugins/sdk/runtime'))),
+    '--exportStart',
+    '_initialize',
+    '--maximumMemory',
+    String(MEMORY_PAGES),
+  ];
+  const paths = [
+    '--baseDir',
+    dirname(entry),
+    '--path',
+    join(root, 'node_modules'),
+    '--outFile',
+    relative(dirname(entry), output),
+    '--noColors',
+  ];
+  const child = spawn(process.execPath, [compiler, basename(entry), ...options, ...paths], {
+    cwd: dirname(entry),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let text = '';
   child.stdout.on('data', (chunk) => (text += chunk));
   child.stderr.on('data', (chunk) => (text += chunk));
   const timer = setTimeout(() => child.kill('SIGKILL'), COMPILE_MS);
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
   clearTimeout(timer);
-  if (code === null) throw new EngineError('PLUGIN_BUILD', `Cannot build ${output}: the compiler took longer than ${COMPILE_MS / 1000} s and was ended`);
+  if (code === null)
+    throw new EngineError('PLUGIN_BUILD', `Cannot build ${output}: the compiler took longer than ${COMPILE_MS / 1000} s and was ended`);
   if (code !== 0) throw new EngineError('PLUGIN_BUILD', `Cannot build ${output}:\n${text.trim()}`);
 }

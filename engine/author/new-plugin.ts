@@ -35,7 +35,8 @@ spec:
 /** Makes a folder for a plugin. @throws EngineError `PLUGIN_BUILD` when the name is no name, or the folder exists. */
 export function newPlugin(directory: string): string[] {
   const name = basename(directory);
-  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)) throw new EngineError('PLUGIN_BUILD', `Cannot make plugin ${name}: a name has lower-case letters, digits and dashes`);
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name))
+    throw new EngineError('PLUGIN_BUILD', `Cannot make plugin ${name}: a name has lower-case letters, digits and dashes`);
   if (existsSync(directory)) throw new EngineError('PLUGIN_BUILD', `Cannot make plugin ${directory}: it exists already`);
   mkdirSync(directory, { recursive: true });
   const files = [

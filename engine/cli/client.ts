@@ -29,7 +29,11 @@ export class ApiClient {
     } catch (error) {
       if (signal?.aborted) throw new EngineError('TIMEOUT', `Cannot ${method} ${path}: no answer from ${this.#base} in time`, error);
       const cause = (error as Error).cause as NodeJS.ErrnoException | undefined;
-      throw new EngineError('API_UNREACHABLE', `Cannot reach ${this.#base}: ${cause?.code ?? messageOf(error)}; is sluice run running, and --api the same?`, error);
+      throw new EngineError(
+        'API_UNREACHABLE',
+        `Cannot reach ${this.#base}: ${cause?.code ?? messageOf(error)}; is sluice run running, and --api the same?`,
+        error,
+      );
     }
     if (response.ok) return response;
     const text = await response.text();
@@ -39,6 +43,9 @@ export class ApiClient {
     } catch {
       failure = { message: text.trim() };
     }
-    throw new EngineError((failure.code as ErrorCode | undefined) ?? 'API_REFUSED', failure.message || `Cannot ${method} ${path}: ${response.status}`);
+    throw new EngineError(
+      (failure.code as ErrorCode | undefined) ?? 'API_REFUSED',
+      failure.message || `Cannot ${method} ${path}: ${response.status}`,
+    );
   }
 }

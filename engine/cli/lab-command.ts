@@ -15,7 +15,9 @@ const up: CommandModule<object, { name: string; manifests: string[]; output: str
       .option('name', name)
       .option('output', { alias: 'o', type: 'string', choices: ['text', 'json'], default: 'text' })
       .example('$0 lab up deploy/demo/cluster.yaml', '')
-      .epilogue(`A container of image ${HTTP_ECHO_IMAGE} answers HTTP on its ports; one with a command runs that command of this machine.`) as Argv<never>,
+      .epilogue(
+        `A container of image ${HTTP_ECHO_IMAGE} answers HTTP on its ports; one with a command runs that command of this machine.`,
+      ) as Argv<never>,
   handler: async ({ name: lab, manifests, output }) => {
     const made = await labUp(lab, manifests, (text) => output === 'text' && console.log(text));
     if (output === 'json') console.log(JSON.stringify(made, null, 2));
@@ -26,9 +28,17 @@ const up: CommandModule<object, { name: string; manifests: string[]; output: str
 const exec: CommandModule<object, { name: string; pod: string; '--'?: string[] }> = {
   command: 'exec <pod>',
   describe: 'Run a command of this machine in a pod’s network: lab exec POD -- COMMAND',
-  builder: (yargs) => yargs.positional('pod', { type: 'string', demandOption: true, describe: 'NAMESPACE/NAME, or NAME' }).option('name', name).example('$0 lab exec frontend -- curl -s http://10.88.0.2', '') as Argv<never>,
+  builder: (yargs) =>
+    yargs
+      .positional('pod', { type: 'string', demandOption: true, describe: 'NAMESPACE/NAME, or NAME' })
+      .option('name', name)
+      .example('$0 lab exec frontend -- curl -s http://10.88.0.2', '') as Argv<never>,
   handler: async ({ name: lab, pod, '--': command }) => {
-    if (!command?.length) throw new EngineError('CONFIG_INVALID', 'Cannot run nothing: write the command after --, as in lab exec frontend -- curl -s http://10.88.0.2');
+    if (!command?.length)
+      throw new EngineError(
+        'CONFIG_INVALID',
+        'Cannot run nothing: write the command after --, as in lab exec frontend -- curl -s http://10.88.0.2',
+      );
     const [program, args] = inPod(getLabPod(lab, pod), command.map(String));
     const child = spawn(program, args, { stdio: 'inherit' });
     // The terminal sends Ctrl-C to the child as well: its end is ours.
@@ -43,7 +53,11 @@ const exec: CommandModule<object, { name: string; pod: string; '--'?: string[] }
 const down: CommandModule<object, { name: string; all: boolean }> = {
   command: 'down',
   describe: 'Remove a lab, and everything that a crash left of it',
-  builder: (yargs) => yargs.option('name', name).option('all', { type: 'boolean', default: false, describe: 'every lab' }).example('$0 lab down --all', '') as Argv<never>,
+  builder: (yargs) =>
+    yargs
+      .option('name', name)
+      .option('all', { type: 'boolean', default: false, describe: 'every lab' })
+      .example('$0 lab down --all', '') as Argv<never>,
   handler: ({ name: lab, all }) => {
     const labs = all ? listLabs() : [lab];
     for (const each of labs) console.log(`lab ${each}: removed ${labDown(each).length} pods`);
@@ -54,6 +68,7 @@ const down: CommandModule<object, { name: string; all: boolean }> = {
 export const labCommand: CommandModule = {
   command: 'lab',
   describe: 'Pods as network namespaces on this machine',
-  builder: (yargs) => yargs.command([up, exec, down] as CommandModule[]).demandCommand(1, 'Say what to do with the lab: one of the commands above.'),
+  builder: (yargs) =>
+    yargs.command([up, exec, down] as CommandModule[]).demandCommand(1, 'Say what to do with the lab: one of the commands above.'),
   handler: () => {},
 };

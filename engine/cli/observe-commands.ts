@@ -13,7 +13,13 @@ import { flowLine, paint, table } from './output.ts';
 
 type Status = z.infer<typeof statusSchema>;
 
-const output = { alias: 'o', type: 'string', choices: ['text', 'json'] as const, default: 'text' as const, describe: 'how to show it' } as const;
+const output = {
+  alias: 'o',
+  type: 'string',
+  choices: ['text', 'json'] as const,
+  default: 'text' as const,
+  describe: 'how to show it',
+} as const;
 
 const status: CommandModule<object, { api: string; output: string }> = {
   command: 'status',
@@ -28,8 +34,14 @@ const status: CommandModule<object, { api: string; output: string }> = {
 
 function showStatus(state: Status): void {
   console.log(`revision ${state.revision} in force since ${state.appliedAt}, attached by ${state.attachment}\n`);
-  const isolation = ({ ingress, egress }: Status['endpoints'][number]['isolated']): string => [ingress && 'ingress', egress && 'egress'].filter(Boolean).join(', ') || 'no';
-  console.log(table(['ENDPOINT', 'INTERFACE', 'ISOLATED'], state.endpoints.map((endpoint) => [endpoint.pod, endpoint.interface, isolation(endpoint.isolated)])));
+  const isolation = ({ ingress, egress }: Status['endpoints'][number]['isolated']): string =>
+    [ingress && 'ingress', egress && 'egress'].filter(Boolean).join(', ') || 'no';
+  console.log(
+    table(
+      ['ENDPOINT', 'INTERFACE', 'ISOLATED'],
+      state.endpoints.map((endpoint) => [endpoint.pod, endpoint.interface, isolation(endpoint.isolated)]),
+    ),
+  );
   for (const problem of state.problems) console.log(paint('yellow', `\nnot in force: ${problemText(problem)}`));
 }
 
@@ -58,7 +70,8 @@ const wait: CommandModule<object, { api: string; timeout: string }> = {
         }
         reason = state.problems.map(problemText).join('\n  ');
         // Of what is wrong, only a missing interface mends itself.
-        if (state.problems.some((problem) => !problem.reason.startsWith('no interface'))) throw new EngineError('API_REFUSED', `Cannot put everything in force:\n  ${reason}`);
+        if (state.problems.some((problem) => !problem.reason.startsWith('no interface')))
+          throw new EngineError('API_REFUSED', `Cannot put everything in force:\n  ${reason}`);
       } catch (error) {
         if (!(error instanceof EngineError) || (error.code !== 'API_UNREACHABLE' && error.code !== 'TIMEOUT')) throw error;
         reason = error.message;

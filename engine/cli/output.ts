@@ -3,7 +3,23 @@ import { styleText } from 'node:util';
 import Table from 'cli-table3';
 import type { FlowView } from '../flow/flow-log.ts';
 
-const BORDERLESS = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
+const BORDERLESS = {
+  top: '',
+  'top-mid': '',
+  'top-left': '',
+  'top-right': '',
+  bottom: '',
+  'bottom-mid': '',
+  'bottom-left': '',
+  'bottom-right': '',
+  left: '',
+  'left-mid': '',
+  mid: '',
+  'mid-mid': '',
+  right: '',
+  'right-mid': '',
+  middle: '  ',
+};
 
 type Color = 'green' | 'red' | 'yellow' | 'cyan' | 'bold' | 'dim';
 
@@ -13,7 +29,11 @@ export function paint(color: Color, text: string): string {
 }
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const shown = new Table({ head: head.map((title) => paint('dim', title)), chars: BORDERLESS, style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] } });
+  const shown = new Table({
+    head: head.map((title) => paint('dim', title)),
+    chars: BORDERLESS,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
   for (const row of rows) shown.push([...row]);
   return shown.toString();
 }

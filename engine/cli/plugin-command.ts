@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import type { Argv, CommandModule } from 'yargs';
 import type { z } from 'zod';
-import { EngineError } from '../errors.ts';
-import type { plugin as pluginSchema } from '../http/schemas.ts';
 import { buildPlugin } from '../author/build-plugin.ts';
 import { newPlugin } from '../author/new-plugin.ts';
+import { EngineError } from '../errors.ts';
+import type { plugin as pluginSchema } from '../http/schemas.ts';
 import { ApiClient } from './client.ts';
 import { paint, table } from './output.ts';
 
@@ -14,7 +14,8 @@ type Plugin = z.infer<typeof pluginSchema>;
 const create: CommandModule<object, { directory: string }> = {
   command: 'new <directory>',
   describe: 'Make a folder with a plugin to start from',
-  builder: (yargs) => yargs.positional('directory', { type: 'string', demandOption: true }).example('$0 plugin new my-policy', '') as Argv<never>,
+  builder: (yargs) =>
+    yargs.positional('directory', { type: 'string', demandOption: true }).example('$0 plugin new my-policy', '') as Argv<never>,
   handler: ({ directory }) => {
     for (const file of newPlugin(directory)) console.log(`wrote ${file}`);
     console.log(`\nnext: sluice plugin build ${directory}`);
@@ -65,7 +66,17 @@ const list: CommandModule<object, { api: string; output: string }> = {
       console.log(JSON.stringify(plugins, null, 2));
       return;
     }
-    const rows = plugins.map((p) => [p.name, p.state === 'on' ? paint('green', 'on') : paint('red', 'off'), String(p.epoch), p.sha256.slice(0, 12), p.origin, String(p.evaluations), String(p.denied), String(p.traps), String(p.timeouts)]);
+    const rows = plugins.map((p) => [
+      p.name,
+      p.state === 'on' ? paint('green', 'on') : paint('red', 'off'),
+      String(p.epoch),
+      p.sha256.slice(0, 12),
+      p.origin,
+      String(p.evaluations),
+      String(p.denied),
+      String(p.traps),
+      String(p.timeouts),
+    ]);
     console.log(table(['PLUGIN', 'STATE', 'EPOCH', 'SHA256', 'ORIGIN', 'EVALUATIONS', 'DENIED', 'TRAPS', 'TIMEOUTS'], rows));
     for (const plugin of plugins) if (plugin.problem) console.log(paint('yellow', `\n${plugin.name}: ${plugin.problem}`));
   },
@@ -74,6 +85,9 @@ const list: CommandModule<object, { api: string; output: string }> = {
 export const pluginCommand: CommandModule = {
   command: 'plugin',
   describe: 'Write, build and push plugins',
-  builder: (yargs) => yargs.command([create, build, push, list] as CommandModule[]).demandCommand(1, 'Say what to do with plugins: one of the commands above.'),
+  builder: (yargs) =>
+    yargs
+      .command([create, build, push, list] as CommandModule[])
+      .demandCommand(1, 'Say what to do with plugins: one of the commands above.'),
   handler: () => {},
 };

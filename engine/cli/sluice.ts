@@ -18,7 +18,12 @@ const cli = yargs(hideBin(process.argv))
   .scriptName('sluice')
   .usage('$0 <command>\n\nNetwork policy for Kubernetes that WebAssembly plugins extend.')
   .parserConfiguration({ 'populate--': true, 'strip-dashed': true, 'duplicate-arguments-array': false })
-  .option('api', { type: 'string', default: process.env.SLUICE_API ?? DEFAULT_API, describe: 'address of the engine’s API (or SLUICE_API)', global: true })
+  .option('api', {
+    type: 'string',
+    default: process.env.SLUICE_API ?? DEFAULT_API,
+    describe: 'address of the engine’s API (or SLUICE_API)',
+    global: true,
+  })
   .command([...engineCommands, ...observeCommands, pluginCommand, labCommand])
   .completion('completion', 'Print a script that completes commands: source <(sluice completion)')
   .demandCommand(1, 'Say what to do: one of the commands above.')

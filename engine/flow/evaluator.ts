@@ -4,8 +4,8 @@
  * Verdicts are written before anything is released, so that a released packet finds its own. What fails gets its
  * plugin's failure policy; the loop goes on. Runs in a flow worker, on memory that the watchdog's thread can see.
  */
-import { AskFlag, askCodec, Direction, Scope, Verdict, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
-import { BATCH_RECORDS_MAX, Control, DECIDED, Failure, FAILURE_TEXT, RECORD_HEADER, type SharedMemory, STOPPED } from './control.ts';
+import { AskFlag, askCodec, type Direction, Scope, Verdict, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
+import { BATCH_RECORDS_MAX, Control, DECIDED, FAILURE_TEXT, Failure, RECORD_HEADER, type SharedMemory, STOPPED } from './control.ts';
 import type { AskedFlow, PluginCounts, PluginVersion } from './messages.ts';
 
 /** What a plugin is asked through; see engine/plugins for what implements it. */

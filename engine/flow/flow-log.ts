@@ -6,7 +6,12 @@ import type { AskedFlow } from './messages.ts';
 const FLOWS_MAX = 4096;
 
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'ICMPv6', 132: 'SCTP' };
-const SCOPE_NAMES: Readonly<Record<Scope, string>> = { [Scope.NONE]: 'connection', [Scope.FLOW]: 'flow', [Scope.ADDRESS]: 'address', [Scope.IDENTITY]: 'identity' };
+const SCOPE_NAMES: Readonly<Record<Scope, string>> = {
+  [Scope.NONE]: 'connection',
+  [Scope.FLOW]: 'flow',
+  [Scope.ADDRESS]: 'address',
+  [Scope.IDENTITY]: 'identity',
+};
 
 /** What the kernel's reasons mean to people. */
 const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
@@ -95,7 +100,11 @@ export class FlowLog {
     });
   }
 
-  #add(timeNs: bigint, flow: Omit<FlowRecord, 'verdict' | 'reason'> | AskedFlow, decision: Pick<FlowView, 'verdict' | 'reason' | 'scope' | 'ttlMs' | 'heldUs'>): void {
+  #add(
+    timeNs: bigint,
+    flow: Omit<FlowRecord, 'verdict' | 'reason'> | AskedFlow,
+    decision: Pick<FlowView, 'verdict' | 'reason' | 'scope' | 'ttlMs' | 'heldUs'>,
+  ): void {
     const party = (bytes: Uint8Array, port: number): Party => ({ address: this.#names.address(bytes), port, pod: this.#names.pod(bytes) });
     const view: FlowView = {
       time: new Date(Date.now() - Number(process.hrtime.bigint() - timeNs) / 1e6).toISOString(),

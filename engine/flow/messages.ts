@@ -23,7 +23,11 @@ export interface IdentityEntry {
 }
 
 export type ToWorker =
-  | { readonly type: 'cluster'; readonly identities: readonly IdentityEntry[]; readonly pods: readonly (readonly [addressKey: string, name: string])[] }
+  | {
+      readonly type: 'cluster';
+      readonly identities: readonly IdentityEntry[];
+      readonly pods: readonly (readonly [addressKey: string, name: string])[];
+    }
   | { readonly type: 'plugin'; readonly seq: number; readonly version: PluginVersion }
   | { readonly type: 'remove'; readonly seq: number; readonly id: number }
   | { readonly type: 'switch-off'; readonly id: number }

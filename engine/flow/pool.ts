@@ -131,10 +131,16 @@ export class WorkerPool {
 
   #spawn(): Member {
     const { port1, port2 } = new MessageChannel();
-    const worker = new Worker(this.#options.worker, { workerData: { ...this.#options.data, memory: this.#memory, port: port2 }, transferList: [port2] });
+    const worker = new Worker(this.#options.worker, {
+      workerData: { ...this.#options.data, memory: this.#memory, port: port2 },
+      transferList: [port2],
+    });
     const waiting: Member['waiting'] = new Map();
     const ready = new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new EngineError('TIMEOUT', `Cannot start a flow worker: not ready within ${READY_MS} ms`)), READY_MS);
+      const timer = setTimeout(
+        () => reject(new EngineError('TIMEOUT', `Cannot start a flow worker: not ready within ${READY_MS} ms`)),
+        READY_MS,
+      );
       port1.on('message', (message: FromWorker) => {
         if (message.type === 'ready') {
           clearTimeout(timer);

@@ -16,7 +16,10 @@ export interface ApiParts {
   readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
   readonly plugins: () => z.infer<typeof schemas.plugin>[];
   readonly pushPlugin: (name: string, module: Uint8Array) => Promise<z.infer<typeof schemas.plugin>>;
-  readonly flows: { latest(count: number): z.infer<typeof schemas.flow>[]; follow(tell: (flow: z.infer<typeof schemas.flow>) => void): () => void };
+  readonly flows: {
+    latest(count: number): z.infer<typeof schemas.flow>[];
+    follow(tell: (flow: z.infer<typeof schemas.flow>) => void): () => void;
+  };
   readonly metrics: Registry;
   readonly moduleBytesMax: number;
   readonly log: Logger;
@@ -32,7 +35,9 @@ const FOLLOWERS_MAX = 32;
 export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
   const api: FastifyInstance = Fastify({ bodyLimit: parts.moduleBytesMax, forceCloseConnections: true });
   await api.register(swagger, {
-    openapi: { info: { title: 'Sluice', version: parts.version, description: 'The API of one node’s engine. Errors are {code, message}.' } },
+    openapi: {
+      info: { title: 'Sluice', version: parts.version, description: 'The API of one node’s engine. Errors are {code, message}.' },
+    },
   });
   guard(api, parts.log);
   addHealth(api, parts);
@@ -48,7 +53,11 @@ export async function listen(api: FastifyInstance, { host, port }: HostPort): Pr
     return await api.listen({ host, port });
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    throw new EngineError('API_LISTEN', `Cannot listen on ${host}:${port}: ${code === 'EADDRINUSE' ? 'the address is in use; is another sluice running?' : (code ?? messageOf(error))}`, error);
+    throw new EngineError(
+      'API_LISTEN',
+      `Cannot listen on ${host}:${port}: ${code === 'EADDRINUSE' ? 'the address is in use; is another sluice running?' : (code ?? messageOf(error))}`,
+      error,
+    );
   }
 }
 
@@ -56,7 +65,8 @@ function guard(api: FastifyInstance, log: Logger): void {
   // A web page must not talk to a loopback API by rebinding its own name to 127.0.0.1.
   api.addHook('onRequest', async (request, reply) => {
     const { hostname } = request;
-    if (!isLoopback(hostname.replace(/^\[|\]$/g, ''))) await fail(reply, 403, 'CONFIG_INVALID', `Cannot answer for host ${hostname}: use a loopback address`);
+    if (!isLoopback(hostname.replace(/^\[|\]$/g, '')))
+      await fail(reply, 403, 'CONFIG_INVALID', `Cannot answer for host ${hostname}: use a loopback address`);
   });
   api.setErrorHandler(async (error, _request, reply) => {
     if (error instanceof EngineError) return fail(reply, STATUS_OF[error.code] ?? 500, error.code, error.message);
@@ -64,7 +74,9 @@ function guard(api: FastifyInstance, log: Logger): void {
     if (statusCode >= 500) log.error({ err: error }, 'request failed');
     return fail(reply, statusCode, statusCode === 413 ? 'PLUGIN_INVALID' : 'CONFIG_INVALID', message);
   });
-  api.setNotFoundHandler(async (request, reply) => fail(reply, 404, 'CONFIG_INVALID', `Cannot ${request.method} ${request.url}: no such path; see /openapi.json`));
+  api.setNotFoundHandler(async (request, reply) =>
+    fail(reply, 404, 'CONFIG_INVALID', `Cannot ${request.method} ${request.url}: no such path; see /openapi.json`),
+  );
 }
 
 function fail(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {
@@ -74,36 +86,57 @@ function fail(reply: FastifyReply, status: number, code: string, message: string
 function addHealth(api: FastifyInstance, parts: ApiParts): void {
   const text = { schema: { tags: ['health'], response: { 200: { type: 'string' }, 503: { type: 'string' } } } };
   api.get('/healthz', text, async (_request, reply) => reply.type('text/plain').send('ok\n'));
-  api.get('/readyz', text, async (_request, reply) => reply.code(parts.ready() ? 200 : 503).type('text/plain').send(parts.ready() ? 'ready\n' : 'starting\n'));
-  api.get('/metrics', { schema: { tags: ['health'], response: { 200: { type: 'string' } } } }, async (_request, reply) => reply.type(parts.metrics.contentType).send(await parts.metrics.metrics()));
+  api.get('/readyz', text, async (_request, reply) =>
+    reply
+      .code(parts.ready() ? 200 : 503)
+      .type('text/plain')
+      .send(parts.ready() ? 'ready\n' : 'starting\n'),
+  );
+  api.get('/metrics', { schema: { tags: ['health'], response: { 200: { type: 'string' } } } }, async (_request, reply) =>
+    reply.type(parts.metrics.contentType).send(await parts.metrics.metrics()),
+  );
   api.get('/openapi.json', { schema: { hide: true } }, async () => api.swagger());
 }
 
 function addPolicy(api: FastifyInstance, parts: ApiParts): void {
   const response = { 200: schemas.json(schemas.status), default: schemas.json(schemas.failure) };
-  api.get('/v1/status', { schema: { tags: ['policy'], summary: 'What is in force, and what is not', response } }, async () => parts.status());
-  api.post('/v1/reconcile', { schema: { tags: ['policy'], summary: 'Puts in force what is in the source now, and returns when it is', response } }, async () => parts.reconcile());
+  api.get('/v1/status', { schema: { tags: ['policy'], summary: 'What is in force, and what is not', response } }, async () =>
+    parts.status(),
+  );
+  api.post(
+    '/v1/reconcile',
+    { schema: { tags: ['policy'], summary: 'Puts in force what is in the source now, and returns when it is', response } },
+    async () => parts.reconcile(),
+  );
 }
 
 function addPlugins(api: FastifyInstance, parts: ApiParts): void {
-  api.addContentTypeParser(['application/wasm', 'application/octet-stream'], { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  api.addContentTypeParser(['application/wasm', 'application/octet-stream'], { parseAs: 'buffer' }, (_request, body, done) =>
+    done(null, body),
+  );
   const plugin = schemas.json(schemas.plugin);
   const failure = schemas.json(schemas.failure);
-  api.get('/v1/plugins', { schema: { tags: ['plugins'], summary: 'The declared plugins', response: { 200: schemas.json(z.array(schemas.plugin)) } } }, async () => parts.plugins());
+  api.get(
+    '/v1/plugins',
+    { schema: { tags: ['plugins'], summary: 'The declared plugins', response: { 200: schemas.json(z.array(schemas.plugin)) } } },
+    async () => parts.plugins(),
+  );
   api.put<{ Params: { name: string } }>(
     '/v1/plugins/:name',
     {
       schema: {
         tags: ['plugins'],
         summary: 'Replaces the module of a plugin',
-        description: 'The body is the WebAssembly module. When the answer is 200, no verdict of the module before counts. A module that does not load leaves the one before in place.',
+        description:
+          'The body is the WebAssembly module. When the answer is 200, no verdict of the module before counts. A module that does not load leaves the one before in place.',
         params: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] },
         consumes: ['application/wasm'],
         response: { 200: plugin, 404: failure, 422: failure, default: failure },
       },
     },
     async (request) => {
-      if (!Buffer.isBuffer(request.body) || !request.body.length) throw new EngineError('PLUGIN_INVALID', 'Cannot push plugin: the body must be a WebAssembly module, as application/wasm');
+      if (!Buffer.isBuffer(request.body) || !request.body.length)
+        throw new EngineError('PLUGIN_INVALID', 'Cannot push plugin: the body must be a WebAssembly module, as application/wasm');
       return parts.pushPlugin(request.params.name, request.body);
     },
   );
@@ -121,7 +154,11 @@ function addFlows(api: FastifyInstance, parts: ApiParts): void {
           type: 'object',
           properties: {
             last: { type: 'integer', minimum: 0, maximum: 4096, default: 100 },
-            follow: { type: 'boolean', default: false, description: 'keep the answer open; a line {"lost": n} says that this client was too slow for n flows' },
+            follow: {
+              type: 'boolean',
+              default: false,
+              description: 'keep the answer open; a line {"lost": n} says that this client was too slow for n flows',
+            },
           },
         },
         produces: ['application/x-ndjson'],

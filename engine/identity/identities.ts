@@ -5,7 +5,7 @@
  * address's is the listed networks alone.
  */
 import { Identity } from '../abi.gen.ts';
-import { type Network, NetworkIndex } from '../policy/address.ts';
+import type { Network, NetworkIndex } from '../policy/address.ts';
 import type { Labels, Pod } from '../policy/snapshot.ts';
 import type { StableIds } from '../policy/stable-id.ts';
 

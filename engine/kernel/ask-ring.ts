@@ -57,6 +57,9 @@ export class AskRing {
     key.writeUInt32LE(id);
     const value = Buffer.alloc(pluginStateCodec.size);
     pluginStateCodec.write(value, 0, state);
-    check(native.sluice_map__update(this.#pluginsFd, key as never, 4, value as never, value.length, 1, Buffer.alloc(4) as never), `write the state of plugin ${id}`);
+    check(
+      native.sluice_map__update(this.#pluginsFd, key as never, 4, value as never, value.length, 1, Buffer.alloc(4) as never),
+      `write the state of plugin ${id}`,
+    );
   }
 }

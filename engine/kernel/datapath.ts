@@ -103,7 +103,13 @@ export class Datapath {
     this.#asks = readHandle(cell);
     check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
     this.#records = readHandle(cell);
-    const attachment = native.sluice_release__open(RELEASE_INTERFACE, RELEASE_PEER, this.programFd('release'), `${pinDirectory}/release`, cell);
+    const attachment = native.sluice_release__open(
+      RELEASE_INTERFACE,
+      RELEASE_PEER,
+      this.programFd('release'),
+      `${pinDirectory}/release`,
+      cell,
+    );
     check(attachment, `make interface ${RELEASE_INTERFACE}`);
     this.#attachment = ATTACHMENTS[attachment] ?? 'clsact';
     this.#release = readHandle(cell);
@@ -230,7 +236,8 @@ export function removeDatapath(pinDirectory: string): string[] {
   const endpoints = names.includes('endpoints') ? openPinnedMap(`${pinDirectory}/endpoints`, 'endpoints', ...MAPS.endpoints) : undefined;
   for (const key of endpoints?.dump().keys() ?? []) {
     const ifindex = Buffer.from(key, 'latin1').readUInt32LE(0);
-    for (const { name, direction } of PROGRAMS) check(native.sluice_link__detach(ifindex, direction, `${pinDirectory}/${name}-${ifindex}`), `detach ${name}`);
+    for (const { name, direction } of PROGRAMS)
+      check(native.sluice_link__detach(ifindex, direction, `${pinDirectory}/${name}-${ifindex}`), `detach ${name}`);
   }
   if (endpoints) native.sluice_map__close(endpoints.fd);
   for (const name of names) {
@@ -268,16 +275,31 @@ async function requireAlone(pinDirectory: string): Promise<void> {
   if (fresh) await new Promise((resolve) => setTimeout(resolve, 200));
   const beats = fresh && heartbeat() !== before;
   native.sluice_map__close(state.fd);
-  if (beats) throw new EngineError('ENGINE_RUNNING', `Cannot take over ${pinDirectory}: another engine is using it; stop it, or give this one its own --bpffs`);
+  if (beats)
+    throw new EngineError(
+      'ENGINE_RUNNING',
+      `Cannot take over ${pinDirectory}: another engine is using it; stop it, or give this one its own --bpffs`,
+    );
 }
 
 function loadError(result: number, problem: string, pinDirectory: string): EngineError {
   const name = errnoName(result);
   if (name === 'EUCLEAN')
-    return new EngineError('MAP_MISMATCH', `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`);
+    return new EngineError(
+      'MAP_MISMATCH',
+      `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`,
+    );
   if (name === 'EPERM')
-    return new EngineError('NOT_ROOT', `Cannot load BPF programs: ${name}; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON`, problem);
+    return new EngineError(
+      'NOT_ROOT',
+      `Cannot load BPF programs: ${name}; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON`,
+      problem,
+    );
   if (name === 'EINVAL' || name === 'ENOSYS' || name === 'EOPNOTSUPP')
-    return new EngineError('KERNEL_UNSUPPORTED', `Cannot load BPF programs: not supported on this kernel: needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT (${problem.split('\n').at(-1)})`, problem);
+    return new EngineError(
+      'KERNEL_UNSUPPORTED',
+      `Cannot load BPF programs: not supported on this kernel: needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT (${problem.split('\n').at(-1)})`,
+      problem,
+    );
   return new EngineError('KERNEL_LOAD', `Cannot load BPF programs: ${name} (${problem.split('\n').at(-1)})`, problem);
 }

@@ -52,7 +52,8 @@ export class KernelMap {
   delete(keys: Iterable<string>): void {
     const bytes = Buffer.concat([...keys].map((key) => Buffer.from(key, 'latin1')));
     const count = bytes.length / this.keySize;
-    if (count) check(native.sluice_map__delete(this.fd, bytes, this.keySize, count, Buffer.alloc(4)), `delete ${count} entries of map ${this.name}`);
+    if (count)
+      check(native.sluice_map__delete(this.fd, bytes, this.keySize, count, Buffer.alloc(4)), `delete ${count} entries of map ${this.name}`);
   }
 
   /** The value of a key, or undefined. */
@@ -74,7 +75,10 @@ export class KernelMap {
       check(count, `read all of map ${this.name}`);
       const entries: Entries = new Map();
       for (let i = 0; i < count; i++)
-        entries.set(keys.toString('latin1', i * this.keySize, (i + 1) * this.keySize), Buffer.from(values.subarray(i * this.valueSize, (i + 1) * this.valueSize)));
+        entries.set(
+          keys.toString('latin1', i * this.keySize, (i + 1) * this.keySize),
+          Buffer.from(values.subarray(i * this.valueSize, (i + 1) * this.valueSize)),
+        );
       return entries;
     }
   }

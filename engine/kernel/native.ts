@@ -7,8 +7,8 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
-import ffi from 'ffi-napi';
 import ref from '@2060.io/ref-napi';
+import ffi from 'ffi-napi';
 import { EngineError } from '../errors.ts';
 
 const buildDirectory = fileURLToPath(new URL('../../build/', import.meta.url));

@@ -7,7 +7,7 @@
 import { endpointCodec, policyStateCodec } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import type { Datapath, MapName } from './datapath.ts';
-import { type Entries } from './kernel-map.ts';
+import type { Entries } from './kernel-map.ts';
 
 /** In the order in which additions are safe; removals run backwards. */
 const RULE_MAPS = ['ports', 'policies'] as const;

@@ -6,7 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, openSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -47,8 +47,10 @@ interface LabState extends Lab {
  * @throws EngineError `LAB`; what was made by then is removed.
  */
 export async function labUp(name: string, paths: readonly string[], progress: (text: string) => void): Promise<Lab> {
-  if (!/^[a-z0-9][-a-z0-9]{0,30}$/.test(name)) throw new EngineError('LAB', `Cannot bring up lab ${name}: a name has lower-case letters, digits and dashes`);
-  if (existsSync(labDirectory(name)) || listNetns(netnsPrefix(name)).length) throw new EngineError('LAB', `Cannot bring up lab ${name}: it is up already; sluice lab down --name ${name}`);
+  if (!/^[a-z0-9][-a-z0-9]{0,30}$/.test(name))
+    throw new EngineError('LAB', `Cannot bring up lab ${name}: a name has lower-case letters, digits and dashes`);
+  if (existsSync(labDirectory(name)) || listNetns(netnsPrefix(name)).length)
+    throw new EngineError('LAB', `Cannot bring up lab ${name}: it is up already; sluice lab down --name ${name}`);
   const manifests = readManifests(paths);
   const pods = manifests.filter((manifest) => manifest.kind === 'Pod' && !manifest.spec?.hostNetwork);
   if (!pods.length) throw new EngineError('LAB', `Cannot bring up lab ${name}: no Pod in ${paths.join(', ')}`);
@@ -84,7 +86,10 @@ export function getLabPod(lab: string, pod: string): LabPod {
   const found = state.pods.filter((candidate) => `${candidate.namespace}/${candidate.name}` === pod || candidate.name === pod);
   if (found.length === 1) return found[0] as LabPod;
   const names = state.pods.map((candidate) => `${candidate.namespace}/${candidate.name}`).join(', ');
-  throw new EngineError('LAB', `Cannot find pod ${pod} in lab ${lab}: ${found.length ? 'write NAMESPACE/NAME' : 'no such pod'}; pods are ${names}`);
+  throw new EngineError(
+    'LAB',
+    `Cannot find pod ${pod} in lab ${lab}: ${found.length ? 'write NAMESPACE/NAME' : 'no such pod'}; pods are ${names}`,
+  );
 }
 
 /** The command line that runs a command in a pod's network. */
@@ -92,7 +97,12 @@ export function inPod(pod: LabPod, command: readonly string[]): [string, string[
   return ['nsenter', [`--net=${netnsPath(pod.netns)}`, '--', ...command]];
 }
 
-async function build(name: string, manifests: readonly Manifest[], pods: readonly Manifest[], progress: (text: string) => void): Promise<Lab> {
+async function build(
+  name: string,
+  manifests: readonly Manifest[],
+  pods: readonly Manifest[],
+  progress: (text: string) => void,
+): Promise<Lab> {
   const directory = labDirectory(name);
   const source = join(directory, 'source');
   mkdirSync(source, { recursive: true });
@@ -107,7 +117,13 @@ async function build(name: string, manifests: readonly Manifest[], pods: readonl
     fillIn(pods[i] as Manifest, pod);
     progress(`pod ${pod.namespace}/${pod.name} has ${pod.addresses.join(' and ')} on ${pod.interface}`);
   }
-  await Promise.all(made.flatMap((pod, i) => (pods[i]?.spec?.containers ?? []).map((container, n) => startContainer(pod, container, join(directory, 'log', `${pod.namespace}.${pod.name}.${n}.log`)))));
+  await Promise.all(
+    made.flatMap((pod, i) =>
+      (pods[i]?.spec?.containers ?? []).map((container, n) =>
+        startContainer(pod, container, join(directory, 'log', `${pod.namespace}.${pod.name}.${n}.log`)),
+      ),
+    ),
+  );
   writeFileSync(join(source, 'cluster.yaml'), manifests.map((manifest) => stringify(manifest)).join('---\n'));
   return { name, source, pods: made };
 }
@@ -131,7 +147,9 @@ function fillIn(manifest: Manifest, pod: LabPod): void {
 async function startContainer(pod: LabPod, container: Container, logPath: string): Promise<void> {
   const ports = (container.ports ?? []).map((port) => String(port.containerPort));
   const echo = container.image === HTTP_ECHO_IMAGE && !container.command;
-  const command = echo ? [process.execPath, fileURLToPath(new URL('./http-echo.ts', import.meta.url)), pod.name, ...(ports.length ? ports : ['80'])] : [...(container.command ?? []), ...(container.args ?? [])];
+  const command = echo
+    ? [process.execPath, fileURLToPath(new URL('./http-echo.ts', import.meta.url)), pod.name, ...(ports.length ? ports : ['80'])]
+    : [...(container.command ?? []), ...(container.args ?? [])];
   if (!command.length) return;
   const log = openSync(logPath, 'a');
   const [program, args] = inPod(pod, command);
@@ -143,7 +161,11 @@ async function startContainer(pod: LabPod, container: Container, logPath: string
   child.unref();
   for (const deadline = performance.now() + READY_MS; echo && !readFileSync(logPath, 'utf8').includes('ready'); ) {
     if (performance.now() > deadline) ended ??= `not ready within ${READY_MS / 1000} s`;
-    if (ended !== undefined) throw new EngineError('LAB', `Cannot start ${command[0]} in pod ${pod.namespace}/${pod.name}: ${ended}; ${readFileSync(logPath, 'utf8').trim()}`);
+    if (ended !== undefined)
+      throw new EngineError(
+        'LAB',
+        `Cannot start ${command[0]} in pod ${pod.namespace}/${pod.name}: ${ended}; ${readFileSync(logPath, 'utf8').trim()}`,
+      );
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }

@@ -28,21 +28,29 @@ export function createPodNetwork(pod: PodNetwork): void {
   const { netns } = pod;
   run('ip', ['netns', 'add', netns]);
   run('ip', ['link', 'add', pod.interface, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns]);
-  batch([], [
-    `addr add ${GATEWAY_IPV4}/32 dev ${pod.interface} scope link`,
-    `link set ${pod.interface} up`,
-    `addr add ${GATEWAY_IPV6}/64 dev ${pod.interface} nodad`,
-    ...pod.addresses.map((address) => `route add ${address} dev ${pod.interface}`),
-  ]);
-  const inside = pod.addresses.flatMap((address) => (address.includes(':') ? [`addr add ${address}/128 dev eth0 nodad`] : [`addr add ${address}/32 dev eth0`]));
-  batch(['-n', netns], [
-    'link set lo up',
-    'link set eth0 up',
-    ...inside,
-    `route add ${GATEWAY_IPV4} dev eth0 scope link`,
-    ...(pod.addresses.some((address) => !address.includes(':')) ? [`route add default via ${GATEWAY_IPV4} dev eth0`] : []),
-    ...(pod.addresses.some((address) => address.includes(':')) ? [`route add ::/0 via ${GATEWAY_IPV6} dev eth0`] : []),
-  ]);
+  batch(
+    [],
+    [
+      `addr add ${GATEWAY_IPV4}/32 dev ${pod.interface} scope link`,
+      `link set ${pod.interface} up`,
+      `addr add ${GATEWAY_IPV6}/64 dev ${pod.interface} nodad`,
+      ...pod.addresses.map((address) => `route add ${address} dev ${pod.interface}`),
+    ],
+  );
+  const inside = pod.addresses.flatMap((address) =>
+    address.includes(':') ? [`addr add ${address}/128 dev eth0 nodad`] : [`addr add ${address}/32 dev eth0`],
+  );
+  batch(
+    ['-n', netns],
+    [
+      'link set lo up',
+      'link set eth0 up',
+      ...inside,
+      `route add ${GATEWAY_IPV4} dev eth0 scope link`,
+      ...(pod.addresses.some((address) => !address.includes(':')) ? [`route add default via ${GATEWAY_IPV4} dev eth0`] : []),
+      ...(pod.addresses.some((address) => address.includes(':')) ? [`route add ::/0 via ${GATEWAY_IPV6} dev eth0`] : []),
+    ],
+  );
 }
 
 /** The named namespaces that begin with a prefix. */

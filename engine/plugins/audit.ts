@@ -28,14 +28,16 @@ export async function auditModule(bytes: Uint8Array, memoryPages: number): Promi
   } catch (error) {
     throw refuse(`not valid WebAssembly: ${(error as Error).message.replace(/^WebAssembly\.compile\(\): /, '')}`, error);
   }
-  if (sections.has(SECTION_START)) throw refuse('it has a start section, which runs before it can be bounded; build with --exportStart _initialize');
+  if (sections.has(SECTION_START))
+    throw refuse('it has a start section, which runs before it can be bounded; build with --exportStart _initialize');
   checkMemory(sections.get(SECTION_MEMORY), memoryPages);
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module))
     if (!IMPORTS.has(`${from}.${name}`) || kind !== 'function')
       throw refuse(`it imports ${kind} ${from}.${name}; a plugin gets ${[...IMPORTS].join(', ')} and nothing else`);
   const exports = new Map(WebAssembly.Module.exports(module).map(({ name, kind }) => [name, kind]));
   for (const name of FUNCTION_EXPORTS)
-    if (exports.get(name) !== 'function') throw refuse(`it does not export function ${name}; the entry must export * from "@sluice/plugin-sdk/exports"`);
+    if (exports.get(name) !== 'function')
+      throw refuse(`it does not export function ${name}; the entry must export * from "@sluice/plugin-sdk/exports"`);
   if (exports.get('memory') !== 'memory') throw refuse('it does not export its memory as "memory"');
   return module;
 }

@@ -74,7 +74,8 @@ export class PluginInstance {
       this.#capacity = this.#guest.sluice_ctx_cap() >>> 0;
       this.#result = this.#guest.sluice_res() >>> 0;
       this.#refresh();
-      if (this.#capacity < CONTEXT_BYTES_MIN || !this.#holds(this.#context, this.#capacity)) throw new PluginTrap('its context buffer is not inside its memory, or below 4096 bytes');
+      if (this.#capacity < CONTEXT_BYTES_MIN || !this.#holds(this.#context, this.#capacity))
+        throw new PluginTrap('its context buffer is not inside its memory, or below 4096 bytes');
       if (!this.#holds(this.#result, pluginResultCodec.size)) throw new PluginTrap('its result record is not inside its memory');
       this.#configure(config);
     } catch (error) {
@@ -130,7 +131,8 @@ export class PluginInstance {
     const at = (sluice_cfg?.() ?? 0) >>> 0;
     const capacity = (sluice_cfg_cap?.() ?? 0) >>> 0;
     this.#refresh();
-    if (bytes.length && (bytes.length > capacity || !this.#holds(at, bytes.length))) throw new PluginTrap(`its configuration has ${bytes.length} bytes, and it takes ${capacity}`);
+    if (bytes.length && (bytes.length > capacity || !this.#holds(at, bytes.length)))
+      throw new PluginTrap(`its configuration has ${bytes.length} bytes, and it takes ${capacity}`);
     this.#bytes.set(bytes, at);
     const result = sluice_init(bytes.length);
     if (result !== 0) throw new PluginTrap(`sluice_init returned ${result}`);

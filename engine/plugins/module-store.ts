@@ -33,7 +33,8 @@ export class ModuleStore {
       note = JSON.parse(readFileSync(join(this.#directory, `${name}.json`), 'utf8')) as Note;
       bytes = readFileSync(join(this.#directory, `${name}.wasm`));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#log.warn({ plugin: name, reason: messageOf(error) }, 'pushed module not readable');
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        this.#log.warn({ plugin: name, reason: messageOf(error) }, 'pushed module not readable');
       return undefined;
     }
     if (note.fileSha256 !== fileSha256) return undefined;

@@ -129,7 +129,8 @@ export class PluginRegistry {
    */
   async push(name: string, bytes: Uint8Array): Promise<PluginView> {
     const plugin = this.#plugins.get(name);
-    if (!plugin) throw new EngineError('PLUGIN_UNKNOWN', `Cannot push plugin ${name}: the source has no PolicyPlugin of this name; declare one first`);
+    if (!plugin)
+      throw new EngineError('PLUGIN_UNKNOWN', `Cannot push plugin ${name}: the source has no PolicyPlugin of this name; declare one first`);
     await this.#install(plugin, bytes, 'pushed');
     this.#store.save(name, bytes, this.#fileHash(plugin.declaration));
     return this.#view(plugin);
@@ -197,14 +198,33 @@ export class PluginRegistry {
     const known = [...states].find(([, state]) => state.name === nameHash);
     const taken = new Set([...this.#plugins.values()].map((plugin) => plugin.id));
     const id = known?.[0] ?? firstFree(states, taken);
-    if (id === undefined) throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.PLUGINS_MAX - 1} are the most`);
+    if (id === undefined)
+      throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.PLUGINS_MAX - 1} are the most`);
     const counts = { evaluations: 0, allowed: 0, denied: 0, traps: 0, timeouts: 0 };
-    const plugin: Plugin = { id, declaration, epoch: known?.[1].epoch ?? 0, version: undefined, sha256: '', origin: '', problem: '', refused: undefined, on: false, counts };
+    const plugin: Plugin = {
+      id,
+      declaration,
+      epoch: known?.[1].epoch ?? 0,
+      version: undefined,
+      sha256: '',
+      origin: '',
+      problem: '',
+      refused: undefined,
+      on: false,
+      counts,
+    };
     this.#plugins.set(declaration.name, plugin);
     this.#left.delete(id);
     // Until a version runs, nobody answers: say so, with the failure policy that is declared now.
     const failure = declaration.failurePolicy === 'Allow' ? Verdict.ALLOW : Verdict.DENY;
-    this.#states.write(id, { name: nameHash, module: known?.[1].module ?? 0n, epoch: plugin.epoch, failure, status: known?.[1].status ?? PluginStatus.OFF, scopes: known?.[1].scopes ?? 0 });
+    this.#states.write(id, {
+      name: nameHash,
+      module: known?.[1].module ?? 0n,
+      epoch: plugin.epoch,
+      failure,
+      status: known?.[1].status ?? PluginStatus.OFF,
+      scopes: known?.[1].scopes ?? 0,
+    });
     return plugin;
   }
 
@@ -243,7 +263,8 @@ export class PluginRegistry {
 
   /** Ids that an earlier engine used and that nobody declares any more are free, and answer nothing. */
   #releaseIds(): void {
-    for (const [id, state] of this.#left) if (state.name) this.#states.write(id, { ...state, name: 0n, module: 0n, status: PluginStatus.OFF });
+    for (const [id, state] of this.#left)
+      if (state.name) this.#states.write(id, { ...state, name: 0n, module: 0n, status: PluginStatus.OFF });
     this.#left.clear();
   }
 
@@ -276,7 +297,11 @@ function readModule(file: string): Uint8Array {
   try {
     return readFileSync(file);
   } catch (error) {
-    throw new EngineError('PLUGIN_INVALID', `Cannot load module ${file}: ${(error as NodeJS.ErrnoException).code ?? messageOf(error)}`, error);
+    throw new EngineError(
+      'PLUGIN_INVALID',
+      `Cannot load module ${file}: ${(error as NodeJS.ErrnoException).code ?? messageOf(error)}`,
+      error,
+    );
   }
 }
 

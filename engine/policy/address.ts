@@ -16,7 +16,8 @@ export interface Network {
 
 /** The address as 16 bytes, or undefined when the text is none. Zone ids and leading zeros are refused. */
 export function parseAddress(text: string): Uint8Array | undefined {
-  if (IPV4.test(text) ? !ipaddr.IPv4.isValid(text) : text.includes('%') || !text.includes(':') || !ipaddr.IPv6.isValid(text)) return undefined;
+  if (IPV4.test(text) ? !ipaddr.IPv4.isValid(text) : text.includes('%') || !text.includes(':') || !ipaddr.IPv6.isValid(text))
+    return undefined;
   const parsed = ipaddr.parse(text);
   const ipv6 = parsed.kind() === 'ipv4' ? (parsed as ipaddr.IPv4).toIPv4MappedAddress() : (parsed as ipaddr.IPv6);
   return Uint8Array.from(ipv6.toByteArray());

@@ -33,7 +33,8 @@ export class DirectorySource {
     this.path = resolve(path);
     this.#log = log;
     const status = statSync(this.path, { throwIfNoEntry: false });
-    if (!status?.isDirectory()) throw new EngineError('SOURCE_MISSING', `Cannot read policy from ${this.path}: ${status ? 'not a directory' : 'no such directory'}`);
+    if (!status?.isDirectory())
+      throw new EngineError('SOURCE_MISSING', `Cannot read policy from ${this.path}: ${status ? 'not a directory' : 'no such directory'}`);
   }
 
   /** Reads every file that changed, and returns the cluster as they describe it. */
@@ -44,8 +45,12 @@ export class DirectorySource {
       seen.add(file);
       problems.push(...this.#readFile(file));
     }
-    if (problems.every((problem) => problem.file !== this.path)) for (const file of this.#files.keys()) if (!seen.has(file)) this.#files.delete(file);
-    return buildSnapshot([...this.#files.values()].flatMap((file) => file.manifest.objects), problems);
+    if (problems.every((problem) => problem.file !== this.path))
+      for (const file of this.#files.keys()) if (!seen.has(file)) this.#files.delete(file);
+    return buildSnapshot(
+      [...this.#files.values()].flatMap((file) => file.manifest.objects),
+      problems,
+    );
   }
 
   /** Calls back some milliseconds after files changed. */
@@ -97,7 +102,14 @@ export class DirectorySource {
 function buildSnapshot(objects: readonly ManifestObject[], found: readonly Problem[]): Snapshot {
   const problems = [...found];
   const firsts = new Map<string, ManifestObject>();
-  const snapshot = { namespaces: new Map<string, Namespace>(), pods: [], policies: [], pluginPolicies: [], plugins: [], problems } satisfies Snapshot;
+  const snapshot = {
+    namespaces: new Map<string, Namespace>(),
+    pods: [],
+    policies: [],
+    pluginPolicies: [],
+    plugins: [],
+    problems,
+  } satisfies Snapshot;
   const mutable = snapshot as { -readonly [K in keyof Snapshot]: Snapshot[K] extends readonly (infer T)[] ? T[] : Snapshot[K] };
   for (const object of objects) {
     const { kind, value } = object;
@@ -105,7 +117,10 @@ function buildSnapshot(objects: readonly ManifestObject[], found: readonly Probl
     const first = firsts.get(key);
     if (first) problems.push({ ...object.problem, reason: `defined already in ${first.problem.file}:${first.problem.line}` });
     else firsts.set(key, object);
-    if (kind === 'NetworkPolicy') mutable.policies.push(first ? { ...value, rules: Object.fromEntries(Object.keys(value.rules).map((direction) => [direction, []])) } : value);
+    if (kind === 'NetworkPolicy')
+      mutable.policies.push(
+        first ? { ...value, rules: Object.fromEntries(Object.keys(value.rules).map((direction) => [direction, []])) } : value,
+      );
     if (first) continue;
     if (kind === 'Namespace') snapshot.namespaces.set(value.name, value);
     if (kind === 'Pod') mutable.pods.push(value);

@@ -4,7 +4,7 @@ import { type Document, LineCounter, parseAllDocuments } from 'yaml';
 import type { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
-import type { Namespace, Pod, PluginPolicy, Policy, PolicyPlugin, Problem, Selector } from '../policy/snapshot.ts';
+import type { Namespace, PluginPolicy, Pod, Policy, PolicyPlugin, Problem, Selector } from '../policy/snapshot.ts';
 import * as schema from './schema.ts';
 
 /** The host side of a pod's veth. */
@@ -37,7 +37,9 @@ const KINDS: Readonly<Record<string, string>> = {
 
 /** What people keep beside policies, and what no policy depends on so far. */
 const IGNORED_KINDS = new Set(
-  'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints EndpointSlice Gateway HorizontalPodAutoscaler HTTPRoute Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret Service ServiceAccount StatefulSet'.split(' '),
+  'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints EndpointSlice Gateway HorizontalPodAutoscaler HTTPRoute Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret Service ServiceAccount StatefulSet'.split(
+    ' ',
+  ),
 );
 
 type Path = readonly (string | number)[];
@@ -80,7 +82,9 @@ class Source {
   }
 
   report(path: Path, reason: string): void {
-    const where = path.length ? `${path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('')}: `.replace(/^\./, '') : '';
+    const where = path.length
+      ? `${path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('')}: `.replace(/^\./, '')
+      : '';
     this.problems.push({ file: this.file, line: this.lineOf(path), object: this.title, reason: `${where}${reason}` });
   }
 
@@ -97,7 +101,8 @@ class Source {
 /** A union's issues are those of the alternative that came closest: the one that failed deepest, or with fewest. */
 function flattenUnion(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
   if (issue.code !== 'invalid_union' || !issue.errors.length || issue.message !== 'Invalid input') return [issue];
-  const depth = (issues: z.core.$ZodIssue[]): number => Math.max(...issues.map((inner) => inner.path.length + (inner.code === 'unrecognized_keys' ? -1 : 0)));
+  const depth = (issues: z.core.$ZodIssue[]): number =>
+    Math.max(...issues.map((inner) => inner.path.length + (inner.code === 'unrecognized_keys' ? -1 : 0)));
   const closest = [...issue.errors].sort((a, b) => depth(b) - depth(a) || a.length - b.length)[0] ?? [];
   return closest.flatMap((inner) => flattenUnion({ ...inner, path: [...issue.path, ...inner.path] }));
 }
@@ -111,7 +116,8 @@ export function readManifest(file: string, text: string): Manifest {
   if (!Array.isArray(documents)) return { objects, problems, unreadable: false };
   const broken = documents.flatMap((document) => document.errors);
   if (broken.length) {
-    for (const error of broken) problems.push({ file, line: lines.linePos(error.pos[0]).line, object: '', reason: `not valid YAML: ${error.message}` });
+    for (const error of broken)
+      problems.push({ file, line: lines.linePos(error.pos[0]).line, object: '', reason: `not valid YAML: ${error.message}` });
     return { objects, problems, unreadable: true };
   }
   for (const document of documents) {
@@ -150,7 +156,12 @@ function readObject(source: Source): ManifestObject | undefined {
   }
   if (IGNORED_KINDS.has(kind)) return undefined;
   if (!Object.hasOwn(KINDS, kind) || KINDS[kind] !== apiVersion) {
-    source.report(['kind'], `unknown kind ${kind} of ${String(apiVersion)}; known are ${Object.entries(KINDS).map(([name, version]) => `${name} of ${version}`).join(', ')}`);
+    source.report(
+      ['kind'],
+      `unknown kind ${kind} of ${String(apiVersion)}; known are ${Object.entries(KINDS)
+        .map(([name, version]) => `${name} of ${version}`)
+        .join(', ')}`,
+    );
     return undefined;
   }
   const problem = { file: source.file, line: source.lineOf([]), object: source.title };
@@ -168,7 +179,11 @@ function readObject(source: Source): ManifestObject | undefined {
   }
 }
 
-function withProblem(problem: Omit<Problem, 'reason'>, kind: ManifestObject['kind'], value: ManifestObject['value'] | undefined): ManifestObject | undefined {
+function withProblem(
+  problem: Omit<Problem, 'reason'>,
+  kind: ManifestObject['kind'],
+  value: ManifestObject['value'] | undefined,
+): ManifestObject | undefined {
   return value && ({ problem, kind, value } as ManifestObject);
 }
 
@@ -197,7 +212,9 @@ function readPod(source: Source): Pod | undefined {
     labels: metadata?.labels ?? new Map(),
     addresses,
     ports: (spec?.containers ?? []).flatMap((container) =>
-      (container.ports ?? []).flatMap((port) => (port.name ? [{ name: port.name, protocol: schema.PROTOCOLS[port.protocol ?? 'TCP'], port: port.containerPort }] : [])),
+      (container.ports ?? []).flatMap((port) =>
+        port.name ? [{ name: port.name, protocol: schema.PROTOCOLS[port.protocol ?? 'TCP'], port: port.containerPort }] : [],
+      ),
     ),
     hostNetwork: spec?.hostNetwork ?? false,
     ended: status?.phase === 'Succeeded' || status?.phase === 'Failed',
@@ -211,7 +228,13 @@ function readNetworkPolicy(source: Source): Policy | undefined {
   const spec = source.parse(schema.networkPolicySpec, ['spec']);
   if (metadata && spec) return { namespace: metadata.namespace ?? 'default', name: metadata.name, ...spec };
   const name = looseMetadata(source);
-  return name && { ...name, selector: readableSelector(source), rules: Object.fromEntries(namedDirections(source).map((direction) => [direction, []])) };
+  return (
+    name && {
+      ...name,
+      selector: readableSelector(source),
+      rules: Object.fromEntries(namedDirections(source).map((direction) => [direction, []])),
+    }
+  );
 }
 
 function readPluginPolicy(source: Source): PluginPolicy | undefined {
@@ -221,7 +244,14 @@ function readPluginPolicy(source: Source): PluginPolicy | undefined {
   const name = looseMetadata(source);
   // A plugin that cannot exist: whatever the tiers allow in these directions is denied.
   const closed = [{ plugin: '', context: Context.CONNECT }];
-  return name && { ...name, selector: readableSelector(source), overrides: false, rules: Object.fromEntries(namedDirections(source).map((direction) => [direction, closed])) };
+  return (
+    name && {
+      ...name,
+      selector: readableSelector(source),
+      overrides: false,
+      rules: Object.fromEntries(namedDirections(source).map((direction) => [direction, closed])),
+    }
+  );
 }
 
 function readPolicyPlugin(source: Source): PolicyPlugin | undefined {
@@ -235,7 +265,9 @@ function readPolicyPlugin(source: Source): PolicyPlugin | undefined {
 /** Name and namespace as far as they are strings at all. */
 function looseMetadata(source: Source): { name: string; namespace: string } | undefined {
   const { name, namespace } = source.metadata;
-  return typeof name === 'string' && name ? { name, namespace: typeof namespace === 'string' && namespace ? namespace : 'default' } : undefined;
+  return typeof name === 'string' && name
+    ? { name, namespace: typeof namespace === 'string' && namespace ? namespace : 'default' }
+    : undefined;
 }
 
 /** The selector of a policy that is invalid elsewhere; a selector that cannot be read selects every pod of the namespace. */

@@ -60,8 +60,10 @@ const requirement = z
   })
   .superRefine(({ operator, values }, context) => {
     const wantsValues = operator === 'In' || operator === 'NotIn';
-    if (wantsValues && !values?.length) context.addIssue({ code: 'custom', path: ['values'], message: `operator ${operator} needs at least one value` });
-    if (!wantsValues && values?.length) context.addIssue({ code: 'custom', path: ['values'], message: `operator ${operator} takes no values` });
+    if (wantsValues && !values?.length)
+      context.addIssue({ code: 'custom', path: ['values'], message: `operator ${operator} needs at least one value` });
+    if (!wantsValues && values?.length)
+      context.addIssue({ code: 'custom', path: ['values'], message: `operator ${operator} takes no values` });
   })
   .transform(({ key, operator, values }): Requirement => ({ key, operator, values: [...(values ?? [])].sort() }));
 
@@ -74,7 +76,9 @@ export const selector = z.strictObject({ matchLabels: labels, matchExpressions: 
 
 const cidr = z
   .string()
-  .refine((text) => parseNetwork(text) !== undefined, { error: (issue) => `"${String(issue.input)}" is not a CIDR such as 10.0.0.0/8 or fd00::/8` })
+  .refine((text) => parseNetwork(text) !== undefined, {
+    error: (issue) => `"${String(issue.input)}" is not a CIDR such as 10.0.0.0/8 or fd00::/8`,
+  })
   .transform((text) => parseNetwork(text) as Network);
 
 const ipBlock = z.strictObject({ cidr, except: list(cidr) }).superRefine((block, context) => {
@@ -84,7 +88,11 @@ const ipBlock = z.strictObject({ cidr, except: list(cidr) }).superRefine((block,
   }
 });
 
-const networkPeer = (block: { cidr: Network; except?: Network[] | undefined }): Peer => ({ kind: 'network', network: block.cidr, except: block.except ?? [] });
+const networkPeer = (block: { cidr: Network; except?: Network[] | undefined }): Peer => ({
+  kind: 'network',
+  network: block.cidr,
+  except: block.except ?? [],
+});
 const podsPeer = (peer: { podSelector?: Selector | undefined; namespaceSelector?: Selector | undefined }): Peer => ({
   kind: 'pods',
   namespaces: peer.namespaceSelector ?? 'own',
@@ -95,8 +103,13 @@ const peer = z
   .strictObject({ podSelector: absent(selector), namespaceSelector: absent(selector), ipBlock: absent(ipBlock) })
   .superRefine((value, context) => {
     const pods = value.podSelector !== undefined || value.namespaceSelector !== undefined;
-    if (pods && value.ipBlock) context.addIssue({ code: 'custom', path: ['ipBlock'], message: 'cannot stand beside podSelector or namespaceSelector' });
-    if (!pods && !value.ipBlock) context.addIssue({ code: 'custom', message: 'must have podSelector, namespaceSelector or ipBlock; leave the list out to mean anyone' });
+    if (pods && value.ipBlock)
+      context.addIssue({ code: 'custom', path: ['ipBlock'], message: 'cannot stand beside podSelector or namespaceSelector' });
+    if (!pods && !value.ipBlock)
+      context.addIssue({
+        code: 'custom',
+        message: 'must have podSelector, namespaceSelector or ipBlock; leave the list out to mean anyone',
+      });
   })
   .transform((value): Peer => (value.ipBlock ? networkPeer(value.ipBlock) : podsPeer(value)));
 
@@ -108,13 +121,18 @@ const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is
 const port = z
   .strictObject({
     protocol: absent(z.enum(['TCP', 'UDP', 'SCTP'])),
-    port: absent(z.union([portNumber, z.string().regex(PORT_NAME, 'a port is 1 to 65535 or a port name')], { error: 'a port is 1 to 65535 or a port name' })),
+    port: absent(
+      z.union([portNumber, z.string().regex(PORT_NAME, 'a port is 1 to 65535 or a port name')], {
+        error: 'a port is 1 to 65535 or a port name',
+      }),
+    ),
     endPort: absent(portNumber),
   })
   .superRefine((value, context) => {
     if (value.endPort === undefined) return;
     if (typeof value.port !== 'number') context.addIssue({ code: 'custom', path: ['endPort'], message: 'needs a numeric port beside it' });
-    else if (value.endPort < value.port) context.addIssue({ code: 'custom', path: ['endPort'], message: `${value.endPort} is below port ${value.port}` });
+    else if (value.endPort < value.port)
+      context.addIssue({ code: 'custom', path: ['endPort'], message: `${value.endPort} is below port ${value.port}` });
   })
   .transform((value): PortSpec => {
     const protocol = PROTOCOLS[value.protocol ?? 'TCP'];
@@ -152,11 +170,20 @@ const ask = z.strictObject({
 });
 
 const askRule = (rule: PolicyRule, asked: z.infer<typeof ask>): AskRule => ({ ...rule, plugin: asked.plugin, context: Context.CONNECT });
-const askIngress = z.strictObject({ from: list(askPeer), ports: list(port), ask }).transform((rule) => askRule(policyRule(rule.from, rule.ports), rule.ask));
-const askEgress = z.strictObject({ to: list(askPeer), ports: list(port), ask }).transform((rule) => askRule(policyRule(rule.to, rule.ports), rule.ask));
+const askIngress = z
+  .strictObject({ from: list(askPeer), ports: list(port), ask })
+  .transform((rule) => askRule(policyRule(rule.from, rule.ports), rule.ask));
+const askEgress = z
+  .strictObject({ to: list(askPeer), ports: list(port), ask })
+  .transform((rule) => askRule(policyRule(rule.to, rule.ports), rule.ask));
 
 export const pluginPolicySpec = z
-  .strictObject({ podSelector: absent(selector), ingress: list(askIngress), egress: list(askEgress), precedence: absent(z.enum(['Admin', 'Default'])) })
+  .strictObject({
+    podSelector: absent(selector),
+    ingress: list(askIngress),
+    egress: list(askEgress),
+    precedence: absent(z.enum(['Admin', 'Default'])),
+  })
   .transform((spec) => ({
     selector: spec.podSelector ?? [],
     overrides: spec.precedence === 'Admin',
@@ -196,7 +223,11 @@ export const policyPluginSpec = z
     config: flattenConfig(spec.config),
   }));
 
-const containerPort = z.looseObject({ name: absent(z.string()), containerPort: portNumber, protocol: absent(z.enum(['TCP', 'UDP', 'SCTP'])) });
+const containerPort = z.looseObject({
+  name: absent(z.string()),
+  containerPort: portNumber,
+  protocol: absent(z.enum(['TCP', 'UDP', 'SCTP'])),
+});
 
 export const podSpec = z.looseObject({
   hostNetwork: absent(z.boolean()),

@@ -14,7 +14,9 @@ import Table from 'cli-table3';
 import { buildPlugin } from '../../engine/author/build-plugin.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
-const { values: options } = parseArgs({ options: { rounds: { type: 'string', default: '9' }, connections: { type: 'string', default: '2000' } } });
+const { values: options } = parseArgs({
+  options: { rounds: { type: 'string', default: '9' }, connections: { type: 'string', default: '2000' } },
+});
 const ROUNDS = Number(options.rounds);
 const CONNECTIONS = Number(options.connections);
 const PORT = 5000;
@@ -52,7 +54,11 @@ spec: {}
 
 /** The rules that matter come last: whoever looked through a list would pay for the length of it. */
 function rulesPolicy(variant: Variant, count: number): string {
-  const others = Array.from({ length: count }, (_, i) => `  - { from: [{ ipBlock: { cidr: 172.${16 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}/32 } }], ports: [{ port: ${1000 + (i % 5000)} }] }`);
+  const others = Array.from(
+    { length: count },
+    (_, i) =>
+      `  - { from: [{ ipBlock: { cidr: 172.${16 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}/32 } }], ports: [{ port: ${1000 + (i % 5000)} }] }`,
+  );
   return `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: ${key(variant)}, namespace: bench }
@@ -99,7 +105,13 @@ async function measure(node: TestNode, load: string, variant: Variant, address: 
   const connections = await run('connect');
   const after = await retransmitted();
   const trips = await run('trip');
-  return { connect: connections.connect, whole: connections.whole, perSecond: connections.perSecond, trip: trips.whole, retransmissions: after - before };
+  return {
+    connect: connections.connect,
+    whole: connections.whole,
+    perSecond: connections.perSecond,
+    trip: trips.whole,
+    retransmissions: after - before,
+  };
 }
 
 async function main(): Promise<void> {
@@ -119,7 +131,8 @@ async function main(): Promise<void> {
       const measured = new Map<Variant, Measured>();
       // Every other round in the opposite order: what a turn leaves behind hits others in the next one.
       const order = round % 2 ? [...VARIANTS].reverse() : VARIANTS;
-      for (const variant of order) measured.set(variant, await measure(node, load, variant, status.get(`bench/${key(variant)}-server`) as string));
+      for (const variant of order)
+        measured.set(variant, await measure(node, load, variant, status.get(`bench/${key(variant)}-server`) as string));
       // The first round warms up.
       if (round) rounds.push(measured);
       process.stderr.write(`\rround ${round} of ${ROUNDS}`);
@@ -141,7 +154,10 @@ async function attach(node: TestNode, plugins: { cached: string; asked: string }
   node.write('rules-0.yaml', rulesPolicy('0 rules', 0));
   node.write('rules-1000.yaml', rulesPolicy('1000 rules', 1000));
   node.write('rules-10000.yaml', rulesPolicy('10000 rules', 10_000));
-  node.write('cached.yaml', pluginPolicy('cached verdict', plugins.cached, `{ allow: [{ label: role=server, port: ${PORT} }], ttlSeconds: 3600 }`));
+  node.write(
+    'cached.yaml',
+    pluginPolicy('cached verdict', plugins.cached, `{ allow: [{ label: role=server, port: ${PORT} }], ttlSeconds: 3600 }`),
+  );
   node.write('asked.yaml', pluginPolicy('asked each time', plugins.asked, '{ perSecond: 10000000, burst: 10000000 }'));
   await node.engine('--log-level', 'warn');
   await node.apply();
@@ -157,11 +173,27 @@ async function startServer(node: TestNode, load: string, variant: Variant): Prom
 }
 
 function print(rounds: readonly Map<Variant, Measured>[]): void {
-  const of = (variant: Variant, pick: (m: Measured) => number): number => median(rounds.map((round) => pick(round.get(variant) as Measured)));
+  const of = (variant: Variant, pick: (m: Measured) => number): number =>
+    median(rounds.map((round) => pick(round.get(variant) as Measured)));
   const ratio = (variant: Variant, base: Variant, pick: (m: Measured) => number): string =>
     median(rounds.map((round) => pick(round.get(variant) as Measured) / pick(round.get(base) as Measured))).toFixed(3);
-  console.log(`\n${cpus()[0]?.model}, ${cpus().length} cores; ${rounds.length} rounds of ${CONNECTIONS}; medians over rounds, ratios within a round\n`);
-  const table = new Table({ head: ['', 'connections/s', '× plain', 'whole p50 µs', '× plain', 'connect p50 µs', 'p99 µs', 'trip p50 µs', '× plain', 'SYN retransmissions'] });
+  console.log(
+    `\n${cpus()[0]?.model}, ${cpus().length} cores; ${rounds.length} rounds of ${CONNECTIONS}; medians over rounds, ratios within a round\n`,
+  );
+  const table = new Table({
+    head: [
+      '',
+      'connections/s',
+      '× plain',
+      'whole p50 µs',
+      '× plain',
+      'connect p50 µs',
+      'p99 µs',
+      'trip p50 µs',
+      '× plain',
+      'SYN retransmissions',
+    ],
+  });
   for (const variant of VARIANTS)
     table.push([
       variant,
@@ -176,7 +208,8 @@ function print(rounds: readonly Map<Variant, Measured>[]): void {
       String(rounds.reduce((sum, round) => sum + (round.get(variant) as Measured).retransmissions, 0)),
     ]);
   console.log(table.toString());
-  const more = (percentile: 'p50' | 'p99'): string => (of('asked each time', (m) => m.connect[percentile]) - of('0 rules', (m) => m.connect[percentile])).toFixed(1);
+  const more = (percentile: 'p50' | 'p99'): string =>
+    (of('asked each time', (m) => m.connect[percentile]) - of('0 rules', (m) => m.connect[percentile])).toFixed(1);
   console.log(`first packet decided by a plugin: p50 ${more('p50')} µs, p99 ${more('p99')} µs more than the same connect without one`);
   console.log(`cached verdict over a plain allow: whole p50 × ${ratio('cached verdict', '0 rules', (m) => m.whole.p50)}`);
   console.log(`10,000 rules over none: whole p50 × ${ratio('10000 rules', '0 rules', (m) => m.whole.p50)}`);

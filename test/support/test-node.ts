@@ -64,7 +64,11 @@ export class TestNode {
   /** Starts an engine on the lab's source, and returns when its API answers that it is ready. */
   async engine(...flags: string[]): Promise<RunningEngine> {
     const engine = this.spawnEngine(...flags);
-    await until(async () => (await this.curl('http://127.0.0.1:9470/readyz')).code === 0, 15_000, () => engine.log());
+    await until(
+      async () => (await this.curl('http://127.0.0.1:9470/readyz')).code === 0,
+      15_000,
+      () => engine.log(),
+    );
     return engine;
   }
 
@@ -72,8 +76,22 @@ export class TestNode {
   spawnEngine(...flags: string[]): RunningEngine {
     const state = join(this.directory, 'state');
     mkdirSync(state, { recursive: true });
-    const args = [cli, 'run', '--source', `dir:${this.source}`, '--bpffs', this.bpffs, '--state-dir', state, '--log-level', 'debug', ...flags];
-    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const args = [
+      cli,
+      'run',
+      '--source',
+      `dir:${this.source}`,
+      '--bpffs',
+      this.bpffs,
+      '--state-dir',
+      state,
+      '--log-level',
+      'debug',
+      ...flags,
+    ];
+    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', process.execPath, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let log = '';
     child.stderr.on('data', (chunk) => (log += chunk));
     child.stdout.on('data', (chunk) => (log += chunk));
@@ -146,7 +164,8 @@ export class TestNode {
 
   async remove(): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
-    for (const engine of this.#engines) if (engine.process.exitCode === null && engine.process.signalCode === null) await engine.stop('SIGKILL');
+    for (const engine of this.#engines)
+      if (engine.process.exitCode === null && engine.process.signalCode === null) await engine.stop('SIGKILL');
     await this.sluice('cleanup', '--bpffs', this.bpffs);
     await this.sluice('lab', 'down', '--name', this.name);
     execFileSync('ip', ['netns', 'delete', this.#netns]);
