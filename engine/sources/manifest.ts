@@ -139,7 +139,7 @@ export function readManifest(file: string, text: string): Manifest {
 
 function sourcesIn(value: unknown, file: string, document: Document, lines: LineCounter, base: Path, problems: Problem[]): Source[] {
   if (value === null || value === undefined) return [];
-  if (!isRecord(value)) {
+  if (!isRecord(value) || Array.isArray(value)) {
     problems.push({ file, line: 0, object: '', reason: 'not a Kubernetes object: must be a map with apiVersion and kind' });
     return [];
   }

@@ -1,6 +1,7 @@
 /** Says what this machine lacks for the kernel tests. Where every test must run (CI is set), that is a failure; elsewhere they are skipped. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import type {} from 'vitest';
 import type { TestProject } from 'vitest/node';
 
 declare module 'vitest' {

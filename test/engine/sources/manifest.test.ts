@@ -1,0 +1,216 @@
+/** Every kind of bad input has a line and a reason, and no invalid policy opens anything. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Direction } from '../../../engine/abi.gen.ts';
+import { silentLogger } from '../../../engine/log.ts';
+import type { Policy } from '../../../engine/policy/snapshot.ts';
+import { DirectorySource } from '../../../engine/sources/directory.ts';
+import { type ManifestObject, readManifest } from '../../../engine/sources/manifest.ts';
+
+const networkPolicy = (spec: string): string => `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: web, namespace: shop }
+spec:
+${spec}
+`;
+
+/** The only object, which is a policy. */
+function policyIn(objects: readonly ManifestObject[]): Policy {
+  const [object] = objects;
+  if (object?.kind !== 'NetworkPolicy') throw new Error('no NetworkPolicy was read');
+  return object.value;
+}
+
+describe('readManifest()', () => {
+  test.each([
+    {
+      name: 'a bad CIDR',
+      spec: '  podSelector: {}\n  ingress:\n  - from:\n    - ipBlock: { cidr: 10.0.0/8 }',
+      line: 8,
+      reason: '"10.0.0/8" is not a CIDR',
+    },
+    {
+      name: 'an except outside its block',
+      spec: '  podSelector: {}\n  ingress: [{ from: [{ ipBlock: { cidr: 10.0.0.0/8, except: [11.0.0.0/16] } }] }]',
+      line: 6,
+      reason: '11.0.0.0/16 is not inside 10.0.0.0/8',
+    },
+    { name: 'a port of zero', spec: '  podSelector: {}\n  ingress:\n  - ports:\n    - port: 0', line: 8, reason: 'a port is 1 to 65535' },
+    {
+      name: 'a port that is no name',
+      spec: '  podSelector: {}\n  ingress: [{ ports: [{ port: NOT_A_NAME }] }]',
+      line: 6,
+      reason: 'a port is 1 to 65535 or a port name',
+    },
+    {
+      name: 'an endPort below its port',
+      spec: '  podSelector: {}\n  ingress: [{ ports: [{ port: 80, endPort: 79 }] }]',
+      line: 6,
+      reason: '79 is below port 80',
+    },
+    {
+      name: 'an endPort beside a name',
+      spec: '  podSelector: {}\n  ingress: [{ ports: [{ port: web, endPort: 79 }] }]',
+      line: 6,
+      reason: 'needs a numeric port',
+    },
+    {
+      name: 'an unknown operator',
+      spec: '  podSelector: { matchExpressions: [{ key: a, operator: Near }] }',
+      line: 5,
+      reason: 'Invalid option',
+    },
+    {
+      name: 'In without values',
+      spec: '  podSelector: { matchExpressions: [{ key: a, operator: In }] }',
+      line: 5,
+      reason: 'needs at least one value',
+    },
+    {
+      name: 'a label value that is a number',
+      spec: '  podSelector: { matchLabels: { a: 1 } }',
+      line: 5,
+      reason: '1 is not a label value: put it in quotes',
+    },
+    { name: 'a misspelt field', spec: '  podSelector: {}\n  ingres: []', line: 5, reason: 'ingres' },
+    {
+      name: 'an empty peer',
+      spec: '  podSelector: {}\n  ingress: [{ from: [{}] }]',
+      line: 6,
+      reason: 'must have podSelector, namespaceSelector or ipBlock',
+    },
+    { name: 'a policy type that does not exist', spec: '  podSelector: {}\n  policyTypes: [Sideways]', line: 6, reason: 'Invalid option' },
+  ])('reports $name with its line', ({ spec, line, reason }) => {
+    const { problems, objects } = readManifest('p.yaml', networkPolicy(spec));
+    expect(problems[0]).toMatchObject({ file: 'p.yaml', line, object: 'NetworkPolicy shop/web' });
+    expect(problems[0]?.reason).toContain(reason);
+    // It still isolates, and allows nothing.
+    const { rules } = policyIn(objects);
+    expect(Object.values(rules).flat()).toEqual([]);
+    expect(Direction.INGRESS in rules).toBe(true);
+  });
+
+  test.each([
+    {
+      name: 'ingress by default',
+      spec: '  podSelector: { matchLabels: { app: web } }\n  ingress: [{ ports: [{ port: 0 }] }]',
+      directions: ['0'],
+      selects: 1,
+    },
+    {
+      name: 'what policyTypes say',
+      spec: '  podSelector: {}\n  policyTypes: [Egress]\n  egress: [{ ports: [{ port: 0 }] }]',
+      directions: ['1'],
+      selects: 0,
+    },
+    { name: 'both when policyTypes cannot be read', spec: '  podSelector: {}\n  policyTypes: [Up]', directions: ['0', '1'], selects: 0 },
+    { name: 'every pod when the selector cannot be read', spec: '  podSelector: { matchLabels: { a: 1 } }', directions: ['0'], selects: 0 },
+  ])('an invalid policy isolates $name', ({ spec, directions, selects }) => {
+    const policy = policyIn(readManifest('p.yaml', networkPolicy(spec)).objects);
+    expect(Object.keys(policy.rules)).toEqual(directions);
+    expect(policy.selector).toHaveLength(selects);
+  });
+
+  test('an invalid PluginPolicy asks a plugin that cannot exist, for everything in the directions it names', () => {
+    const { objects, problems } = readManifest(
+      'p.yaml',
+      'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { egress: [{ ask: { plugin: p, context: tls } }] }\n',
+    );
+    expect(problems[0]?.reason).toContain('this version evaluates the connect context only');
+    expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ plugin: '' }] } });
+  });
+
+  test.each([
+    { name: 'text that is no YAML', text: 'a: [1\nb: }', unreadable: true, reason: 'not valid YAML' },
+    {
+      name: 'an alias bomb',
+      text: `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]`,
+      unreadable: true,
+      reason: 'not valid YAML',
+    },
+    { name: 'a kind that nobody knows', text: 'apiVersion: v1\nkind: Unicorn\n', unreadable: false, reason: 'unknown kind Unicorn of v1' },
+    {
+      name: 'a known kind of another group',
+      text: 'apiVersion: crd.projectcalico.org/v1\nkind: NetworkPolicy\n',
+      unreadable: false,
+      reason: 'unknown kind NetworkPolicy',
+    },
+    { name: 'a document that is no object', text: '- 1\n', unreadable: false, reason: 'not a Kubernetes object' },
+    {
+      name: 'a kind called constructor',
+      text: 'apiVersion: v1\nkind: constructor\n',
+      unreadable: false,
+      reason: 'unknown kind constructor',
+    },
+  ])('reports $name', ({ text, unreadable, reason }) => {
+    const manifest = readManifest('f.yaml', text);
+    expect(manifest.unreadable).toBe(unreadable);
+    expect(manifest.problems[0]?.reason).toContain(reason);
+  });
+
+  test('reads Lists, JSON and many documents, and passes over kinds that no policy depends on', () => {
+    const list = JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'List',
+      items: [
+        { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'a' } },
+        { apiVersion: 'v1', kind: 'Service', metadata: { name: 's' } },
+      ],
+    });
+    const { objects, problems } = readManifest('f.yaml', `${list}\n---\napiVersion: v1\nkind: Namespace\nmetadata: { name: b }\n---\n`);
+    expect(problems).toEqual([]);
+    expect(objects.map((object) => object.value.name)).toEqual(['a', 'b']);
+  });
+
+  test('a pod with an address that is none keeps its other ones, and is closed', () => {
+    const { objects, problems } = readManifest(
+      'f.yaml',
+      'apiVersion: v1\nkind: Pod\nmetadata: { name: p }\nspec: {}\nstatus: { podIPs: [{ ip: 10.0.0.1 }, { ip: 10.0.0.300 }] }\n',
+    );
+    expect(problems[0]?.reason).toBe('status: "10.0.0.300" is not an address');
+    expect(objects[0]?.value).toMatchObject({ quarantined: true, addresses: [expect.any(Uint8Array)] });
+  });
+});
+
+describe('DirectorySource', () => {
+  let directory: string;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+  });
+  afterEach(() => rmSync(directory, { recursive: true, force: true }));
+  const write = (name: string, text: string): void => writeFileSync(join(directory, name), text);
+  const namespace = (name: string): string => `apiVersion: v1\nkind: Namespace\nmetadata: { name: ${name} }\n`;
+
+  test('refuses a directory that does not exist, and a file', () => {
+    expect(() => new DirectorySource(join(directory, 'none'), silentLogger)).toThrow(/no such directory/);
+    write('file', '');
+    expect(() => new DirectorySource(join(directory, 'file'), silentLogger)).toThrow(/not a directory/);
+  });
+
+  test('keeps what a file said while it cannot be read as YAML, and reports it', () => {
+    const source = new DirectorySource(directory, silentLogger);
+    write('a.yaml', namespace('a'));
+    mkdirSync(join(directory, 'below'));
+    write('below/b.yml', namespace('b'));
+    expect([...source.read().namespaces.keys()]).toEqual(['a', 'b']);
+    write('a.yaml', 'kind: [');
+    const broken = source.read();
+    expect([...broken.namespaces.keys()]).toEqual(['a', 'b']);
+    expect(broken.problems[0]).toMatchObject({ file: join(directory, 'a.yaml'), line: 1 });
+    write('a.yaml', namespace('c'));
+    expect([...source.read().namespaces.keys()]).toEqual(['c', 'b']);
+    rmSync(join(directory, 'a.yaml'));
+    expect([...source.read().namespaces.keys()]).toEqual(['b']);
+  });
+
+  test('reports an object that is defined twice, and lets the second one open nothing', () => {
+    const source = new DirectorySource(directory, silentLogger);
+    write('a.yaml', networkPolicy('  podSelector: {}\n'));
+    write('b.yaml', networkPolicy('  podSelector: {}\n  ingress: [{}]'));
+    const snapshot = source.read();
+    expect(snapshot.problems[0]?.reason).toContain('defined already in');
+    expect(snapshot.policies.map((policy) => policy.rules[Direction.INGRESS])).toEqual([[], []]);
+  });
+});
