@@ -93,12 +93,18 @@ int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_pa
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
 		    .attach_point = link_is_interface_ingress(direction) ? BPF_TC_INGRESS : BPF_TC_EGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
-	int error;
+	int link = bpf_obj_get(pin_path), error;
 
-	if (!unlink(pin_path))
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
+	if (link >= 0) {
+		/* Without this, the program runs on until the kernel comes round to freeing the link. */
+		error = bpf_link_detach(link);
+		close(link);
+		if (error && error != -ENOLINK)
+			return error;
+		return unlink(pin_path) ? -errno : 0;
+	}
+	if (link != -ENOENT)
+		return link;
 	error = bpf_tc_detach(&hook, &options);
 	return error == -ENOENT || error == -EINVAL || error == -ENODEV ? 0 : error;
 }

@@ -45,28 +45,13 @@ export async function buildPlugin(directory: string, output?: string): Promise<B
 
 async function compile(entry: string, output: string): Promise<void> {
   const compiler = join(dirname(require.resolve('assemblyscript/package.json')), 'bin', 'asc.js');
+  // Paths in messages are then as the author would write them.
+  const here = (path: string): string => relative(process.cwd(), path);
   const options = [
-    '-O2',
-    '--runtime',
-    join(relative(dirname(entry), join(root, 'plugins/sdk/runtime'))),
-    '--exportStart',
-    '_initialize',
-    '--maximumMemory',
-    String(MEMORY_PAGES),
+    ...['-O2', '--exportStart', '_initialize', '--maximumMemory', String(MEMORY_PAGES), '--noColors'],
+    ...['--runtime', here(join(root, 'plugins/sdk/runtime')), '--path', join(root, 'node_modules'), '--outFile', here(output)],
   ];
-  const paths = [
-    '--baseDir',
-    dirname(entry),
-    '--path',
-    join(root, 'node_modules'),
-    '--outFile',
-    relative(dirname(entry), output),
-    '--noColors',
-  ];
-  const child = spawn(process.execPath, [compiler, basename(entry), ...options, ...paths], {
-    cwd: dirname(entry),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(process.execPath, [compiler, here(entry), ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
   let text = '';
   child.stdout.on('data', (chunk) => (text += chunk));
   child.stderr.on('data', (chunk) => (text += chunk));

@@ -17,7 +17,7 @@ const EXIT_USAGE = 2;
 const cli = yargs(hideBin(process.argv))
   .scriptName('sluice')
   .usage('$0 <command>\n\nNetwork policy for Kubernetes that WebAssembly plugins extend.')
-  .parserConfiguration({ 'populate--': true, 'strip-dashed': true, 'duplicate-arguments-array': false })
+  .parserConfiguration({ 'populate--': true, 'strip-dashed': true })
   .option('api', {
     type: 'string',
     default: process.env.SLUICE_API ?? DEFAULT_API,

@@ -36,6 +36,9 @@ const RELEASE_PEER = 'sluice1';
 /** A heartbeat older than this means that the engine hangs; a killed engine is noticed at once without it. */
 export const STALE_MS = 1000;
 
+/** A pinned map has another layout; errno(3) knows the number, and Node has no name for it. */
+const EUCLEAN = 117;
+
 /** Verifier logs are long, and worth keeping whole. */
 const PROBLEM_BYTES = 1 << 20;
 
@@ -284,7 +287,7 @@ async function requireAlone(pinDirectory: string): Promise<void> {
 
 function loadError(result: number, problem: string, pinDirectory: string): EngineError {
   const name = errnoName(result);
-  if (name === 'EUCLEAN')
+  if (result === -EUCLEAN)
     return new EngineError(
       'MAP_MISMATCH',
       `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`,

@@ -72,6 +72,8 @@ export function removeNetns(netns: string): void {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
     }
   }
+  // The kernel takes a namespace apart some time later; its interface goes now.
+  if (run('ip', ['-n', netns, '-j', 'link']).includes('"eth0"')) run('ip', ['-n', netns, 'link', 'delete', 'eth0']);
   run('ip', ['netns', 'delete', netns]);
 }
 

@@ -1,0 +1,120 @@
+/** The command line as a user meets it: help, exit codes, and one clear sentence for each thing that is missing. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, inject, test } from 'vitest';
+
+const cli = fileURLToPath(new URL('../../engine/cli/sluice.ts', import.meta.url));
+const directory = mkdtempSync(join(tmpdir(), 'sluice-cli-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function sluice(...args: string[]): { code: number | null; text: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8', timeout: 15_000 });
+  return { code: status, text: stdout + stderr };
+}
+
+describe.skipIf(inject('missing'))('sluice', () => {
+  test.each([
+    { name: 'no command', args: [], code: 2, text: 'Say what to do' },
+    { name: 'an unknown command', args: ['nonsense'], code: 2, text: 'Unknown' },
+    { name: 'an unknown flag', args: ['status', '--frob'], code: 2, text: 'Unknown argument: frob' },
+    { name: 'no source', args: ['run'], code: 2, text: 'Missing required argument: source' },
+    { name: 'a source that is none', args: ['run', '--source', 'ftp:x'], code: 2, text: 'Cannot use --source ftp:x: must be dir:PATH' },
+    {
+      name: 'a directory that does not exist',
+      args: ['run', '--source', 'dir:/nowhere'],
+      code: 1,
+      text: 'Cannot read policy from /nowhere: no such directory',
+    },
+    {
+      name: 'an API for everybody',
+      args: ['run', '--source', 'dir:.', '--api', '0.0.0.0:9470'],
+      code: 2,
+      text: 'the API has no authentication in this version',
+    },
+    { name: 'a port that is none', args: ['status', '--api', 'localhost:99999'], code: 2, text: 'must be HOST:PORT' },
+    {
+      name: 'a bpffs that is none',
+      args: ['run', '--source', `dir:${directory}`, '--bpffs', '/tmp/sluice', '--api', '127.0.0.1:0'],
+      code: 1,
+      text: '/tmp is not on a BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf',
+    },
+    {
+      name: 'an engine that does not run',
+      args: ['status', '--api', '127.0.0.1:59470'],
+      code: 1,
+      text: 'Cannot reach http://127.0.0.1:59470: ECONNREFUSED',
+    },
+    {
+      name: 'a wait that is over',
+      args: ['wait', '--timeout', '300ms', '--api', '127.0.0.1:59470'],
+      code: 1,
+      text: 'Cannot put everything in force within 300ms',
+    },
+    { name: 'a duration that is none', args: ['wait', '--timeout', 'soon'], code: 2, text: 'must be a duration such as 30s' },
+    {
+      name: 'a lab that is not up',
+      args: ['lab', 'exec', 'x', '--name', 'none-such', '--', 'true'],
+      code: 1,
+      text: 'Cannot find lab none-such',
+    },
+    { name: 'a lab without pods', args: ['lab', 'up', 'deploy/demo/policy.yaml', '--name', 'no-pods'], code: 1, text: 'no Pod in' },
+    { name: 'nothing to run in a pod', args: ['lab', 'exec', 'x'], code: 2, text: 'write the command after --' },
+    { name: 'a plugin without source', args: ['plugin', 'build', directory], code: 1, text: 'it has no index.ts' },
+    {
+      name: 'a module that is not there',
+      args: ['plugin', 'push', 'p', '/nowhere.wasm'],
+      code: 1,
+      text: 'Cannot read /nowhere.wasm: ENOENT',
+    },
+  ])('$name: exit $code and a sentence', ({ args, code, text }) => {
+    const ran = sluice(...args);
+    expect(ran.text).toContain(text);
+    expect(ran.code).toBe(code);
+    expect(ran.text).not.toMatch(/^\s+at /m);
+  });
+
+  test('says so when it is not root', () => {
+    // Node itself must stay readable for nobody: run the copy that root may read by descriptor.
+    const program = `process.setgid(65534); process.setuid(65534); process.argv = [process.argv[0], ${JSON.stringify(cli)}, 'run', '--source', 'dir:/tmp']; import(${JSON.stringify(cli)})`;
+    const { status, stderr } = spawnSync(process.execPath, ['-e', program], { encoding: 'utf8' });
+    expect(stderr).toMatch(/not root; run it with sudo \[NOT_ROOT\]/);
+    expect(status).toBe(1);
+  });
+
+  test('every command has help with an example, and shells complete it', () => {
+    for (const command of [
+      ['run'],
+      ['cleanup'],
+      ['status'],
+      ['wait'],
+      ['flows'],
+      ['plugin', 'new'],
+      ['plugin', 'build'],
+      ['plugin', 'push'],
+      ['lab', 'up'],
+      ['lab', 'exec'],
+      ['lab', 'down'],
+    ]) {
+      const { code, text } = sluice(...command, '--help');
+      expect(code, command.join(' ')).toBe(0);
+      expect(text, command.join(' ')).toContain('Examples:');
+    }
+    expect(sluice('completion').text).toContain('###-begin-sluice-completions-###');
+    expect(sluice('--get-yargs-completions', 'sluice', 'pl').text).toContain('plugin');
+  });
+
+  test('plugin new makes what plugin build builds; a mistake in it is shown with its line', () => {
+    const made = join(directory, 'my-policy');
+    expect(sluice('plugin', 'new', made).code).toBe(0);
+    expect(sluice('plugin', 'new', made).text).toContain('it exists already');
+    expect(sluice('plugin', 'build', made).text).toContain('my-policy.wasm');
+    expect(readFileSync(join(made, 'build/my-policy.wasm')).subarray(0, 4)).toEqual(Buffer.from([0, 0x61, 0x73, 0x6d]));
+    execFileSync('sed', ['-i', 's/allow()/alow()/', join(made, 'index.ts')]);
+    const { code, text } = sluice('plugin', 'build', made);
+    expect(code).toBe(1);
+    expect(text).toMatch(/Cannot find name 'alow'[\s\S]*my-policy\/index\.ts\(6,/);
+  });
+});
