@@ -28,20 +28,24 @@ static __always_inline int failure_policy(struct __sk_buff *skb, const struct as
 /* Copies the packet into a record of its size class. Returns what counts: held, or why not. */
 static __always_inline enum reason hold_copy(struct __sk_buff *skb, const struct ask *question, const __u32 size)
 {
-	__u32 length = skb->len;
 	struct ask *ask = bpf_ringbuf_reserve(&asks, sizeof(*ask) + size, 0);
+	__u64 length = skb->len;
 
 	if (!ask)
 		return REASON_FAIL_RING_FULL;
 	__builtin_memcpy(ask, question, sizeof(*ask));
-	/* Known to the caller; repeated in a form that the verifier follows. */
-	if (length < 1 || length > size || bpf_skb_load_bytes(skb, 0, ask + 1, length)) {
-		bpf_ringbuf_discard(ask, BPF_RB_NO_WAKEUP);
-		return REASON_FAIL_HOLD;
-	}
+	/* Both bounds are known to the caller. The verifier of 6.1 follows them only on one register, compared twice. */
+	if (length < 1)
+		goto discard;
+	asm volatile("" : "+r"(length));
+	if (length > size || bpf_skb_load_bytes(skb, 0, ask + 1, length))
+		goto discard;
 	ask->length = length;
 	bpf_ringbuf_submit(ask, 0);
 	return REASON_HELD;
+discard:
+	bpf_ringbuf_discard(ask, BPF_RB_NO_WAKEUP);
+	return REASON_FAIL_HOLD;
 }
 
 static __always_inline enum reason hold_packet(struct __sk_buff *skb, const struct ask *question)

@@ -49,7 +49,7 @@ const cleanup: CommandModule<object, { bpffs: string }> = {
     const { requireRoot } = await import('../main.ts');
     const { removeDatapath } = await import('../kernel/datapath.ts');
     requireRoot();
-    const removed = removeDatapath(directory);
+    const removed = await removeDatapath(directory);
     console.log(removed.length ? `removed ${removed.length} things below ${directory}` : `nothing to remove below ${directory}`);
   },
 };

@@ -4,6 +4,7 @@
  * Everything is pinned below one bpffs directory, so that enforcement outlives the process: maps by name, tcx links
  * as `from_pod-<ifindex>` and `to_pod-<ifindex>`.
  */
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
@@ -29,9 +30,11 @@ import { EngineError } from '../errors.ts';
 import { KernelMap, openPinnedMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
 
-/** The engine's own veth, through which held packets go back to where they were held. */
-const RELEASE_INTERFACE = 'sluice0';
-const RELEASE_PEER = 'sluice1';
+/** The engine's own veth, through which held packets go back to where they were held; one for each bpffs directory. */
+function releaseInterfaces(pinDirectory: string): [name: string, peer: string] {
+  const hash = createHash('sha256').update(pinDirectory).digest('hex').slice(0, 8);
+  return [`slr-${hash}`, `slp-${hash}`];
+}
 
 /** A heartbeat older than this means that the engine hangs; a killed engine is noticed at once without it. */
 export const STALE_MS = 1000;
@@ -106,14 +109,15 @@ export class Datapath {
     this.#asks = readHandle(cell);
     check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
     this.#records = readHandle(cell);
+    const [releaseInterface, releasePeer] = releaseInterfaces(pinDirectory);
     const attachment = native.sluice_release__open(
-      RELEASE_INTERFACE,
-      RELEASE_PEER,
+      releaseInterface,
+      releasePeer,
       this.programFd('release'),
       `${pinDirectory}/release`,
       cell,
     );
-    check(attachment, `make interface ${RELEASE_INTERFACE}`);
+    check(attachment, `make interface ${releaseInterface}`);
     this.#attachment = ATTACHMENTS[attachment] ?? 'clsact';
     this.#release = readHandle(cell);
   }
@@ -226,8 +230,11 @@ export class Datapath {
  * Removes every program, link and map below a bpffs directory, and the engine's veth.
  *
  * Returns what was removed, by path. A clsact filter leaves with its endpoint's entry, which names the interface.
+ *
+ * @throws EngineError `ENGINE_RUNNING` while an engine uses them.
  */
-export function removeDatapath(pinDirectory: string): string[] {
+export async function removeDatapath(pinDirectory: string): Promise<string[]> {
+  await requireAlone(pinDirectory);
   const removed: string[] = [];
   let names: string[];
   try {
@@ -248,8 +255,9 @@ export function removeDatapath(pinDirectory: string): string[] {
     removed.push(`${pinDirectory}/${name}`);
   }
   rmSync(pinDirectory, { force: true, recursive: true });
-  if (native.sluice_kernel__ifindex(RELEASE_INTERFACE) > 0) removed.push(RELEASE_INTERFACE);
-  check(native.sluice_release__remove(RELEASE_INTERFACE), `remove interface ${RELEASE_INTERFACE}`);
+  const [releaseInterface] = releaseInterfaces(pinDirectory);
+  if (native.sluice_kernel__ifindex(releaseInterface) > 0) removed.push(releaseInterface);
+  check(native.sluice_release__remove(releaseInterface), `remove interface ${releaseInterface}`);
   return removed;
 }
 
@@ -281,7 +289,7 @@ async function requireAlone(pinDirectory: string): Promise<void> {
   if (beats)
     throw new EngineError(
       'ENGINE_RUNNING',
-      `Cannot take over ${pinDirectory}: another engine is using it; stop it, or give this one its own --bpffs`,
+      `Cannot use ${pinDirectory}: another engine is using it; stop it, or name another place with --bpffs`,
     );
 }
 

@@ -21,9 +21,9 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
   beforeAll(async () => {
     datapath = await Datapath.load(PIN);
   });
-  afterAll(() => {
+  afterAll(async () => {
     datapath?.close();
-    removeDatapath(PIN);
+    await removeDatapath(PIN);
     rmSync(PIN, { recursive: true, force: true });
   });
 

@@ -141,6 +141,8 @@ describe.skipIf(inject('missing'))('takeover', () => {
     await new Promise((resolve) => second.process.once('exit', resolve));
     expect(second.process.exitCode).toBe(1);
     expect(second.log()).toMatch(/another engine is using it/);
+    const { code, stderr } = await node.sluice('cleanup', '--bpffs', node.bpffs);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('another engine is using it')]);
     await engine.stop('SIGTERM');
     expect(engine.process.exitCode).toBe(0);
     expect(await node.reaches('shop/stranger', backend, 80)).toBe(false);
