@@ -12,7 +12,7 @@ import type { Declaration } from './plugins/registry.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
 import { type Compiled, compile } from './policy/compile.ts';
 import type { RuleOrigin } from './policy/rule-set.ts';
-import { EMPTY_SNAPSHOT, type Problem, type Snapshot } from './policy/snapshot.ts';
+import { EMPTY_SNAPSHOT, formatProblem, type Problem, type Snapshot } from './policy/snapshot.ts';
 
 export interface ReconcilerParts {
   readonly source: { read(): Snapshot };
@@ -43,7 +43,7 @@ export interface Status {
   readonly problems: readonly Problem[];
 }
 
-/** A host side that is not there yet may come: looked for again after this. */
+/** An interface that is not there yet may come: looked for this often. */
 const PENDING_MS = 500;
 
 export class Reconciler {
@@ -52,12 +52,14 @@ export class Reconciler {
   #status: Status = { revision: 0, appliedAt: '', endpoints: [], problems: [] };
   #running: Promise<Status> | undefined;
   #following: Promise<Status> | undefined;
-  #pending: NodeJS.Timeout | undefined;
+  readonly #pending = new Set<string>();
+  readonly #pendingTimer: NodeJS.Timeout;
   #logged = new Set<string>();
   #durationMs = 0;
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
+    this.#pendingTimer = setInterval(() => this.#lookForPending(), PENDING_MS);
   }
 
   get status(): Status {
@@ -88,7 +90,16 @@ export class Reconciler {
   }
 
   close(): void {
-    clearTimeout(this.#pending);
+    clearInterval(this.#pendingTimer);
+  }
+
+  #lookForPending(): void {
+    for (const name of this.#pending)
+      if (this.#parts.findInterface(name) !== undefined) {
+        this.#pending.clear();
+        void this.run().catch((error: unknown) => this.#parts.log.error({ err: error }, 'policy not put in force'));
+        return;
+      }
   }
 
   #runNext(): Promise<Status> {
@@ -97,9 +108,9 @@ export class Reconciler {
   }
 
   async #runOnce(): Promise<Status> {
-    const { source, plugins, workers, maps, findInterface, log } = this.#parts;
+    const { source, plugins, workers, maps, findInterface } = this.#parts;
     const started = performance.now();
-    clearTimeout(this.#pending);
+    this.#pending.clear();
     const snapshot = source.read();
     const problems = [...snapshot.problems];
     for (const { name, reason } of await plugins.sync(snapshot.plugins))
@@ -118,8 +129,8 @@ export class Reconciler {
       const pod = `${endpoint.pod.namespace}/${endpoint.pod.name}`;
       const ifindex = findInterface(endpoint.interface);
       if (ifindex === undefined) {
-        problems.push({ file: '', line: 0, object: `Pod ${pod}`, reason: `no interface ${endpoint.interface} here` });
-        this.#pending = setTimeout(() => void this.run().catch((error) => log.error({ err: error }, 'run failed')), PENDING_MS);
+        problems.push({ file: '', line: 0, object: `Pod ${pod}`, reason: `no interface ${endpoint.interface} here`, pending: true });
+        this.#pending.add(endpoint.interface);
         continue;
       }
       if (endpoints.has(ifindex)) {
@@ -173,11 +184,6 @@ export class Reconciler {
         'policy in force',
       );
   }
-}
-
-/** `web.yaml:12: NetworkPolicy shop/web: reason` */
-export function formatProblem({ file, line, object, reason }: Problem): string {
-  return [file && (line ? `${file}:${line}` : file), object, reason].filter(Boolean).join(': ');
 }
 
 /** `NetworkPolicy shop/web ingress[0]` */

@@ -7,7 +7,7 @@ import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import type { FlowView } from '../flow/flow-log.ts';
 import type { status as statusSchema } from '../http/schemas.ts';
-import type { Problem } from '../policy/snapshot.ts';
+import { formatProblem } from '../policy/snapshot.ts';
 import { ApiClient } from './client.ts';
 import { flowLine, paint, table } from './output.ts';
 
@@ -42,7 +42,7 @@ function showStatus(state: Status): void {
       state.endpoints.map((endpoint) => [endpoint.pod, endpoint.interface, isolation(endpoint.isolated)]),
     ),
   );
-  for (const problem of state.problems) console.log(paint('yellow', `\nnot in force: ${problemText(problem)}`));
+  for (const problem of state.problems) console.log(paint('yellow', `\nnot in force: ${formatProblem(problem)}`));
 }
 
 /** Another try for what may come by itself: an engine that starts, an interface that is being made. */
@@ -68,9 +68,8 @@ const wait: CommandModule<object, { api: string; timeout: string }> = {
           console.log(`revision ${state.revision} in force`);
           return;
         }
-        reason = state.problems.map(problemText).join('\n  ');
-        // Of what is wrong, only a missing interface mends itself.
-        if (state.problems.some((problem) => !problem.reason.startsWith('no interface')))
+        reason = state.problems.map(formatProblem).join('\n  ');
+        if (state.problems.some((problem) => !problem.pending))
           throw new EngineError('API_REFUSED', `Cannot put everything in force:\n  ${reason}`);
       } catch (error) {
         if (!(error instanceof EngineError) || (error.code !== 'API_UNREACHABLE' && error.code !== 'TIMEOUT')) throw error;
@@ -81,10 +80,6 @@ const wait: CommandModule<object, { api: string; timeout: string }> = {
     throw new EngineError('TIMEOUT', `Cannot put everything in force within ${timeout}: ${reason}`);
   },
 };
-
-function problemText({ file, line, object, reason }: Problem): string {
-  return [file && (line ? `${file}:${line}` : file), object, reason].filter(Boolean).join(': ');
-}
 
 const flows: CommandModule<object, { api: string; output: string; follow: boolean; last: number }> = {
   command: 'flows',

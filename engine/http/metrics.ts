@@ -1,6 +1,9 @@
 /** The engine's metrics. Values are read when they are asked for; nothing counts twice. */
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 
+/** Labels, and the value that goes with them. */
+type Sample = [labels: Record<string, string>, value: number];
+
 export interface MetricsParts {
   counters(): readonly { reason: string; packets: number; bytes: number }[];
   maps(): readonly { map: string; entries: number; maxEntries: number }[];
@@ -21,64 +24,47 @@ export interface MetricsParts {
 export function createMetrics(parts: MetricsParts): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'sluice_engine_' });
-  const registers = [registry];
 
-  /** A counter whose true value stands elsewhere. */
-  const mirror = <L extends string>(
+  /** A metric whose true value stands elsewhere: it is read when it is asked for. */
+  const expose = (
+    Kind: typeof Counter | typeof Gauge,
     name: string,
     help: string,
-    labelNames: L[],
-    read: () => Iterable<[Partial<Record<L, string>>, number]>,
+    labelNames: string[],
+    read: () => Iterable<Sample>,
   ): void => {
-    new Counter({
+    new Kind({
       name,
       help,
       labelNames,
-      registers,
+      registers: [registry],
       collect() {
         this.reset();
-        for (const [labels, value] of read()) this.inc(labels as Record<L, string>, value);
-      },
-    });
-  };
-  const gauge = <L extends string>(
-    name: string,
-    help: string,
-    labelNames: L[],
-    read: () => Iterable<[Partial<Record<L, string>>, number]>,
-  ): void => {
-    new Gauge({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset();
-        for (const [labels, value] of read()) this.set(labels as Record<L, string>, value);
+        for (const [labels, value] of read()) this.inc(labels, value);
       },
     });
   };
 
-  mirror('sluice_packets_total', 'Packets by how they ended', ['reason'], () =>
+  expose(Counter, 'sluice_packets_total', 'Packets by how they ended', ['reason'], () =>
     parts.counters().map(({ reason, packets }) => [{ reason }, packets]),
   );
-  mirror('sluice_bytes_total', 'Bytes of packets by how they ended', ['reason'], () =>
+  expose(Counter, 'sluice_bytes_total', 'Bytes of packets by how they ended', ['reason'], () =>
     parts.counters().map(({ reason, bytes }) => [{ reason }, bytes]),
   );
-  gauge('sluice_map_entries', 'Entries of a policy map', ['map'], () => parts.maps().map(({ map, entries }) => [{ map }, entries]));
-  gauge('sluice_map_entries_max', 'Entries that a policy map has room for', ['map'], () =>
+  expose(Gauge, 'sluice_map_entries', 'Entries of a policy map', ['map'], () => parts.maps().map(({ map, entries }) => [{ map }, entries]));
+  expose(Gauge, 'sluice_map_entries_max', 'Entries that a policy map has room for', ['map'], () =>
     parts.maps().map(({ map, maxEntries }) => [{ map }, maxEntries]),
   );
-  gauge('sluice_plugin_epoch', 'Version of a plugin', ['plugin'], () =>
+  expose(Gauge, 'sluice_plugin_epoch', 'Version of a plugin', ['plugin'], () =>
     parts.plugins().map(({ name, epoch }) => [{ plugin: name }, epoch]),
   );
-  gauge('sluice_plugin_on', '1 when the plugin is asked', ['plugin'], () =>
+  expose(Gauge, 'sluice_plugin_on', '1 when the plugin is asked', ['plugin'], () =>
     parts.plugins().map(({ name, state }) => [{ plugin: name }, state === 'on' ? 1 : 0]),
   );
-  mirror('sluice_plugin_evaluations_total', 'Flows that a plugin was asked about', ['plugin'], () =>
+  expose(Counter, 'sluice_plugin_evaluations_total', 'Flows that a plugin was asked about', ['plugin'], () =>
     parts.plugins().map(({ name, evaluations }) => [{ plugin: name }, evaluations]),
   );
-  mirror('sluice_plugin_verdicts_total', 'Verdicts, failure policies included', ['plugin', 'verdict'], () =>
+  expose(Counter, 'sluice_plugin_verdicts_total', 'Verdicts, failure policies included', ['plugin', 'verdict'], () =>
     parts.plugins().flatMap(
       ({ name, allowed, denied }) =>
         [
@@ -87,16 +73,16 @@ export function createMetrics(parts: MetricsParts): Registry {
         ] as [{ plugin: string; verdict: string }, number][],
     ),
   );
-  mirror('sluice_plugin_traps_total', 'Evaluations that trapped', ['plugin'], () =>
+  expose(Counter, 'sluice_plugin_traps_total', 'Evaluations that trapped', ['plugin'], () =>
     parts.plugins().map(({ name, traps }) => [{ plugin: name }, traps]),
   );
-  mirror('sluice_plugin_timeouts_total', 'Evaluations that overran their budget', ['plugin'], () =>
+  expose(Counter, 'sluice_plugin_timeouts_total', 'Evaluations that overran their budget', ['plugin'], () =>
     parts.plugins().map(({ name, timeouts }) => [{ plugin: name }, timeouts]),
   );
-  gauge('sluice_policy_revision', 'Counts changes that were put in force', [], () => [[{}, parts.status().revision]]);
-  gauge('sluice_endpoints', 'Attached endpoints', [], () => [[{}, parts.status().endpoints]]);
-  gauge('sluice_policy_problems', 'What is in the source and not in force as meant', [], () => [[{}, parts.status().problems]]);
-  gauge('sluice_reconcile_duration_seconds', 'How long the last run took', [], () => [[{}, parts.status().reconcileSeconds]]);
-  mirror('sluice_flows_lost_total', 'Flow records that nobody could be told', [], () => [[{}, parts.flowsLost()]]);
+  expose(Gauge, 'sluice_policy_revision', 'Counts changes that were put in force', [], () => [[{}, parts.status().revision]]);
+  expose(Gauge, 'sluice_endpoints', 'Attached endpoints', [], () => [[{}, parts.status().endpoints]]);
+  expose(Gauge, 'sluice_policy_problems', 'What is in the source and not in force as meant', [], () => [[{}, parts.status().problems]]);
+  expose(Gauge, 'sluice_reconcile_duration_seconds', 'How long the last run took', [], () => [[{}, parts.status().reconcileSeconds]]);
+  expose(Counter, 'sluice_flows_lost_total', 'Flow records that nobody could be told', [], () => [[{}, parts.flowsLost()]]);
   return registry;
 }

@@ -6,6 +6,7 @@ export const problem = z.object({
   line: z.int().describe('from 1; 0 when the whole file or no file is meant'),
   object: z.string().describe('such as "NetworkPolicy shop/web"'),
   reason: z.string(),
+  pending: z.boolean().optional().describe('it mends itself when what it waits for comes'),
 });
 
 export const status = z.object({

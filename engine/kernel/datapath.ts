@@ -5,7 +5,7 @@
  * as `from_pod-<ifindex>` and `to_pod-<ifindex>`.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
   Abi,
@@ -263,7 +263,8 @@ export async function removeDatapath(pinDirectory: string): Promise<string[]> {
 
 /** @throws EngineError `NO_BPFFS` unless the directory is, or can be made, on a BPF file system. */
 function requireBpffs(pinDirectory: string): void {
-  const parent = dirname(pinDirectory);
+  let parent = dirname(pinDirectory);
+  while (!existsSync(parent)) parent = dirname(parent);
   const advice = 'mount one with: mount -t bpf bpf /sys/fs/bpf';
   const state = native.sluice_kernel__is_bpffs(parent);
   if (state < 0) throw new EngineError('NO_BPFFS', `Cannot use ${pinDirectory}: ${parent}: ${errnoName(state)}; ${advice}`);

@@ -1,14 +1,8 @@
 /** A map of the kernel, with keys and values as bytes. */
-import { EngineError } from '../errors.ts';
 import { check, errnoName, native } from './native.ts';
 
 /** Key bytes → value bytes; the key is a latin1 string, so that a JavaScript Map compares it by content. */
 export type Entries = Map<string, Buffer>;
-
-/** The bytes of a record as a key of Entries. */
-export function entryKey(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
-}
 
 /** Entries with room for a dump: the kernel may grow a map between two calls. */
 const DUMP_SLACK = 2;
@@ -88,7 +82,5 @@ export class KernelMap {
 export function openPinnedMap(path: string, name: string, keySize: number, valueSize: number, maxEntries: number): KernelMap | undefined {
   const fd = native.sluice_map__open(path);
   if (fd < 0 && errnoName(fd) === 'ENOENT') return undefined;
-  check(fd, `open ${path}`);
-  if (!keySize) throw new EngineError('KERNEL_CALL', `Cannot open ${path}: no key size`);
-  return new KernelMap(name, fd, keySize, valueSize, maxEntries);
+  return new KernelMap(name, check(fd, `open ${path}`), keySize, valueSize, maxEntries);
 }

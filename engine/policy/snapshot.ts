@@ -106,6 +106,13 @@ export interface Problem {
   /** `NetworkPolicy shop/web`, or empty. */
   readonly object: string;
   readonly reason: string;
+  /** It mends itself when what it waits for comes. */
+  readonly pending?: boolean | undefined;
+}
+
+/** `web.yaml:12: NetworkPolicy shop/web: reason` */
+export function formatProblem({ file, line, object, reason }: Problem): string {
+  return [file && (line ? `${file}:${line}` : file), object, reason].filter(Boolean).join(': ');
 }
 
 export interface Snapshot {

@@ -85,8 +85,7 @@ export class TestNode {
       this.bpffs,
       '--state-dir',
       state,
-      '--log-level',
-      'debug',
+      ...(flags.includes('--log-level') ? [] : ['--log-level', 'debug']),
       ...flags,
     ];
     const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', process.execPath, ...args], {
