@@ -9,8 +9,8 @@
 #include "counters.h"
 #include "maps.h"
 
-/* A ring record has a constant size; these fit a SYN, a packet of a common MTU, and a GSO packet. */
-#define HOLD_SMALL 384
+/* A ring record has a constant size, a power of two; these fit a SYN, a packet of a common MTU, and a GSO packet. */
+#define HOLD_SMALL 512
 #define HOLD_MEDIUM 2048
 #define HOLD_LARGE ABI_ASK_PACKET_MAX
 
@@ -34,22 +34,25 @@ static __always_inline enum reason hold_copy(struct __sk_buff *skb, const struct
 	if (!ask)
 		return REASON_FAIL_RING_FULL;
 	__builtin_memcpy(ask, question, sizeof(*ask));
-	/* Both bounds are known to the caller. The verifier of 6.1 follows them only on one register, compared twice. */
-	if (length < 1)
-		goto discard;
+	/* The caller knows that it is 1 to size; this says so in a form that every verifier since 6.1 follows. */
+	length -= 1;
 	asm volatile("" : "+r"(length));
-	if (length > size || bpf_skb_load_bytes(skb, 0, ask + 1, length))
-		goto discard;
+	length &= size - 1;
+	asm volatile("" : "+r"(length));
+	length += 1;
+	if (bpf_skb_load_bytes(skb, 0, ask + 1, length)) {
+		bpf_ringbuf_discard(ask, BPF_RB_NO_WAKEUP);
+		return REASON_FAIL_HOLD;
+	}
 	ask->length = length;
 	bpf_ringbuf_submit(ask, 0);
 	return REASON_HELD;
-discard:
-	bpf_ringbuf_discard(ask, BPF_RB_NO_WAKEUP);
-	return REASON_FAIL_HOLD;
 }
 
 static __always_inline enum reason hold_packet(struct __sk_buff *skb, const struct ask *question)
 {
+	if (!skb->len || skb->len > HOLD_LARGE)
+		return REASON_FAIL_HOLD;
 	if (skb->len <= HOLD_SMALL)
 		return hold_copy(skb, question, HOLD_SMALL);
 	if (skb->len <= HOLD_MEDIUM)
