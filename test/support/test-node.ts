@@ -41,7 +41,13 @@ export class TestNode {
     this.directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
     this.bpffs = `/sys/fs/bpf/sluice-test-${this.name}`;
     execFileSync('ip', ['netns', 'add', this.#netns]);
-    execFileSync('ip', ['-n', this.#netns, 'link', 'set', 'lo', 'up']);
+    try {
+      execFileSync('ip', ['-n', this.#netns, 'link', 'set', 'lo', 'up']);
+    } catch (error) {
+      execFileSync('ip', ['netns', 'delete', this.#netns]);
+      rmSync(this.directory, { recursive: true, force: true });
+      throw error;
+    }
   }
 
   /** Brings a lab up from manifests, and makes `source` its directory. */
