@@ -1,7 +1,6 @@
 /** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
 import { Reason } from './abi.gen.ts';
 import type { Config } from './config.ts';
-import { EngineError } from './errors.ts';
 import { Failure } from './flow/control.ts';
 import { FlowLog } from './flow/flow-log.ts';
 import type { FromWorker } from './flow/messages.ts';
@@ -156,9 +155,4 @@ function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: P
     registry.count(id, { ...counts, evaluations: counts.evaluations - (counts.failures[Failure.SUSPENDED] ?? 0) });
   for (const flow of report.flows) flows.addAsked(flow);
   flows.lost += report.omitted;
-}
-
-/** Fails early, and in one sentence, where nothing could work. */
-export function requireRoot(): void {
-  if (process.getuid?.() !== 0) throw new EngineError('NOT_ROOT', 'Cannot load BPF programs: this is not root; run it with sudo');
 }

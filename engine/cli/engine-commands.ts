@@ -1,10 +1,15 @@
 /** `sluice run` and `sluice cleanup`: the commands that touch the kernel. */
 import type { Argv, CommandModule } from 'yargs';
 import { DEFAULT_BPFFS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
-import { messageOf } from '../errors.ts';
+import { EngineError, messageOf } from '../errors.ts';
 import { createLogger } from '../log.ts';
 
 const bpffs = { type: 'string', default: DEFAULT_BPFFS, describe: 'where maps and links are pinned, on a BPF file system' } as const;
+
+/** Fails early, and in one sentence, where nothing could work. */
+function requireRoot(): void {
+  if (process.getuid?.() !== 0) throw new EngineError('NOT_ROOT', 'Cannot load BPF programs: this is not root; run it with sudo');
+}
 
 const run: CommandModule<object, { source: string; api: string; bpffs: string; stateDir: string; holdTimeout: string; logLevel: string }> =
   {
@@ -46,9 +51,8 @@ const cleanup: CommandModule<object, { bpffs: string }> = {
   describe: 'Take every program, link and map away; nothing is enforced after that',
   builder: (yargs) => yargs.option('bpffs', bpffs).example('$0 cleanup', 'what an engine left behind') as Argv<never>,
   handler: async ({ bpffs: directory }) => {
-    const { requireRoot } = await import('../main.ts');
-    const { removeDatapath } = await import('../kernel/datapath.ts');
     requireRoot();
+    const { removeDatapath } = await import('../kernel/datapath.ts');
     const removed = await removeDatapath(directory);
     console.log(removed.length ? `removed ${removed.length} things below ${directory}` : `nothing to remove below ${directory}`);
   },
