@@ -32,9 +32,9 @@ const run: CommandModule<object, { source: string; api: string; bpffs: string; s
     handler: async (flags) => {
       const config = readConfig({ ...flags, holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout') });
       const log = createLogger(config.logLevel);
-      // Loading it loads the native library, which only this command needs.
-      const { requireRoot, startEngine } = await import('../main.ts');
       requireRoot();
+      // Loading it loads the native library, which only the commands of this file need.
+      const { startEngine } = await import('../main.ts');
       const engine = await startEngine(config, log);
       await new Promise<void>((resolve) => {
         for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
