@@ -22,7 +22,7 @@ const BPFFS = '/sys/fs/bpf/sluice-demo';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const cli = join(root, 'engine/cli/sluice.ts');
+const cli = join(root, 'engine/cli/sluice.js');
 const { values: options } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
 
 const say = (text: string): void => console.log(`\n${styleText('bold', '▸')} ${text}`);

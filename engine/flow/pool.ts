@@ -16,6 +16,8 @@ const WATCH_MS = 10;
 /** How long a new version may take to start, to take its configuration and to answer one trial question. */
 const TRIAL_MS = 1000;
 const READY_MS = 10_000;
+/** A worker's garbage is small and short-lived: more room for it would only make the process larger. */
+const YOUNG_GENERATION_MB = 4;
 /** After this many time-outs of one version it is not asked again. */
 export const TIMEOUTS_MAX = 3;
 
@@ -134,6 +136,7 @@ export class WorkerPool {
     const worker = new Worker(this.#options.worker, {
       workerData: { ...this.#options.data, memory: this.#memory, port: port2 },
       transferList: [port2],
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     const waiting: Member['waiting'] = new Map();
     const ready = new Promise<void>((resolve, reject) => {

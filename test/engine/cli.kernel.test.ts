@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, inject, test } from 'vitest';
 
-const cli = fileURLToPath(new URL('../../engine/cli/sluice.ts', import.meta.url));
+const cli = fileURLToPath(new URL('../../engine/cli/sluice.js', import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), 'sluice-cli-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 

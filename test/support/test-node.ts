@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const cli = fileURLToPath(new URL('../../engine/cli/sluice.ts', import.meta.url));
+const cli = fileURLToPath(new URL('../../engine/cli/sluice.js', import.meta.url));
 let nodes = 0;
 
 export interface Ran {

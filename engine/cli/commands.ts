@@ -1,5 +1,4 @@
-#!/usr/bin/env node
-/** The command line: one binary, one file a group of commands, one place where errors become exit codes. */
+/** The command line: one file a group of commands, one place where errors become exit codes. */
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { DEFAULT_API } from '../config.ts';
