@@ -1,7 +1,7 @@
 /**
  * The demo: three pods, a NetworkPolicy, a plugin, and a swap of it under load; every table is measured with real connections.
  *
- * `npm run demo` takes everything away at the end; with `-- --keep` it stays until Ctrl-C.
+ * `npm run demo` takes everything away at the end; with `-- --keep` it stays until Ctrl-C. `-- --name` names its lab.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,17 +13,19 @@ import Table from 'cli-table3';
 import { EngineError } from '../../engine/errors.ts';
 import { inPod, type Lab, type LabPod, labDown, labUp } from '../../engine/lab/lab.ts';
 
-const LAB = 'demo';
 const PORTS = [80, 8080];
 const TRY_SECONDS = 0.5;
 const API = '127.0.0.1:9470';
-/** Of its own, so that an engine of this machine keeps its maps. */
-const BPFFS = '/sys/fs/bpf/sluice-demo';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const cli = join(root, 'engine/cli/sluice.js');
-const { values: options } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
+const { values: options } = parseArgs({
+  options: { keep: { type: 'boolean', default: false }, name: { type: 'string', default: 'demo' } },
+});
+const LAB = options.name;
+/** Of its own, so that an engine of this machine keeps its maps. */
+const BPFFS = `/sys/fs/bpf/sluice-${LAB}`;
 
 const say = (text: string): void => console.log(`\n${styleText('bold', '▸')} ${text}`);
 const dim = (text: string): void => console.log(styleText('dim', `  ${text}`));

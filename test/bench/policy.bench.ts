@@ -193,6 +193,7 @@ function print(rounds: readonly Map<Variant, Measured>[]): void {
       '× plain',
       'SYN retransmissions',
     ],
+    style: { head: [], border: [] },
   });
   for (const variant of VARIANTS)
     table.push([
