@@ -101,7 +101,7 @@ int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_pa
 		close(link);
 		if (error && error != -ENOLINK)
 			return error;
-		return unlink(pin_path) ? -errno : 0;
+		return unlink(pin_path) && errno != ENOENT ? -errno : 0;
 	}
 	if (link != -ENOENT)
 		return link;

@@ -29,10 +29,15 @@ static int log_print(enum libbpf_print_level level, const char *format, va_list 
 	return length;
 }
 
+/* From the beginning: libbpf on its own would write to the terminal. */
+__attribute__((constructor)) static void log_begin(void)
+{
+	libbpf_set_print(log_print);
+}
+
 void sluice_log__set(sluice_log_callback callback)
 {
 	log_callback = callback;
-	libbpf_set_print(log_print);
 }
 
 void sluice_log__begin(char *buffer, uint32_t size)
@@ -42,7 +47,6 @@ void sluice_log__begin(char *buffer, uint32_t size)
 	warnings_used = 0;
 	if (size)
 		buffer[0] = '\0';
-	libbpf_set_print(log_print);
 }
 
 void sluice_log__end(void)

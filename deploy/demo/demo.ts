@@ -36,15 +36,18 @@ async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'sluice-demo-'));
   labDown(LAB);
   let engine: ChildProcess | undefined;
-  const end = async (): Promise<void> => {
+  let ended: Promise<void> | undefined;
+  const takeAway = async (): Promise<void> => {
     engine?.kill('SIGTERM');
     await new Promise((resolve) => (engine && engine.exitCode === null ? engine.once('exit', resolve) : resolve(undefined)));
     await sluice('cleanup', '--bpffs', BPFFS);
     labDown(LAB);
     rmSync(directory, { recursive: true, force: true });
   };
-  process.once('SIGINT', () => void end().then(() => process.exit(130)));
-  process.once('SIGTERM', () => void end().then(() => process.exit(143)));
+  const end = (): Promise<void> => (ended ??= takeAway());
+  // A terminal's Ctrl-C may come twice, by way of npm: the second one must not cut this short.
+  process.on('SIGINT', () => void end().then(() => process.exit(130)));
+  process.on('SIGTERM', () => void end().then(() => process.exit(143)));
   try {
     say('A lab of three pods in two namespaces, each a network namespace with a veth of its own');
     const lab = await labUp(LAB, [join(here, 'cluster.yaml')], dim);
