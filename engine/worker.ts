@@ -1,13 +1,14 @@
 /**
  * A flow worker: the thread that waits for held packets, asks their plugins, writes verdicts and releases.
  *
- * It builds its rooms and runs one loop. Until it is activated it stands by: it has every plugin instantiated and tried,
- * so that it can take over in the middle of a batch, and so that a new version is tried here before it serves.
+ * It builds its rooms and runs one loop. Until it is activated it stands by: it has every plugin instantiated, a new
+ * version is tried here before it serves, and it watches the worker that serves. One that overruns its budget loses the
+ * ring to this thread at once, in the middle of a batch, whatever the main thread is busy with.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { PluginStatus, Scope, Verdict } from './abi.gen.ts';
 import { messageOf } from './errors.ts';
-import { Control, type SharedMemory } from './flow/control.ts';
+import { Control, type SharedMemory, STOPPED } from './flow/control.ts';
 import { Evaluator, type LoadedPlugin, type Question } from './flow/evaluator.ts';
 import type { FromWorker, PluginVersion, ToWorker } from './flow/messages.ts';
 import { AskRing } from './kernel/ask-ring.ts';
@@ -24,6 +25,8 @@ export interface WorkerData {
 
 /** Below the time after which the kernel takes a heartbeat for stale, by far. */
 const WAIT_MS = 50;
+/** How often a standby looks: a loop is noticed within its budget and two of these. */
+const WATCH_MS = 10;
 /** While there is something to report, it waits no longer than this. */
 const REPORT_MS = 20;
 
@@ -43,6 +46,9 @@ let active = false;
 let stopping = false;
 let reportPending = false;
 let reportedAt = 0;
+/** The evaluation that a standby sees under way, and since when. */
+let watched = 0;
+let watchedSince = 0;
 
 const send = (message: FromWorker): void => port.postMessage(message);
 
@@ -134,14 +140,9 @@ function handle(message: ToWorker): void {
       if (plugin) plugin.suspended = false;
       return;
     }
-    case 'activate': {
-      active = true;
-      const stopped = message.unfinished === undefined ? undefined : evaluator.plugins.get(message.unfinished);
-      if (stopped) stopped.suspended = true;
-      if (message.unfinished !== undefined) evaluator.finishUnfinished();
-      else for (const plugin of evaluator.plugins.values()) writeState(plugin.version, PluginStatus.ON);
+    case 'activate':
+      activate();
       return;
-    }
     case 'stop':
       stopping = true;
   }
@@ -165,8 +166,36 @@ function serveOnce(): void {
 
 function standBy(): void {
   const seen = Atomics.load(control, Control.WAKE);
-  if (receiveOne()) return;
-  Atomics.wait(control, Control.WAKE, seen, 1000);
+  if (receiveOne() || takeOver()) return;
+  Atomics.wait(control, Control.WAKE, seen, WATCH_MS);
+}
+
+/** Serves from now on: what the kernel holds for the present version of each plugin is what this thread runs. */
+function activate(): void {
+  active = true;
+  for (const plugin of evaluator.plugins.values()) writeState(plugin.version, PluginStatus.ON);
+}
+
+/** Takes the ring from a worker whose evaluation overruns its budget, and finishes its batch. */
+function takeOver(): boolean {
+  const evaluation = Atomics.load(control, Control.EVALUATION);
+  const now = performance.now();
+  if (evaluation !== watched || evaluation <= 0) {
+    watched = evaluation;
+    watchedSince = now;
+    return false;
+  }
+  if (now - watchedSince < Atomics.load(control, Control.BUDGET_MS)) return false;
+  // From here on that worker decides nothing: it finds another number when the guest returns, and waits for its end.
+  if (Atomics.compareExchange(control, Control.EVALUATION, evaluation, STOPPED) !== evaluation) return false;
+  const id = Atomics.load(control, Control.PLUGIN);
+  const plugin = evaluator.plugins.get(id);
+  if (plugin) plugin.suspended = true;
+  activate();
+  send({ type: 'took-over', plugin: id });
+  evaluator.finishUnfinished();
+  reportPending = true;
+  return true;
 }
 
 function receiveOne(): boolean {

@@ -1,5 +1,5 @@
 /**
- * What a flow worker and the thread that watches it share: which evaluation is under way, and the batch in hand.
+ * What a flow worker and the standby that watches it share: which evaluation is under way, and the batch in hand.
  *
  * The batch lives in shared memory, so that a standby can finish it when its worker is stopped in the middle: no held
  * packet is lost with a thread.
@@ -15,7 +15,7 @@ export const BATCH_RECORDS_MAX = Math.ceil(BATCH_BYTES / (RECORD_HEADER + askCod
 
 /** Words of `control`. */
 export const Control = {
-  /** Number of the evaluation under way; 0 when none is; STOPPED once the watchdog has ended it. */
+  /** Number of the evaluation under way; 0 when none is; STOPPED once the standby has ended it. */
   EVALUATION: 0,
   /** Plugin that is evaluating. */
   PLUGIN: 1,
@@ -27,6 +27,8 @@ export const Control = {
   NEXT: 4,
   /** Changes to wake a standby. */
   WAKE: 5,
+  /** Counts evaluations of all workers: no two have the same number. */
+  EVALUATIONS: 6,
   WORDS: 8,
 } as const;
 

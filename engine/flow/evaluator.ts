@@ -2,10 +2,10 @@
  * The worker's side of a batch of asks: decide each one, write the verdicts, release what may pass.
  *
  * Verdicts are written before anything is released, so that a released packet finds its own. What fails gets its
- * plugin's failure policy; the loop goes on. Runs in a flow worker, on memory that the watchdog's thread can see.
+ * plugin's failure policy; the loop goes on. Runs in a flow worker, on memory that its standby can see.
  */
 import { AskFlag, askCodec, type Direction, Scope, Verdict, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
-import { BATCH_RECORDS_MAX, Control, DECIDED, FAILURE_TEXT, Failure, RECORD_HEADER, type SharedMemory, STOPPED } from './control.ts';
+import { BATCH_RECORDS_MAX, Control, DECIDED, FAILURE_TEXT, Failure, RECORD_HEADER, type SharedMemory } from './control.ts';
 import type { AskedFlow, PluginCounts, PluginVersion } from './messages.ts';
 
 /** What a plugin is asked through; see engine/plugins for what implements it. */
@@ -189,15 +189,15 @@ export class Evaluator {
   }
 
   #begin(plugin: LoadedPlugin): void {
-    this.#evaluation = (this.#evaluation % 0x3fffffff) + 1;
+    this.#evaluation = (Atomics.add(this.#control, Control.EVALUATIONS, 1) & 0x3fffffff) + 1;
     Atomics.store(this.#control, Control.PLUGIN, plugin.version.id);
     Atomics.store(this.#control, Control.BUDGET_MS, plugin.version.evaluateMs);
     Atomics.store(this.#control, Control.EVALUATION, this.#evaluation);
   }
 
-  /** Ends the evaluation, unless the watchdog has: then this thread has no say any more, and waits for its end. */
+  /** Ends the evaluation, unless the standby has: then this thread has no say any more, and waits for its end. */
   #end(): void {
-    if (Atomics.compareExchange(this.#control, Control.EVALUATION, this.#evaluation, 0) === STOPPED)
+    if (Atomics.compareExchange(this.#control, Control.EVALUATION, this.#evaluation, 0) !== this.#evaluation)
       for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   }
 

@@ -32,8 +32,8 @@ export type ToWorker =
   | { readonly type: 'remove'; readonly seq: number; readonly id: number }
   | { readonly type: 'switch-off'; readonly id: number }
   | { readonly type: 'resume'; readonly id: number }
-  /** Serve the ring from now on. `unfinished`: first finish the batch of a worker that was stopped while this plugin ran. */
-  | { readonly type: 'activate'; readonly unfinished?: number }
+  /** Serve the ring from now on. */
+  | { readonly type: 'activate' }
   | { readonly type: 'stop' };
 
 /** An evaluated flow, to be shown. */
@@ -69,6 +69,8 @@ export interface PluginCounts {
 export type FromWorker =
   | { readonly type: 'ready' }
   | { readonly type: 'ack'; readonly seq: number; readonly error?: string }
+  /** This standby serves now: the worker before it overran its budget in this plugin, and is to be ended. */
+  | { readonly type: 'took-over'; readonly plugin: number }
   | { readonly type: 'trap'; readonly id: number; readonly message: string }
   | { readonly type: 'error'; readonly message: string }
   | {

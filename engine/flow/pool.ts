@@ -1,18 +1,16 @@
 /**
- * The flow workers as the main thread sees them: one serves, one stands by, and a watchdog ends evaluations that
- * overrun their budget for real, by ending their thread.
+ * The flow workers as the main thread sees them: one serves, one stands by and watches it.
  *
- * The standby finishes the stopped worker's batch and serves on. The plugin that overran is suspended until a new standby
- * is there, so that it can never leave nobody to take over; after some time-outs it is switched off.
+ * A standby that takes over has finished the other's batch and serves already when this thread hears of it; here the
+ * stopped thread is ended for real, and a new standby is started. The plugin that overran is suspended until then, so that
+ * it can never leave nobody to take over; after some time-outs it is switched off.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { EngineError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { Control, createSharedMemory, type SharedMemory, STOPPED } from './control.ts';
+import { Control, createSharedMemory, type SharedMemory } from './control.ts';
 import type { FromWorker, IdentityEntry, PluginVersion, ToWorker } from './messages.ts';
 
-/** How often evaluations are looked at: a loop is noticed within its budget and two of these. */
-const WATCH_MS = 10;
 /** How long a new version may take to start, to take its configuration and to answer one trial question. */
 const TRIAL_MS = 1000;
 const READY_MS = 10_000;
@@ -51,13 +49,10 @@ export class WorkerPool {
   readonly #control: Int32Array;
   readonly #versions = new Map<number, PluginVersion>();
   readonly #timeouts = new Map<number, number>();
-  readonly #watch: NodeJS.Timeout;
   #cluster: Extract<ToWorker, { type: 'cluster' }> = { type: 'cluster', identities: [], pods: [] };
   #serving: Member | undefined;
   #standby: Member | undefined;
   #seq = 0;
-  #seen = 0;
-  #seenAt = 0;
   #closing = false;
   /** Changes of plugins, one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -65,7 +60,6 @@ export class WorkerPool {
   constructor(options: PoolOptions) {
     this.#options = options;
     this.#control = new Int32Array(this.#memory.control);
-    this.#watch = setInterval(() => this.#watchEvaluation(), WATCH_MS);
   }
 
   /** Starts both threads; nothing is served yet. */
@@ -114,7 +108,6 @@ export class WorkerPool {
   /** Finishes the batch in hand and ends the threads. What is held from then on gets its failure policy. */
   async close(): Promise<void> {
     this.#closing = true;
-    clearInterval(this.#watch);
     await this.#queue.catch(() => {});
     const ended = this.#members().map((member) => new Promise((resolve) => member.worker.once('exit', resolve)));
     for (const member of this.#members()) this.#post(member, { type: 'stop' });
@@ -148,7 +141,8 @@ export class WorkerPool {
         if (message.type === 'ready') {
           clearTimeout(timer);
           resolve();
-        } else this.#receive(waiting, message);
+        } else if (message.type === 'took-over') this.#noteTakeOver(member, message.plugin);
+        else this.#receive(waiting, message);
       });
       worker.on('error', (error) => {
         clearTimeout(timer);
@@ -222,30 +216,12 @@ export class WorkerPool {
     else if (message.type === 'error') events.error(message.message);
   }
 
-  #watchEvaluation(): void {
-    const evaluation = Atomics.load(this.#control, Control.EVALUATION);
-    const now = performance.now();
-    if (evaluation !== this.#seen || evaluation <= 0) {
-      this.#seen = evaluation;
-      this.#seenAt = now;
-      return;
-    }
-    if (now - this.#seenAt < Atomics.load(this.#control, Control.BUDGET_MS)) return;
-    const standby = this.#standby;
-    if (!standby || !this.#serving) return;
-    // From here on the worker can decide nothing: it finds STOPPED when the guest returns, and waits for its end.
-    if (Atomics.compareExchange(this.#control, Control.EVALUATION, evaluation, STOPPED) !== evaluation) return;
-    this.#takeOver(this.#serving, standby, Atomics.load(this.#control, Control.PLUGIN));
-  }
-
-  #takeOver(stopped: Member, standby: Member, plugin: number): void {
+  /** A standby serves in place of a worker that overran its budget. */
+  #noteTakeOver(standby: Member, plugin: number): void {
+    const stopped = this.#serving;
     this.#serving = standby;
     this.#standby = undefined;
-    this.#post(standby, { type: 'activate', unfinished: plugin });
-    // It was waiting as a standby until now, and on nothing that wakeServing wakes.
-    Atomics.add(this.#control, Control.WAKE, 1);
-    Atomics.notify(this.#control, Control.WAKE);
-    void stopped.worker.terminate();
+    void stopped?.worker.terminate();
 
     const timeouts = (this.#timeouts.get(plugin) ?? 0) + 1;
     this.#timeouts.set(plugin, timeouts);

@@ -260,6 +260,10 @@ describe.skipIf(inject('missing'))('plugin path', () => {
     let result = '';
     client.stdout?.on('data', (chunk) => (result += chunk));
     await new Promise((resolve) => setTimeout(resolve, 500));
+    // Compiling this keeps the main thread busy meanwhile: it is not on the way.
+    const rules = Array.from({ length: 5000 }, (_, n) => `{ from: [{ ipBlock: { cidr: 172.16.${n >> 8}.${n & 255}/32 } }] }`);
+    node.write('policy.yaml', networkPolicy('large', 'elsewhere', `{ podSelector: {}, ingress: [${rules.join(', ')}] }`));
+    await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await node.reaches('shop/frontend', backend.ipv4, LOOP_PORT, 0.5)).toBe(false);
     await until(async () => (await plugin('p')).timeouts >= 1, 5000);
     await new Promise((resolve) => setTimeout(resolve, 500));
