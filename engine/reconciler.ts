@@ -118,6 +118,7 @@ export class Reconciler {
     problems.push(...unknownPlugins(snapshot, plugins.ids));
 
     const compiled = compile(snapshot, plugins.ids, nodeAddresses());
+    problems.push(...conflictProblems(compiled));
     workers.setCluster(
       identityEntries(compiled),
       [...compiled.podsByAddress].map(([address, pod]) => [address, pod.name] as const),
@@ -211,6 +212,15 @@ function identityEntries(compiled: Compiled): IdentityEntry[] {
     id: identity.id,
     namespace: identity.namespace ?? '',
     labels: [...identity.labels].map(([key, value]) => `${key}=${value}`).join('\n'),
+  }));
+}
+
+function conflictProblems(compiled: Compiled): Problem[] {
+  return [...compiled.conflicts].map(([notAsked, asked]) => ({
+    file: '',
+    line: 0,
+    object: formatOrigin(compiled.origins.get(notAsked)),
+    reason: `tags flows that ${formatOrigin(compiled.origins.get(asked))} tags for another plugin: only that one is asked`,
   }));
 }
 

@@ -26,6 +26,8 @@ export interface Compiled {
   readonly ports: Map<string, Buffer>;
   readonly identities: ReadonlyMap<number, IdentityInfo>;
   readonly origins: ReadonlyMap<number, RuleOrigin>;
+  /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
+  readonly conflicts: ReadonlyMap<number, number>;
   /** By rule set id, then peer identity: what policies and ports were written from. */
   readonly tables: ReadonlyMap<number, ReadonlyMap<number, PortTable>>;
   /** Address key → the pod that has it. */
@@ -59,9 +61,10 @@ export function compile(snapshot: Snapshot, pluginIds: ReadonlyMap<string, numbe
   const policies = new Map<string, Buffer>();
   const ports = new Map<string, Buffer>();
   const tables = new Map<number, Map<number, PortTable>>();
+  const conflicts = new Map<number, number>();
   const use = (ruleSet: RuleSet): RuleSet => {
     if (!ruleSet.id || tables.has(ruleSet.id)) return ruleSet;
-    const written = portTables(ruleSet, peerIndex);
+    const written = portTables(ruleSet, peerIndex, (asked, notAsked) => conflicts.set(notAsked, asked));
     tables.set(ruleSet.id, written);
     for (const [identity, table] of written) policies.set(policyKey(ruleSet.id, identity), table.write(ports, ids));
     return ruleSet;
@@ -72,7 +75,7 @@ export function compile(snapshot: Snapshot, pluginIds: ReadonlyMap<string, numbe
     return { pod, interface: pod.interface as string, identity, ruleSets: sets, value: endpointValue(pod, identity, sets) };
   });
   const known = new Map([...identities.all()].map((identity) => [identity.id, identity]));
-  return { endpoints, peers, networks, policies, ports, identities: known, origins: ruleSets.origins, tables, podsByAddress };
+  return { endpoints, peers, networks, policies, ports, identities: known, origins: ruleSets.origins, conflicts, tables, podsByAddress };
 }
 
 function* networksIn(snapshot: Snapshot): Iterable<Network> {

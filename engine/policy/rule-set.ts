@@ -101,8 +101,11 @@ export class RuleSets {
   }
 }
 
+/** Two rules that tag one flow for different plugins: only the first is asked. */
+export type Conflict = (asked: number, notAsked: number) => void;
+
 /** The port tables of a rule set: one for each identity that a rule names, and one for all others under Identity.ANY. */
-export function portTables(ruleSet: RuleSet, peers: PeerIndex): Map<number, PortTable> {
+export function portTables(ruleSet: RuleSet, peers: PeerIndex, conflict: Conflict): Map<number, PortTable> {
   const rules = [...ruleSet.allows, ...ruleSet.asks];
   const named = new Map<SourcedRule, ReadonlySet<IdentityInfo>>();
   const identities = new Map<number, IdentityInfo | undefined>([[Identity.ANY, undefined]]);
@@ -121,17 +124,18 @@ export function portTables(ruleSet: RuleSet, peers: PeerIndex): Map<number, Port
   }
 
   const tables = new Map<number, PortTable>();
-  for (const [id, applicable] of byIdentity) tables.set(id, paintTable(ruleSet.isolated, applicable, identities.get(id)));
+  for (const [id, applicable] of byIdentity) tables.set(id, paintTable(ruleSet.isolated, applicable, identities.get(id), conflict));
   return tables;
 }
 
-function paintTable(isolated: boolean, rules: readonly SourcedRule[], identity: IdentityInfo | undefined): PortTable {
+function paintTable(isolated: boolean, rules: readonly SourcedRule[], identity: IdentityInfo | undefined, conflict: Conflict): PortTable {
   const table = new PortTable(isolated ? DENIED : ALLOWED);
   for (const sourced of rules) {
     const tags = sourced.rule.action !== Action.ALLOW;
     for (const range of rangesOf(sourced.ports, identity))
       table.paint(range, (before) => {
         if (!tags) return before.action === Action.DENY ? sourced.rule : before;
+        if (before.action === Action.ASK && before.plugin !== sourced.rule.plugin) conflict(before.id, sourced.id);
         const open = before.action === Action.ALLOW || (sourced.overrides && before.action === Action.DENY);
         return open ? sourced.rule : before;
       });

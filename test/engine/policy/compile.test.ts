@@ -244,6 +244,19 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
     expect(action(ask(), new Map())).toBe(Action.DENY);
   });
 
+  test('says which rule is not asked where two tag one flow for different plugins', () => {
+    const second = ask().replace('asks', 'asks-too').replace('plugin: p', 'plugin: q');
+    const plugins = new Map([
+      ['p', 7],
+      ['q', 8],
+    ]);
+    const { conflicts, origins } = compile(cluster(base + ask() + second), plugins, []);
+    expect([...conflicts].map(([notAsked, asked]) => [origins.get(notAsked)?.name, origins.get(asked)?.name])).toEqual([
+      ['asks-too', 'asks'],
+    ]);
+    expect(compile(cluster(base + ask() + second.replace('port: 80', 'port: 81')), plugins, []).conflicts.size).toBe(0);
+  });
+
   test('gives the same ids and entries to the same cluster, in whatever order it is read', () => {
     const snapshot = cluster(
       base + policy('{ podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: 10.0.0.0/8 } }], ports: [{ port: 80 }] }] }'),
