@@ -208,12 +208,9 @@ send({ type: 'ready' });
 while (!stopping) {
   while (receiveOne());
   if (stopping) break;
-  if (!active) {
-    standBy();
-    continue;
-  }
   try {
-    serveOnce();
+    if (active) serveOnce();
+    else standBy();
   } catch (error) {
     // What was held in this batch is lost; its senders try again. The kernel refusing a write is worth a word each time.
     send({ type: 'error', message: messageOf(error) });

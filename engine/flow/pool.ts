@@ -93,8 +93,20 @@ export class WorkerPool {
       await this.#try(version);
       this.#versions.set(version.id, version);
       this.#timeouts.delete(version.id);
-      if (this.#serving) await this.#ask(this.#serving, (seq) => ({ type: 'plugin', seq, version }), TRIAL_MS);
+      await this.#switchTo(version);
     });
+  }
+
+  /** Has the serving worker run a version; when a standby takes over meanwhile, that one is asked. */
+  async #switchTo(version: PluginVersion): Promise<void> {
+    const serving = this.#serving;
+    if (!serving) return;
+    try {
+      await this.#ask(serving, (seq) => ({ type: 'plugin', seq, version }), TRIAL_MS);
+    } catch (error) {
+      if (serving === this.#serving) throw error;
+      await this.#switchTo(version);
+    }
   }
 
   /** Stops asking a plugin; its flows get the failure policy. */

@@ -38,6 +38,8 @@ export class PolicyMaps {
   readonly #attached = new Set<number>();
   #revision = 0;
   #changes = 0;
+  /** Whether this engine has written a revision: the one before may have died between a change and its revision. */
+  #revised = false;
 
   /** Reads what an earlier engine left. */
   constructor(datapath: Datapath) {
@@ -82,7 +84,7 @@ export class PolicyMaps {
       });
     }
     // Connections that exist were judged by what stood there before.
-    if (this.#changes !== changesBefore) attempt(() => this.#writeRevision(this.#revision + 1));
+    if (this.#changes !== changesBefore || !this.#revised) attempt(() => this.#writeRevision(this.#revision + 1));
     return { changes: this.#changes - changesBefore, failures };
   }
 
@@ -91,6 +93,7 @@ export class PolicyMaps {
     policyStateCodec.write(value, 0, { revision: revision >>> 0 });
     this.#datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
     this.#revision = revision >>> 0;
+    this.#revised = true;
   }
 
   #switchEndpoints(state: PolicyState, written: boolean, attempt: (act: () => void) => boolean): void {

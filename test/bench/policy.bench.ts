@@ -6,6 +6,7 @@
  * printed is their median over the rounds. Run with `npm run bench`; --rounds and --connections change the size.
  */
 import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -146,7 +147,6 @@ async function main(): Promise<void> {
 
 /** Writes the policies, takes the plain pods out of the source, starts the engine. Returns addresses by pod. */
 async function attach(node: TestNode, plugins: { cached: string; asked: string }): Promise<Map<string, string>> {
-  const { readFileSync, writeFileSync } = await import('node:fs');
   const cluster = readFileSync(join(node.source, 'cluster.yaml'), 'utf8');
   const documents = cluster.split('---\n');
   const addresses = new Map(documents.map((text) => [`bench/${/name: (\S+)/.exec(text)?.[1]}`, /ip: (\d\S+)/.exec(text)?.[1] ?? '']));

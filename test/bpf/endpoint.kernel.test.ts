@@ -216,6 +216,19 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
     }
   });
 
+  test('a new engine has every connection judged again, also when it finds nothing to change', async () => {
+    const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
+    const nothing = { ports: new Map(), policies: new Map(), networks: new Map(), peers: new Map(), endpoints: new Map() };
+    const revision = (): number => datapath.maps.policy_states.find(Buffer.alloc(4))?.readUInt32LE(0) ?? Number.NaN;
+    expect(new PolicyMaps(datapath).apply(nothing).failures).toEqual([]);
+    const before = revision();
+    const maps = new PolicyMaps(datapath);
+    expect(maps.apply(nothing)).toEqual({ changes: 0, failures: [] });
+    expect(revision()).toBe(before + 1);
+    maps.apply(nothing);
+    expect(revision()).toBe(before + 1);
+  });
+
   test('the endpoint codec writes what the kernel map takes', () => {
     expect(datapath.maps.endpoints.valueSize).toBe(endpointCodec.size);
   });
