@@ -11,6 +11,8 @@
 EXPORT_ENUM(abi);
 EXPORT_ENUM(direction);
 EXPORT_ENUM(identity);
+EXPORT_ENUM(rule_set);
+EXPORT_ENUM(endpoint_id);
 EXPORT_ENUM(action);
 EXPORT_ENUM(context);
 EXPORT_ENUM(verdict);
@@ -26,9 +28,11 @@ EXPORT_ENUM(verdict_word);
 
 EXPORT_STRUCT(endpoint);
 EXPORT_STRUCT(policy_state);
+EXPORT_STRUCT(connection_share);
 EXPORT_STRUCT(network_key);
 EXPORT_STRUCT(policy_key);
 EXPORT_STRUCT(rule);
+EXPORT_STRUCT(port_rule);
 EXPORT_STRUCT(policy_entry);
 EXPORT_STRUCT(port_key);
 EXPORT_STRUCT(connection_key);

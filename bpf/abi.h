@@ -12,10 +12,11 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 1,
+	ABI_VERSION = 2,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
 	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
 	ABI_ASK_PACKET_MAX = 65536,	/* the largest GSO packet with its link header that can be held */
+	ABI_PORTS_NEAR = 2,		/* ranges of ports in the policy entry itself: DNS needs two, most rules one */
 };
 
 /* Of the endpoint, never of a network device. */
@@ -29,6 +30,17 @@ enum identity {
 	IDENTITY_ANY = 0,	/* only in policy_key: the entry for peers that have none of their own */
 	IDENTITY_WORLD = 1,	/* an address that no pod and no listed network has */
 	IDENTITY_NODE = 2,	/* the node that the endpoint runs on */
+};
+
+/* Rule sets below 256 are reserved; the rest are hashes of the policies in them. */
+enum rule_set {
+	RULE_SET_NONE = 0,	/* nothing isolates or tags */
+	RULE_SET_CLOSED = 1,	/* never has an entry: an endpoint whose own could not be written */
+};
+
+/* Endpoints are interface indexes, and above this the cgroups that are endpoints. */
+enum endpoint_id {
+	ENDPOINT_ID_CGROUP = 0x40000000,
 };
 
 enum action {
@@ -72,6 +84,9 @@ enum reason {
 	REASON_PASS_FAILURE_POLICY = 8,
 	REASON_PASS_FRAGMENT = 9,	/* a later fragment of a datagram whose first one passed */
 	REASON_PASS_MALFORMED = 10,	/* of an endpoint that nothing isolates */
+	REASON_PASS_RELATED = 11,	/* an ICMP error about a connection that is allowed */
+	REASON_PASS_SELF = 12,		/* an endpoint that talks to its own address */
+	REASON_PASS_LOOPBACK = 13,
 	REASON_HELD = 16,
 	REASON_DROP_POLICY = 32,
 	REASON_DROP_VERDICT = 33,
@@ -87,24 +102,43 @@ enum reason {
 	REASON_FAIL_CONNTRACK_FULL = 52,
 	REASON_FAIL_RECORD_LOST = 53,
 	REASON_FAIL_HOLD = 54,		/* the packet could not be copied: too large, or not readable */
+	REASON_FAIL_CONNECTION_SHARE = 55,	/* the endpoint has its share of tracked connections: this one may be forgotten */
+	REASON_FAIL_CANNOT_HOLD = 56,	/* what a cgroup's processes send cannot be held */
+	REASON_FAIL_OPENING_LOST = 57,	/* a connection without an answer so far made room for another */
 	REASON_MAX = 64,
 };
 
-/* The packet side of an endpoint. Key: interface index of the host-side veth. 44 bytes. */
+/* What the packets of an endpoint are judged by. Key: its id. 64 bytes. */
 struct endpoint {
+	__u64 confirm_by_ns;	/* from then on confirmed holds in place of rule_sets; 0 = nothing is to be confirmed */
 	__u8 ipv4[16];		/* all zero when the pod has no address of that family */
 	__u8 ipv6[16];
 	__u32 identity;
-	__u32 rule_sets[2];	/* by enum direction; 0 = nothing isolates or tags that direction */
+	__u32 pad;
+	__u32 rule_sets[2];	/* by enum direction; RULE_SET_NONE = nothing isolates or tags that direction */
+	__u32 confirmed[2];
 };
-_Static_assert(sizeof(struct endpoint) == 44, "endpoint changed size");
+_Static_assert(sizeof(struct endpoint) == 64, "endpoint changed size");
 
-/* What all endpoints share. 8 bytes. */
+/* What all endpoints share. 32 bytes. */
 struct policy_state {
 	__u32 revision;		/* counts policy changes; connections judged under another are judged again */
+	__u32 hash_seed;	/* so that nobody can choose whose opening connection makes room for his own */
+	__u32 connections_share;	/* how many tracked connections one endpoint may have */
+	__u32 opening_s;	/* life of a TCP connection before an answer */
+	__u32 established_s;
+	__u32 closing_s;
+	__u32 unanswered_s;	/* of other protocols */
+	__u32 answered_s;
+};
+_Static_assert(sizeof(struct policy_state) == 32, "policy_state changed size");
+
+/* 8 bytes. */
+struct connection_share {
+	__u32 connections;	/* tracked for one endpoint; programs count up, the engine counts anew */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct policy_state) == 8, "policy_state changed size");
+_Static_assert(sizeof(struct connection_share) == 8, "connection_share changed size");
 
 /* Longest prefix match; canonical, host bits zero. 20 bytes. */
 struct network_key {
@@ -129,13 +163,24 @@ struct rule {
 };
 _Static_assert(sizeof(struct rule) == 12, "rule changed size");
 
-/* 20 bytes. */
+/* A rule for a range of ports. 20 bytes. */
+struct port_rule {
+	struct rule rule;
+	__u16 first;		/* host order */
+	__u16 last;
+	__u8 protocol;		/* IP protocol number; 0 = this one is not used */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct port_rule) == 20, "port_rule changed size");
+
+/* 60 bytes. */
 struct policy_entry {
 	__u32 port_table;
-	__u32 prefixes;		/* bit N: port_table has entries with N significant port bits; 0 = only other */
-	struct rule other;	/* for every protocol and port that port_table does not list */
+	__u32 prefixes;		/* bit N: port_table has entries with N significant port bits; 0 = there is none */
+	struct rule other;	/* for every protocol and port that neither near nor port_table lists */
+	struct port_rule near[2];	/* ABI_PORTS_NEAR, which need no further lookup */
 };
-_Static_assert(sizeof(struct policy_entry) == 20, "policy_entry changed size");
+_Static_assert(sizeof(struct policy_entry) == 60, "policy_entry changed size");
 
 struct port_key {
 	__u32 port_table;
@@ -148,7 +193,7 @@ _Static_assert(sizeof(struct port_key) == 8, "port_key changed size");
 /* One connection as one endpoint sees it, for both of its directions. 28 bytes. */
 struct connection_key {
 	__u8 remote[16];
-	__u32 ifindex;
+	__u32 endpoint;
 	__be16 remote_port;
 	__be16 local_port;
 	__u8 protocol;
@@ -159,6 +204,7 @@ _Static_assert(sizeof(struct connection_key) == 28, "connection_key changed size
 enum connection_flag {
 	CONNECTION_REPLIED = 1,
 	CONNECTION_CLOSING = 2,
+	CONNECTION_PICKED_UP = 4,	/* older than its entry: no SYN was seen */
 };
 
 /* 48 bytes. */
@@ -180,7 +226,7 @@ struct fragment_key {
 	__u8 source[16];
 	__u8 destination[16];
 	__u32 id;
-	__u32 ifindex;
+	__u32 endpoint;
 	__u8 protocol;
 	__u8 direction;		/* enum direction */
 	__u8 pad[2];
@@ -242,7 +288,7 @@ struct ask {
 	__u8 destination[16];
 	__u32 source_identity;
 	__u32 destination_identity;
-	__u32 ifindex;		/* of the endpoint's interface */
+	__u32 endpoint;		/* its interface */
 	__u32 rule;
 	__u32 plugin;
 	__u32 length;		/* bytes of the packet */
@@ -268,7 +314,7 @@ struct flow_record {
 	__u8 destination[16];
 	__u32 source_identity;
 	__u32 destination_identity;
-	__u32 ifindex;
+	__u32 endpoint;
 	__u32 rule;
 	__u32 plugin;
 	__be16 source_port;

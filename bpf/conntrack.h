@@ -2,28 +2,34 @@
 /*
  * Connections: one entry per endpoint and connection, found by packets of both directions.
  *
- * The key holds the endpoint's interface, so that an entry of one endpoint means nothing to another. The local address
- * is compared rather than hashed: an endpoint has one a family.
+ * A connection without an answer stands in a table of slots, where a newer one may take its place; the first answer moves
+ * it to the map of connections. So a flood of new flows costs nobody an established connection, and less than one
+ * that is answered. An endpoint has a share of that map: beyond it, its own connections stay in the slots.
+ *
+ * The key holds the endpoint, so that an entry of one endpoint means nothing to another. The local address is compared
+ * rather than hashed: an endpoint has one a family.
  */
 #ifndef SLUICE_CONNTRACK_H
 #define SLUICE_CONNTRACK_H
 
+#include "counters.h"
 #include "maps.h"
 #include "packet.h"
 
 #define SECOND_NS 1000000000ULL
-
-/* Longer than a TCP keep-alive interval, 7,200 s by default (tcp(7)). */
-#define ESTABLISHED_NS (8000 * SECOND_NS)
-/* As nf_conntrack: a handshake, a closing TCP connection, a UDP or other flow before and after an answer. */
-#define OPENING_NS (60 * SECOND_NS)
-#define CLOSING_NS (10 * SECOND_NS)
-#define UNANSWERED_NS (30 * SECOND_NS)
-#define ANSWERED_NS (120 * SECOND_NS)
 /* Expiry moves in steps of this, so that a busy connection does not write its entry for each packet. */
 #define EXPIRY_STEP_NS (1 * SECOND_NS)
 
-static __always_inline void connection_key_fill(struct connection_key *key, const struct packet *packet, __u32 ifindex,
+/* A connection as one packet finds it. */
+struct tracking {
+	struct connection_key key;
+	struct connection copy;		/* of a slot, which another CPU may write at any time */
+	struct connection *connection;	/* NULL: not tracked */
+	struct opening *slot;		/* where the key may stand; NULL until it was looked for */
+	__u64 now_ns;
+};
+
+static __always_inline void connection_key_fill(struct connection_key *key, const struct packet *packet, __u32 endpoint,
 						enum direction direction)
 {
 	if (direction == DIRECTION_EGRESS) {
@@ -35,17 +41,17 @@ static __always_inline void connection_key_fill(struct connection_key *key, cons
 		key->remote_port = packet->source_port;
 		key->local_port = packet->destination_port;
 	}
-	key->ifindex = ifindex;
+	key->endpoint = endpoint;
 	key->protocol = packet->protocol;
 }
 
-static __always_inline __u64 connection_lifetime_ns(const struct packet *packet, __u8 flags)
+static __always_inline __u64 connection_lifetime_ns(const struct policy_state *policy, __u8 protocol, __u8 flags)
 {
 	if (flags & CONNECTION_CLOSING)
-		return CLOSING_NS;
-	if (packet->protocol == IPPROTO_TCP)
-		return flags & CONNECTION_REPLIED ? ESTABLISHED_NS : OPENING_NS;
-	return flags & CONNECTION_REPLIED ? ANSWERED_NS : UNANSWERED_NS;
+		return policy->closing_s * SECOND_NS;
+	if (protocol == IPPROTO_TCP)
+		return (flags & (CONNECTION_REPLIED | CONNECTION_PICKED_UP) ? policy->established_s : policy->opening_s) * SECOND_NS;
+	return (flags & CONNECTION_REPLIED ? policy->answered_s : policy->unanswered_s) * SECOND_NS;
 }
 
 static __always_inline const __u8 *packet_local(const struct packet *packet, enum direction direction)
@@ -53,57 +59,175 @@ static __always_inline const __u8 *packet_local(const struct packet *packet, enu
 	return direction == DIRECTION_EGRESS ? packet->source : packet->destination;
 }
 
-/*
- * The tracked connection that the packet belongs to, or NULL. A SYN always starts anew: it is judged, also where an
- * older connection used the same ports, and in particular where the other side had opened that one.
- */
-static __always_inline struct connection *connection_find(const struct connection_key *key, const struct packet *packet,
-							  enum direction direction, __u64 now_ns)
+static __always_inline int connection_key_equals(const struct connection_key *a, const struct connection_key *b)
 {
-	struct connection *found;
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+	__u32 differ = 0;
 
-	if (packet->opens)
-		return NULL;
-	found = bpf_map_lookup_elem(&connections, key);
-	if (!found || found->expires_ns <= now_ns || !address_equals(found->local, packet_local(packet, direction)))
-		return NULL;
-	return found;
+	for (int i = 0; i < (int)(sizeof(*a) / sizeof(*x)); i++)
+		differ |= x[i] ^ y[i];
+	return !differ;
 }
 
-static __always_inline void connection_touch(struct connection *connection, const struct packet *packet,
-					     enum direction direction, __u64 now_ns)
+/* The one slot that a key may stand in: MurmurHash3's mixing of words. */
+static __always_inline struct opening *opening_slot(const struct connection_key *key, __u32 seed)
 {
+	const __u32 *words = (const __u32 *)key;
+	__u32 hash = seed;
+
+	for (int i = 0; i < (int)(sizeof(*key) / sizeof(*words)); i++) {
+		__u32 word = words[i] * 0xcc9e2d51;
+
+		word = (word << 15) | (word >> 17);
+		hash ^= word * 0x1b873593;
+		hash = ((hash << 13) | (hash >> 19)) * 5 + 0xe6546b64;
+	}
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash &= OPENINGS - 1;
+	return bpf_map_lookup_elem(&openings, &hash);
+}
+
+/*
+ * Finds the tracked connection that the packet belongs to. A SYN always starts anew: it is judged, also where an older
+ * connection used the same ports, and in particular where the other side had opened that one.
+ */
+static __always_inline void connection_find(struct tracking *tracking, const struct policy_state *policy,
+					    const struct packet *packet, enum direction direction)
+{
+	struct connection *found;
+	int same;
+
+	tracking->connection = NULL;
+	tracking->slot = NULL;
+	if (packet->opens)
+		return;
+	found = bpf_map_lookup_elem(&connections, &tracking->key);
+	if (!found) {
+		tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
+		if (!tracking->slot)	/* not possible: the index is within the array */
+			return;
+		bpf_spin_lock(&tracking->slot->lock);
+		same = connection_key_equals(&tracking->slot->key, &tracking->key);
+		if (same)
+			tracking->copy = tracking->slot->connection;
+		bpf_spin_unlock(&tracking->slot->lock);
+		if (!same)
+			return;
+		found = &tracking->copy;
+	}
+	if (found->expires_ns > tracking->now_ns && address_equals(found->local, packet_local(packet, direction)))
+		tracking->connection = found;
+}
+
+/* Whether the endpoint may have one more tracked connection; counts it. */
+static __always_inline int connection_share_take(const struct policy_state *policy, __u32 endpoint)
+{
+	struct connection_share *share = bpf_map_lookup_elem(&shares, &endpoint), first = { .connections = 1 };
+
+	if (!share) {
+		bpf_map_update_elem(&shares, &endpoint, &first, BPF_NOEXIST);
+		return 1;
+	}
+	if (share->connections >= policy->connections_share)
+		return 0;
+	__sync_fetch_and_add(&share->connections, 1);
+	return 1;
+}
+
+/* Writes a connection that stands in a slot, or shall. Counts one that it takes the place of before its time. */
+static __always_inline void opening_write(struct __sk_buff *skb, struct tracking *tracking,
+					  const struct connection *connection)
+{
+	int lost;
+
+	bpf_spin_lock(&tracking->slot->lock);
+	lost = tracking->slot->connection.expires_ns > tracking->now_ns &&
+	       !connection_key_equals(&tracking->slot->key, &tracking->key);
+	tracking->slot->key = tracking->key;
+	tracking->slot->connection = *connection;
+	bpf_spin_unlock(&tracking->slot->lock);
+	if (lost)
+		count(skb, REASON_FAIL_OPENING_LOST);
+}
+
+/* Moves an answered connection to the map of connections, where the endpoint's share allows. */
+static __always_inline void connection_promote(struct __sk_buff *skb, struct tracking *tracking,
+					       const struct policy_state *policy, const struct connection *connection)
+{
+	if (!connection_share_take(policy, tracking->key.endpoint)) {
+		count(skb, REASON_FAIL_CONNECTION_SHARE);
+		opening_write(skb, tracking, connection);
+	} else if (bpf_map_update_elem(&connections, &tracking->key, connection, BPF_ANY)) {
+		count(skb, REASON_FAIL_CONNTRACK_FULL);
+		opening_write(skb, tracking, connection);
+	}
+}
+
+/* Notes a packet of a connection that was found. */
+static __always_inline void connection_touch(struct __sk_buff *skb, struct tracking *tracking,
+					     const struct policy_state *policy, const struct packet *packet,
+					     enum direction direction)
+{
+	struct connection *connection = tracking->connection;
+	int answer = direction != connection->direction;
 	__u8 flags = connection->flags;
 	__u64 expires_ns;
 
-	if (direction != connection->direction)
+	if (answer)
 		flags |= CONNECTION_REPLIED;
 	if (packet->closes)
 		flags |= CONNECTION_CLOSING;
-	expires_ns = now_ns + connection_lifetime_ns(packet, flags);
-	if (flags == connection->flags && expires_ns - connection->expires_ns < EXPIRY_STEP_NS)
+	expires_ns = tracking->now_ns + connection_lifetime_ns(policy, packet->protocol, flags);
+	if (flags == connection->flags && expires_ns - connection->expires_ns < EXPIRY_STEP_NS && !(answer && tracking->slot))
 		return;
 	connection->flags = flags;
 	connection->expires_ns = expires_ns;
+	if (!tracking->slot)
+		return;		/* written in place */
+	if (answer)
+		connection_promote(skb, tracking, policy, connection);
+	else
+		opening_write(skb, tracking, connection);
 }
 
 /*
- * Tracks a connection as it was judged: revision, plugin, epoch, peer_identity and direction are the caller's.
- *
- * Returns 0, or -errno when the connection is not tracked: its next packet is judged anew.
+ * Tracks a connection as it was judged: revision, plugin, epoch, peer_identity and direction are the caller's. One that
+ * was tracked before keeps its state and its place.
  */
-static __always_inline long connection_track(const struct connection_key *key, const struct packet *packet,
-					     struct connection *connection, __u64 now_ns)
+static __always_inline void connection_track(struct __sk_buff *skb, struct tracking *tracking,
+					     const struct policy_state *policy, const struct packet *packet,
+					     struct connection *judged, enum direction direction)
 {
-	/* A TCP packet without SYN belongs to a connection older than its entry: it has been answered already. */
-	__u8 flags = packet->protocol == IPPROTO_TCP && !packet->opens ? CONNECTION_REPLIED : 0;
+	struct connection *before = tracking->connection;
 
+	if (before && !tracking->slot) {
+		before->revision = judged->revision;
+		before->epoch = judged->epoch;
+		before->plugin = judged->plugin;
+		before->peer_identity = judged->peer_identity;
+		connection_touch(skb, tracking, policy, packet, direction);
+		return;
+	}
+	if (before)
+		judged->flags = before->flags;
+	else if (!packet->opens)
+		judged->flags = CONNECTION_PICKED_UP;
 	if (packet->closes)
-		flags |= CONNECTION_CLOSING;
-	connection->flags = flags;
-	connection->expires_ns = now_ns + connection_lifetime_ns(packet, flags);
-	__builtin_memcpy(connection->local, packet_local(packet, connection->direction), 16);
-	return bpf_map_update_elem(&connections, key, connection, BPF_ANY);
+		judged->flags |= CONNECTION_CLOSING;
+	judged->expires_ns = tracking->now_ns + connection_lifetime_ns(policy, packet->protocol, judged->flags);
+	__builtin_memcpy(judged->local, packet_local(packet, direction), 16);
+	if (!tracking->slot)
+		tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
+	if (!tracking->slot)	/* not possible: the index is within the array */
+		return;
+	if (packet->opens)	/* what used these ports before is over */
+		bpf_map_delete_elem(&connections, &tracking->key);
+	if (before && direction != judged->direction)
+		connection_promote(skb, tracking, policy, judged);
+	else
+		opening_write(skb, tracking, judged);
 }
 
 #endif

@@ -12,7 +12,7 @@ enum outcome {
 	OUTCOME_DROP = 2,
 };
 
-static __always_inline void count(struct __sk_buff *skb, enum reason reason)
+static __always_inline void count_bytes(enum reason reason, __u32 bytes)
 {
 	__u32 key = reason;
 	struct counter *counter = bpf_map_lookup_elem(&counters, &key);
@@ -20,7 +20,12 @@ static __always_inline void count(struct __sk_buff *skb, enum reason reason)
 	if (!counter)
 		return;
 	counter->packets++;
-	counter->bytes += skb->len;
+	counter->bytes += bytes;
+}
+
+static __always_inline void count(struct __sk_buff *skb, enum reason reason)
+{
+	count_bytes(reason, skb->len);
 }
 
 static __always_inline int pass(struct __sk_buff *skb, enum reason reason)
@@ -39,13 +44,12 @@ static __always_inline int drop(struct __sk_buff *skb, enum reason reason)
  * Leaves a record of a flow that did not pass. Nobody is woken: the engine reads when it has time, and what does not
  * fit is counted as lost.
  */
-static __always_inline void flow_record_write(struct __sk_buff *skb, const struct ask *ask, enum verdict verdict,
-					      enum reason reason)
+static __always_inline void flow_record_write(const struct ask *ask, enum verdict verdict, enum reason reason)
 {
 	struct flow_record *record = bpf_ringbuf_reserve(&flow_records, sizeof(*record), 0);
 
 	if (!record) {
-		count(skb, REASON_FAIL_RECORD_LOST);
+		count_bytes(REASON_FAIL_RECORD_LOST, 0);
 		return;
 	}
 	record->time_ns = ask->time_ns;
@@ -53,7 +57,7 @@ static __always_inline void flow_record_write(struct __sk_buff *skb, const struc
 	__builtin_memcpy(record->destination, ask->destination, 16);
 	record->source_identity = ask->source_identity;
 	record->destination_identity = ask->destination_identity;
-	record->ifindex = ask->ifindex;
+	record->endpoint = ask->endpoint;
 	record->rule = ask->rule;
 	record->plugin = ask->plugin;
 	record->source_port = ask->source_port;
@@ -68,7 +72,7 @@ static __always_inline void flow_record_write(struct __sk_buff *skb, const struc
 
 static __always_inline int deny(struct __sk_buff *skb, const struct ask *ask, enum reason reason)
 {
-	flow_record_write(skb, ask, VERDICT_DENY, reason);
+	flow_record_write(ask, VERDICT_DENY, reason);
 	return drop(skb, reason);
 }
 

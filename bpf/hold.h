@@ -21,7 +21,7 @@ static __always_inline int failure_policy(struct __sk_buff *skb, const struct as
 	int allow = plugin && plugin->failure == VERDICT_ALLOW;
 
 	count(skb, why);
-	flow_record_write(skb, ask, allow ? VERDICT_ALLOW : VERDICT_DENY, why);
+	flow_record_write(ask, allow ? VERDICT_ALLOW : VERDICT_DENY, why);
 	return allow ? pass(skb, REASON_PASS_FAILURE_POLICY) : drop(skb, REASON_DROP_FAILURE_POLICY);
 }
 

@@ -13,7 +13,7 @@
 #include "abi.h"
 
 /*
- * Interface index -> what the packets of this endpoint are judged by. Engine writes. An entry leaves with its pod.
+ * Endpoint id -> what the packets of this endpoint are judged by. Engine writes. An entry leaves with its pod.
  * Full: the pod is not attached and reported.
  */
 struct {
@@ -24,6 +24,17 @@ struct {
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
+
+/*
+ * Cgroup that programs are attached to -> its endpoint id; 0 until the engine has written it, and the cgroup is no endpoint
+ * so long. An entry leaves with its cgroup.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_STORAGE);
+	__type(key, __u64);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cgroup_ids SEC(".maps");
 
 /* One entry. Engine writes it after every change of the maps below. */
 struct {
@@ -92,7 +103,10 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } verdicts SEC(".maps");
 
-/* Connection of an endpoint -> how it was judged. Programs write. Full: the least recently used leaves, and is judged again. */
+/*
+ * Connection of an endpoint -> how it was judged; one that has been answered. Programs write. Full: the least recently used
+ * leaves, and is judged again.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 131072);
@@ -100,6 +114,34 @@ struct {
 	__type(value, struct connection);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } connections SEC(".maps");
+
+#define OPENINGS 65536
+
+/* A connection that nobody has answered yet. */
+struct opening {
+	struct bpf_spin_lock lock;
+	struct connection_key key;
+	struct connection connection;
+};
+
+/* Hash of the key -> connection. Programs write. Never full: the later one takes the slot, and what loses it is judged again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OPENINGS);
+	__type(key, __u32);
+	__type(value, struct opening);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} openings SEC(".maps");
+
+/* Endpoint id -> how many entries of connections are its. Programs count up, the engine counts anew. Full: not counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct connection_share);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} shares SEC(".maps");
 
 /* Datagram whose first fragment passed -> until when its later ones may. Programs write. Full: the least recently used leaves. */
 struct {

@@ -36,7 +36,11 @@
 
 #define SCTP_HEADER 12
 #define ICMP_ECHO_REPLY 0
+#define ICMP_UNREACHABLE 3	/* also "fragmentation needed" */
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
 #define ICMP_ECHO_REQUEST 8
+#define ICMP6_ERROR_MAX 127	/* types below the informational ones (RFC 4443, 2.1) */
 #define ICMP6_ECHO_REQUEST 128
 #define ICMP6_ECHO_REPLY 129
 #define ICMP6_ROUTER_SOLICITATION 133
@@ -64,6 +68,7 @@ struct packet {
 	__u8 first_fragment;
 	__u8 opens;		/* TCP: a SYN without an ACK */
 	__u8 closes;		/* TCP: a FIN or RST */
+	__u8 reports_error;	/* ICMP: about the packet whose first bytes follow its header */
 };
 
 struct ipv6_extension {
@@ -166,10 +171,14 @@ static __always_inline enum parsed packet_parse_transport(struct __sk_buff *skb,
 			if (icmp->type >= ICMP6_ROUTER_SOLICITATION && icmp->type <= ICMP6_NEIGHBOR_ADVERTISEMENT &&
 			    icmp->code == 0 && packet->hop_limit == ONLINK_HOP_LIMIT)
 				return PARSED_NEIGHBOR;
+			packet->reports_error = icmp->type <= ICMP6_ERROR_MAX;
 			if (icmp->type != ICMP6_ECHO_REQUEST && icmp->type != ICMP6_ECHO_REPLY)
 				return PARSED_FLOW;
-		} else if (icmp->type != ICMP_ECHO_REQUEST && icmp->type != ICMP_ECHO_REPLY) {
-			return PARSED_FLOW;
+		} else {
+			packet->reports_error = icmp->type == ICMP_UNREACHABLE || icmp->type == ICMP_TIME_EXCEEDED ||
+						icmp->type == ICMP_PARAMETER_PROBLEM;
+			if (icmp->type != ICMP_ECHO_REQUEST && icmp->type != ICMP_ECHO_REPLY)
+				return PARSED_FLOW;
 		}
 		packet->source_port = icmp->id;
 		packet->destination_port = icmp->id;
@@ -279,12 +288,68 @@ static __always_inline enum parsed packet_parse_ipv6(struct __sk_buff *skb, stru
 	return PARSED_MALFORMED;
 }
 
-/* Fills packet, which must be zero, from skb. */
-static __always_inline enum parsed packet_parse(struct __sk_buff *skb, struct packet *packet)
+/* Ports, or the identifier of an echo, in the first bytes of a transport header that an ICMP error quotes. */
+static __always_inline int packet_quote_transport(struct __sk_buff *skb, struct packet *quoted, __u32 offset)
+{
+	struct icmp_header buffer, *header = packet_read(skb, offset, &buffer, sizeof(buffer));
+
+	if (!header)
+		return 0;
+	if (quoted->protocol == IPPROTO_TCP || quoted->protocol == IPPROTO_UDP || quoted->protocol == IPPROTO_SCTP) {
+		quoted->source_port = ((__be16 *)header)[0];
+		quoted->destination_port = ((__be16 *)header)[1];
+		return 1;
+	}
+	if ((quoted->protocol == IPPROTO_ICMP && (header->type == ICMP_ECHO_REQUEST || header->type == ICMP_ECHO_REPLY)) ||
+	    (quoted->protocol == IPPROTO_ICMPV6 && (header->type == ICMP6_ECHO_REQUEST || header->type == ICMP6_ECHO_REPLY))) {
+		quoted->source_port = header->id;
+		quoted->destination_port = header->id;
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * Fills quoted, which must be zero, with the packet that an ICMP error is about, as far as addresses and ports go.
+ *
+ * Returns 0 when the quote does not have them: cut, a later fragment, behind IPv6 extension headers.
+ */
+static __always_inline int packet_quote(struct __sk_buff *skb, const struct packet *error, struct packet *quoted)
+{
+	__u32 offset = error->transport_offset + sizeof(struct icmp_header);
+	union {
+		struct iphdr v4;
+		struct ipv6hdr v6;
+	} buffer;
+
+	if (error->protocol == IPPROTO_ICMP) {
+		struct iphdr *ip = packet_read(skb, offset, &buffer, sizeof(buffer.v4));
+
+		if (!ip || ip->version != 4 || ip->ihl < 5 || (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET)))
+			return 0;
+		address_map_ipv4(quoted->source, ip->saddr);
+		address_map_ipv4(quoted->destination, ip->daddr);
+		quoted->protocol = ip->protocol;
+		offset += ip->ihl * 4;
+	} else {
+		struct ipv6hdr *ip = packet_read(skb, offset, &buffer, sizeof(buffer.v6));
+
+		if (!ip || ip->version != 6)
+			return 0;
+		__builtin_memcpy(quoted->source, &ip->saddr, 16);
+		__builtin_memcpy(quoted->destination, &ip->daddr, 16);
+		quoted->protocol = ip->nexthdr;
+		offset += sizeof(*ip);
+	}
+	return packet_quote_transport(skb, quoted, offset);
+}
+
+/* Fills packet, which must be zero, from skb, whose link header takes that many bytes. */
+static __always_inline enum parsed packet_parse(struct __sk_buff *skb, struct packet *packet, const __u32 link_header)
 {
 	__be16 protocol = skb->protocol;
 
-	packet->network_offset = sizeof(struct ethhdr);
+	packet->network_offset = link_header;
 	for (int i = 0; i <= VLAN_TAGS_MAX; i++) {
 		struct {
 			__be16 tci;

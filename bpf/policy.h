@@ -21,17 +21,16 @@ static __always_inline __u32 identity_find(const __u8 *address)
 }
 
 /*
- * Finds the rule for a peer and a port. A rule set without an entry for anyone is one that is not there: closed.
+ * Finds the rule for a peer and a port, in host order. A rule set without an entry for anyone is one that is not there: closed.
  *
- * Longest port prefix first; a table lists only the lengths it uses, most often one.
+ * The ranges in the entry first, then the table: longest port prefix first, of the lengths that it uses.
  */
-static __always_inline struct rule policy_find(__u32 rule_set, __u32 identity, const struct packet *packet)
+static __always_inline struct rule policy_find(__u32 rule_set, __u32 identity, __u8 protocol, __u16 number)
 {
 	struct policy_key key = { .rule_set = rule_set, .identity = identity };
 	struct policy_entry *entry = bpf_map_lookup_elem(&policies, &key);
-	struct port_key port = { .protocol = packet->protocol };
+	struct port_key port = { .protocol = protocol };
 	struct rule closed = {};
-	__u16 number;
 
 	if (!entry) {
 		key.identity = IDENTITY_ANY;
@@ -39,11 +38,16 @@ static __always_inline struct rule policy_find(__u32 rule_set, __u32 identity, c
 	}
 	if (!entry)
 		return closed;
-	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_SCTP)
+	for (int i = 0; i < ABI_PORTS_NEAR; i++) {
+		const struct port_rule *near = &entry->near[i];
+
+		if (near->protocol == protocol && near->first <= number && number <= near->last && protocol)
+			return near->rule;
+	}
+	if (!entry->prefixes)
 		return entry->other;
 
 	port.port_table = entry->port_table;
-	number = bpf_ntohs(packet->destination_port);
 	for (int bits = ABI_PORT_PREFIX_BITS; bits >= 0; bits--) {
 		struct rule *rule;
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps)
+packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps iputils-ping)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

@@ -5,10 +5,11 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 1,
+  VERSION: 2,
   PLUGINS_MAX: 256,
   PORT_PREFIX_BITS: 16,
   ASK_PACKET_MAX: 65536,
+  PORTS_NEAR: 2,
 } as const;
 export type Abi = (typeof Abi)[keyof typeof Abi];
 
@@ -26,6 +27,19 @@ export const Identity = {
   NODE: 2,
 } as const;
 export type Identity = (typeof Identity)[keyof typeof Identity];
+
+/** enum rule_set */
+export const RuleSet = {
+  NONE: 0,
+  CLOSED: 1,
+} as const;
+export type RuleSet = (typeof RuleSet)[keyof typeof RuleSet];
+
+/** enum endpoint_id */
+export const EndpointId = {
+  CGROUP: 1073741824,
+} as const;
+export type EndpointId = (typeof EndpointId)[keyof typeof EndpointId];
 
 /** enum action */
 export const Action = {
@@ -74,6 +88,9 @@ export const Reason = {
   PASS_FAILURE_POLICY: 8,
   PASS_FRAGMENT: 9,
   PASS_MALFORMED: 10,
+  PASS_RELATED: 11,
+  PASS_SELF: 12,
+  PASS_LOOPBACK: 13,
   HELD: 16,
   DROP_POLICY: 32,
   DROP_VERDICT: 33,
@@ -89,6 +106,9 @@ export const Reason = {
   FAIL_CONNTRACK_FULL: 52,
   FAIL_RECORD_LOST: 53,
   FAIL_HOLD: 54,
+  FAIL_CONNECTION_SHARE: 55,
+  FAIL_CANNOT_HOLD: 56,
+  FAIL_OPENING_LOST: 57,
   MAX: 64,
 } as const;
 export type Reason = (typeof Reason)[keyof typeof Reason];
@@ -97,6 +117,7 @@ export type Reason = (typeof Reason)[keyof typeof Reason];
 export const ConnectionFlag = {
   REPLIED: 1,
   CLOSING: 2,
+  PICKED_UP: 4,
 } as const;
 export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag];
 
@@ -159,50 +180,97 @@ export const VerdictWord = {
 } as const;
 export type VerdictWord = (typeof VerdictWord)[keyof typeof VerdictWord];
 
-/** struct endpoint, 44 bytes. */
+/** struct endpoint, 64 bytes. */
 export interface Endpoint {
+  confirmByNs: bigint;
   ipv4: Uint8Array;
   ipv6: Uint8Array;
   identity: number;
   ruleSets: readonly number[];
+  confirmed: readonly number[];
 }
 
 export const endpointCodec = {
-  size: 44,
-  offsets: { ipv4: 0, ipv6: 16, identity: 32, ruleSets: 36 },
+  size: 64,
+  offsets: { confirmByNs: 0, ipv4: 8, ipv6: 24, identity: 40, ruleSets: 48, confirmed: 56 },
   write(target: Buffer, at: number, value: Endpoint): void {
-    target.fill(0, at, at + 44);
-    target.set(value.ipv4.subarray(0, 16), at + 0);
-    target.set(value.ipv6.subarray(0, 16), at + 16);
-    target.writeUInt32LE(value.identity, at + 32);
-    target.writeUInt32LE(value.ruleSets[0] ?? 0, at + 36);
-    target.writeUInt32LE(value.ruleSets[1] ?? 0, at + 40);
+    target.fill(0, at, at + 64);
+    target.writeBigUInt64LE(value.confirmByNs, at + 0);
+    target.set(value.ipv4.subarray(0, 16), at + 8);
+    target.set(value.ipv6.subarray(0, 16), at + 24);
+    target.writeUInt32LE(value.identity, at + 40);
+    target.writeUInt32LE(value.ruleSets[0] ?? 0, at + 48);
+    target.writeUInt32LE(value.ruleSets[1] ?? 0, at + 52);
+    target.writeUInt32LE(value.confirmed[0] ?? 0, at + 56);
+    target.writeUInt32LE(value.confirmed[1] ?? 0, at + 60);
   },
   read(source: Buffer, at: number): Endpoint {
     return {
-      ipv4: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
-      ipv6: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
-      identity: source.readUInt32LE(at + 32),
-      ruleSets: [source.readUInt32LE(at + 36), source.readUInt32LE(at + 40)],
+      confirmByNs: source.readBigUInt64LE(at + 0),
+      ipv4: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
+      ipv6: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
+      identity: source.readUInt32LE(at + 40),
+      ruleSets: [source.readUInt32LE(at + 48), source.readUInt32LE(at + 52)],
+      confirmed: [source.readUInt32LE(at + 56), source.readUInt32LE(at + 60)],
     };
   },
 } as const;
 
-/** struct policy_state, 8 bytes. */
+/** struct policy_state, 32 bytes. */
 export interface PolicyState {
   revision: number;
+  hashSeed: number;
+  connectionsShare: number;
+  openingS: number;
+  establishedS: number;
+  closingS: number;
+  unansweredS: number;
+  answeredS: number;
 }
 
 export const policyStateCodec = {
-  size: 8,
-  offsets: { revision: 0 },
+  size: 32,
+  offsets: { revision: 0, hashSeed: 4, connectionsShare: 8, openingS: 12, establishedS: 16, closingS: 20, unansweredS: 24, answeredS: 28 },
   write(target: Buffer, at: number, value: PolicyState): void {
-    target.fill(0, at, at + 8);
+    target.fill(0, at, at + 32);
     target.writeUInt32LE(value.revision, at + 0);
+    target.writeUInt32LE(value.hashSeed, at + 4);
+    target.writeUInt32LE(value.connectionsShare, at + 8);
+    target.writeUInt32LE(value.openingS, at + 12);
+    target.writeUInt32LE(value.establishedS, at + 16);
+    target.writeUInt32LE(value.closingS, at + 20);
+    target.writeUInt32LE(value.unansweredS, at + 24);
+    target.writeUInt32LE(value.answeredS, at + 28);
   },
   read(source: Buffer, at: number): PolicyState {
     return {
       revision: source.readUInt32LE(at + 0),
+      hashSeed: source.readUInt32LE(at + 4),
+      connectionsShare: source.readUInt32LE(at + 8),
+      openingS: source.readUInt32LE(at + 12),
+      establishedS: source.readUInt32LE(at + 16),
+      closingS: source.readUInt32LE(at + 20),
+      unansweredS: source.readUInt32LE(at + 24),
+      answeredS: source.readUInt32LE(at + 28),
+    };
+  },
+} as const;
+
+/** struct connection_share, 8 bytes. */
+export interface ConnectionShare {
+  connections: number;
+}
+
+export const connectionShareCodec = {
+  size: 8,
+  offsets: { connections: 0 },
+  write(target: Buffer, at: number, value: ConnectionShare): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.connections, at + 0);
+  },
+  read(source: Buffer, at: number): ConnectionShare {
+    return {
+      connections: source.readUInt32LE(at + 0),
     };
   },
 } as const;
@@ -279,27 +347,58 @@ export const ruleCodec = {
   },
 } as const;
 
-/** struct policy_entry, 20 bytes. */
+/** struct port_rule, 20 bytes. */
+export interface PortRule {
+  rule: Rule;
+  first: number;
+  last: number;
+  protocol: number;
+}
+
+export const portRuleCodec = {
+  size: 20,
+  offsets: { rule: 0, first: 12, last: 14, protocol: 16 },
+  write(target: Buffer, at: number, value: PortRule): void {
+    target.fill(0, at, at + 20);
+    ruleCodec.write(target, at + 0, value.rule);
+    target.writeUInt16LE(value.first, at + 12);
+    target.writeUInt16LE(value.last, at + 14);
+    target.writeUInt8(value.protocol, at + 16);
+  },
+  read(source: Buffer, at: number): PortRule {
+    return {
+      rule: ruleCodec.read(source, at + 0),
+      first: source.readUInt16LE(at + 12),
+      last: source.readUInt16LE(at + 14),
+      protocol: source.readUInt8(at + 16),
+    };
+  },
+} as const;
+
+/** struct policy_entry, 60 bytes. */
 export interface PolicyEntry {
   portTable: number;
   prefixes: number;
   other: Rule;
+  near: readonly PortRule[];
 }
 
 export const policyEntryCodec = {
-  size: 20,
-  offsets: { portTable: 0, prefixes: 4, other: 8 },
+  size: 60,
+  offsets: { portTable: 0, prefixes: 4, other: 8, near: 20 },
   write(target: Buffer, at: number, value: PolicyEntry): void {
-    target.fill(0, at, at + 20);
+    target.fill(0, at, at + 60);
     target.writeUInt32LE(value.portTable, at + 0);
     target.writeUInt32LE(value.prefixes, at + 4);
     ruleCodec.write(target, at + 8, value.other);
+    value.near.forEach((each, i) => void portRuleCodec.write(target, at + 20 + i * 20, each));
   },
   read(source: Buffer, at: number): PolicyEntry {
     return {
       portTable: source.readUInt32LE(at + 0),
       prefixes: source.readUInt32LE(at + 4),
       other: ruleCodec.read(source, at + 8),
+      near: Array.from({ length: 2 }, (_, i) => portRuleCodec.read(source, at + 20 + i * 20)),
     };
   },
 } as const;
@@ -335,7 +434,7 @@ export const portKeyCodec = {
 /** struct connection_key, 28 bytes. */
 export interface ConnectionKey {
   remote: Uint8Array;
-  ifindex: number;
+  endpoint: number;
   remotePort: number;
   localPort: number;
   protocol: number;
@@ -343,11 +442,11 @@ export interface ConnectionKey {
 
 export const connectionKeyCodec = {
   size: 28,
-  offsets: { remote: 0, ifindex: 16, remotePort: 20, localPort: 22, protocol: 24 },
+  offsets: { remote: 0, endpoint: 16, remotePort: 20, localPort: 22, protocol: 24 },
   write(target: Buffer, at: number, value: ConnectionKey): void {
     target.fill(0, at, at + 28);
     target.set(value.remote.subarray(0, 16), at + 0);
-    target.writeUInt32LE(value.ifindex, at + 16);
+    target.writeUInt32LE(value.endpoint, at + 16);
     target.writeUInt16BE(value.remotePort, at + 20);
     target.writeUInt16BE(value.localPort, at + 22);
     target.writeUInt8(value.protocol, at + 24);
@@ -355,7 +454,7 @@ export const connectionKeyCodec = {
   read(source: Buffer, at: number): ConnectionKey {
     return {
       remote: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
-      ifindex: source.readUInt32LE(at + 16),
+      endpoint: source.readUInt32LE(at + 16),
       remotePort: source.readUInt16BE(at + 20),
       localPort: source.readUInt16BE(at + 22),
       protocol: source.readUInt8(at + 24),
@@ -408,20 +507,20 @@ export interface FragmentKey {
   source: Uint8Array;
   destination: Uint8Array;
   id: number;
-  ifindex: number;
+  endpoint: number;
   protocol: number;
   direction: number;
 }
 
 export const fragmentKeyCodec = {
   size: 44,
-  offsets: { source: 0, destination: 16, id: 32, ifindex: 36, protocol: 40, direction: 41 },
+  offsets: { source: 0, destination: 16, id: 32, endpoint: 36, protocol: 40, direction: 41 },
   write(target: Buffer, at: number, value: FragmentKey): void {
     target.fill(0, at, at + 44);
     target.set(value.source.subarray(0, 16), at + 0);
     target.set(value.destination.subarray(0, 16), at + 16);
     target.writeUInt32LE(value.id, at + 32);
-    target.writeUInt32LE(value.ifindex, at + 36);
+    target.writeUInt32LE(value.endpoint, at + 36);
     target.writeUInt8(value.protocol, at + 40);
     target.writeUInt8(value.direction, at + 41);
   },
@@ -430,7 +529,7 @@ export const fragmentKeyCodec = {
       source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
       destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
       id: source.readUInt32LE(at + 32),
-      ifindex: source.readUInt32LE(at + 36),
+      endpoint: source.readUInt32LE(at + 36),
       protocol: source.readUInt8(at + 40),
       direction: source.readUInt8(at + 41),
     };
@@ -555,7 +654,7 @@ export interface Ask {
   destination: Uint8Array;
   sourceIdentity: number;
   destinationIdentity: number;
-  ifindex: number;
+  endpoint: number;
   rule: number;
   plugin: number;
   length: number;
@@ -574,7 +673,7 @@ export interface Ask {
 
 export const askCodec = {
   size: 96,
-  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, ifindex: 48, rule: 52, plugin: 56, length: 60, gsoSize: 64, sourcePort: 68, destinationPort: 70, networkOffset: 72, transportOffset: 74, vlanTci: 76, vlanProtocol: 78, protocol: 80, direction: 81, context: 82, flags: 83 },
+  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, endpoint: 48, rule: 52, plugin: 56, length: 60, gsoSize: 64, sourcePort: 68, destinationPort: 70, networkOffset: 72, transportOffset: 74, vlanTci: 76, vlanProtocol: 78, protocol: 80, direction: 81, context: 82, flags: 83 },
   write(target: Buffer, at: number, value: Ask): void {
     target.fill(0, at, at + 96);
     target.writeBigUInt64LE(value.timeNs, at + 0);
@@ -582,7 +681,7 @@ export const askCodec = {
     target.set(value.destination.subarray(0, 16), at + 24);
     target.writeUInt32LE(value.sourceIdentity, at + 40);
     target.writeUInt32LE(value.destinationIdentity, at + 44);
-    target.writeUInt32LE(value.ifindex, at + 48);
+    target.writeUInt32LE(value.endpoint, at + 48);
     target.writeUInt32LE(value.rule, at + 52);
     target.writeUInt32LE(value.plugin, at + 56);
     target.writeUInt32LE(value.length, at + 60);
@@ -605,7 +704,7 @@ export const askCodec = {
       destination: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
       sourceIdentity: source.readUInt32LE(at + 40),
       destinationIdentity: source.readUInt32LE(at + 44),
-      ifindex: source.readUInt32LE(at + 48),
+      endpoint: source.readUInt32LE(at + 48),
       rule: source.readUInt32LE(at + 52),
       plugin: source.readUInt32LE(at + 56),
       length: source.readUInt32LE(at + 60),
@@ -631,7 +730,7 @@ export interface FlowRecord {
   destination: Uint8Array;
   sourceIdentity: number;
   destinationIdentity: number;
-  ifindex: number;
+  endpoint: number;
   rule: number;
   plugin: number;
   sourcePort: number;
@@ -644,7 +743,7 @@ export interface FlowRecord {
 
 export const flowRecordCodec = {
   size: 72,
-  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, ifindex: 48, rule: 52, plugin: 56, sourcePort: 60, destinationPort: 62, protocol: 64, direction: 65, verdict: 66, reason: 67 },
+  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, endpoint: 48, rule: 52, plugin: 56, sourcePort: 60, destinationPort: 62, protocol: 64, direction: 65, verdict: 66, reason: 67 },
   write(target: Buffer, at: number, value: FlowRecord): void {
     target.fill(0, at, at + 72);
     target.writeBigUInt64LE(value.timeNs, at + 0);
@@ -652,7 +751,7 @@ export const flowRecordCodec = {
     target.set(value.destination.subarray(0, 16), at + 24);
     target.writeUInt32LE(value.sourceIdentity, at + 40);
     target.writeUInt32LE(value.destinationIdentity, at + 44);
-    target.writeUInt32LE(value.ifindex, at + 48);
+    target.writeUInt32LE(value.endpoint, at + 48);
     target.writeUInt32LE(value.rule, at + 52);
     target.writeUInt32LE(value.plugin, at + 56);
     target.writeUInt16BE(value.sourcePort, at + 60);
@@ -669,7 +768,7 @@ export const flowRecordCodec = {
       destination: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
       sourceIdentity: source.readUInt32LE(at + 40),
       destinationIdentity: source.readUInt32LE(at + 44),
-      ifindex: source.readUInt32LE(at + 48),
+      endpoint: source.readUInt32LE(at + 48),
       rule: source.readUInt32LE(at + 52),
       plugin: source.readUInt32LE(at + 56),
       sourcePort: source.readUInt16BE(at + 60),

@@ -18,7 +18,32 @@ export interface Config {
   readonly stateDir: string;
   readonly holdTimeoutMs: number;
   readonly logLevel: string;
+  readonly conntrack: ConntrackLimits;
 }
+
+/** How long connections live without packets, in seconds, and how many tracked ones one endpoint may have. */
+export interface ConntrackLimits {
+  readonly openingS: number;
+  readonly establishedS: number;
+  readonly closingS: number;
+  readonly unansweredS: number;
+  readonly answeredS: number;
+  readonly connectionsShare: number;
+}
+
+/**
+ * As nf_conntrack has them, but for established TCP: a bit longer than a keep-alive interval (7,200 s by default, tcp(7)).
+ * A quarter of the map is one endpoint's share.
+ */
+export const DEFAULT_CONNTRACK: ConntrackLimits = {
+  openingS: 60,
+  establishedS: 8000,
+  closingS: 10,
+  unansweredS: 30,
+  answeredS: 120,
+  connectionsShare: 32_768,
+};
+const CONNTRACK_S_MAX = 30 * 24 * 3600;
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
@@ -30,6 +55,7 @@ export function readConfig(flags: {
   stateDir: string;
   holdTimeoutMs: number;
   logLevel: string;
+  conntrack: readonly string[];
 }): Config {
   const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
   if (kind === 'kubernetes')
@@ -53,7 +79,30 @@ export function readConfig(flags: {
     stateDir: flags.stateDir,
     holdTimeoutMs: flags.holdTimeoutMs,
     logLevel: flags.logLevel,
+    conntrack: parseConntrack(flags.conntrack),
   } as const);
+}
+
+/** `established=2h`, `share=10000`. @throws EngineError `CONFIG_INVALID` */
+function parseConntrack(settings: readonly string[]): ConntrackLimits {
+  const limits: Record<string, number> = { ...DEFAULT_CONNTRACK };
+  for (const setting of settings) {
+    const [name = '', value = ''] = setting.split('=', 2);
+    const field = name === 'share' ? 'connectionsShare' : `${name}S`;
+    if (!Object.hasOwn(DEFAULT_CONNTRACK, field))
+      throw new EngineError(
+        'CONFIG_INVALID',
+        `Cannot use --conntrack ${setting}: must be opening=, established=, closing=, unanswered= or answered= with a duration, or share= with a number`,
+      );
+    const number = name === 'share' ? Number(value) : parseDuration(value, `--conntrack ${name}`) / 1000;
+    if (!Number.isInteger(number) || number < 1 || number > CONNTRACK_S_MAX)
+      throw new EngineError(
+        'CONFIG_INVALID',
+        `Cannot use --conntrack ${setting}: must be 1 to ${CONNTRACK_S_MAX}, in whole ${name === 'share' ? 'connections' : 'seconds'}`,
+      );
+    limits[field] = number;
+  }
+  return limits as unknown as ConntrackLimits;
 }
 
 /** `127.0.0.1:9470` or `[::1]:9470`. @throws EngineError `CONFIG_INVALID` */

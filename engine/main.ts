@@ -67,13 +67,13 @@ async function assemble(
   });
   const states = pluginStates(datapath);
   const registry = new PluginRegistry(pool, states, new ModuleStore(config.stateDir, log), log.child({ room: 'plugins' }));
-  const maps = new PolicyMaps(datapath);
+  const maps = new PolicyMaps(datapath, config.conntrack);
   const reconciler = new Reconciler({
     source,
     plugins: registry,
     workers: pool,
     maps,
-    findInterface: (name) => datapath.findInterface(name),
+    findPlace: (place) => datapath.find(place),
     log: log.child({ room: 'policy' }),
   });
   const flows = new FlowLog(namesOf(reconciler, (id) => registry.nameOf(id)));

@@ -5,14 +5,15 @@
  */
 import { networkInterfaces } from 'node:os';
 import { EngineError, messageOf } from './errors.ts';
-import type { IdentityEntry } from './flow/messages.ts';
-import type { Applied, PolicyState } from './kernel/policy-maps.ts';
+import type { ToWorker } from './flow/messages.ts';
+import type { Place } from './kernel/datapath.ts';
+import type { Applied, PlacedEndpoint, PolicyState } from './kernel/policy-maps.ts';
 import type { Logger } from './log.ts';
 import type { Declaration } from './plugins/registry.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
-import { type Compiled, compile } from './policy/compile.ts';
-import type { RuleOrigin } from './policy/rule-set.ts';
-import { EMPTY_SNAPSHOT, formatProblem, type Problem, type Snapshot } from './policy/snapshot.ts';
+import { type ClusterChanges, type Compiled, type CompiledEndpoint, Compiler } from './policy/compile.ts';
+import { formatOrigin } from './policy/rules.ts';
+import { formatProblem, type Problem, type Snapshot } from './policy/snapshot.ts';
 
 export interface ReconcilerParts {
   readonly source: { read(): Snapshot };
@@ -20,16 +21,18 @@ export interface ReconcilerParts {
     sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]>;
     readonly ids: ReadonlyMap<string, number>;
   };
-  readonly workers: { setCluster(identities: readonly IdentityEntry[], pods: readonly (readonly [string, string])[]): void };
+  readonly workers: { setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void };
   readonly maps: { apply(state: PolicyState): Applied };
-  readonly findInterface: (name: string) => number | undefined;
+  readonly findPlace: (place: Place) => number | undefined;
   readonly log: Logger;
 }
 
 export interface EndpointView {
   readonly pod: string;
-  readonly interface: string;
-  readonly ifindex: number;
+  /** Id of the endpoint: of an interface its index. */
+  readonly id: number;
+  readonly interface?: string;
+  readonly cgroup?: string;
   readonly identity: number;
   readonly isolated: { readonly ingress: boolean; readonly egress: boolean };
 }
@@ -48,11 +51,11 @@ const PENDING_MS = 500;
 
 export class Reconciler {
   readonly #parts: ReconcilerParts;
-  #compiled: Compiled = compile(EMPTY_SNAPSHOT, new Map(), []);
+  readonly #compiler = new Compiler();
   #status: Status = { revision: 0, appliedAt: '', endpoints: [], problems: [] };
   #running: Promise<Status> | undefined;
   #following: Promise<Status> | undefined;
-  readonly #pending = new Set<string>();
+  #pending: Place[] = [];
   readonly #pendingTimer: NodeJS.Timeout;
   #logged = new Set<string>();
   #durationMs = 0;
@@ -67,7 +70,7 @@ export class Reconciler {
   }
 
   get compiled(): Compiled {
-    return this.#compiled;
+    return this.#compiler;
   }
 
   /** Of the last run. */
@@ -94,12 +97,9 @@ export class Reconciler {
   }
 
   #lookForPending(): void {
-    for (const name of this.#pending)
-      if (this.#parts.findInterface(name) !== undefined) {
-        this.#pending.clear();
-        void this.run().catch((error: unknown) => this.#parts.log.error({ err: error }, 'policy not put in force'));
-        return;
-      }
+    if (!this.#pending.some((place) => this.#parts.findPlace(place) !== undefined)) return;
+    this.#pending = [];
+    void this.run().catch((error: unknown) => this.#parts.log.error({ err: error }, 'policy not put in force'));
   }
 
   #runNext(): Promise<Status> {
@@ -108,60 +108,53 @@ export class Reconciler {
   }
 
   async #runOnce(): Promise<Status> {
-    const { source, plugins, workers, maps, findInterface } = this.#parts;
+    const { source, plugins, workers, maps } = this.#parts;
     const started = performance.now();
-    this.#pending.clear();
     const snapshot = source.read();
     const problems = [...snapshot.problems];
     for (const { name, reason } of await plugins.sync(snapshot.plugins))
       problems.push({ file: '', line: 0, object: `PolicyPlugin ${name}`, reason });
     problems.push(...unknownPlugins(snapshot, plugins.ids));
 
-    const compiled = compile(snapshot, plugins.ids, nodeAddresses());
-    problems.push(...conflictProblems(compiled));
-    workers.setCluster(
-      identityEntries(compiled),
-      [...compiled.podsByAddress].map(([address, pod]) => [address, pod.name] as const),
-    );
-
-    const endpoints = new Map<number, Buffer>();
-    const views: EndpointView[] = [];
-    for (const endpoint of compiled.endpoints) {
-      const pod = `${endpoint.pod.namespace}/${endpoint.pod.name}`;
-      const ifindex = findInterface(endpoint.interface);
-      if (ifindex === undefined) {
-        problems.push({ file: '', line: 0, object: `Pod ${pod}`, reason: `no interface ${endpoint.interface} here`, pending: true });
-        this.#pending.add(endpoint.interface);
-        continue;
-      }
-      if (endpoints.has(ifindex)) {
-        problems.push({
-          file: '',
-          line: 0,
-          object: `Pod ${pod}`,
-          reason: `interface ${endpoint.interface} belongs to another pod already`,
-        });
-        continue;
-      }
-      endpoints.set(ifindex, endpoint.value);
-      const [ingress, egress] = [endpoint.ruleSets[0].isolated, endpoint.ruleSets[1].isolated];
-      views.push({ pod, interface: endpoint.interface, ifindex, identity: endpoint.identity, isolated: { ingress, egress } });
-    }
-    const applied = maps.apply({
-      ports: compiled.ports,
-      policies: compiled.policies,
-      networks: compiled.networks,
-      peers: compiled.peers,
-      endpoints,
-    });
+    const compiler = this.#compiler;
+    const changes = compiler.update(snapshot, plugins.ids, nodeAddresses());
+    problems.push(...compileProblems(compiler));
+    const { peers, networks, policies, ports } = compiler;
+    const { endpoints, views } = this.#placeEndpoints(problems);
+    // Who is behind an identity is known before the kernel can ask about it, and as long as it can.
+    workers.setCluster({ ...describeChanges(changes), identitiesGone: [] });
+    const applied = maps.apply({ peers, networks, policies, ports, endpoints });
+    workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
 
-    this.#compiled = compiled;
     this.#durationMs = performance.now() - started;
     const revision = this.#status.revision + (applied.changes || !this.#status.revision ? 1 : 0);
     this.#status = { revision, appliedAt: new Date().toISOString(), endpoints: views, problems };
     this.#logOutcome(applied, problems);
     return this.#status;
+  }
+
+  /** Endpoints where they are on this node; what is not there yet is a problem, and looked for. */
+  #placeEndpoints(problems: Problem[]): { endpoints: Map<number, PlacedEndpoint>; views: EndpointView[] } {
+    const endpoints = new Map<number, PlacedEndpoint>();
+    const views: EndpointView[] = [];
+    this.#pending = [];
+    for (const endpoint of this.#compiler.endpoints.values()) {
+      const place = placeOf(endpoint);
+      const where = 'cgroup' in place ? `cgroup ${place.cgroup}` : `interface ${place.interface}`;
+      const object = `Pod ${endpoint.pod.namespace}/${endpoint.pod.name}`;
+      const id = this.#parts.findPlace(place);
+      if (id === undefined) {
+        problems.push({ file: '', line: 0, object, reason: `no ${where} here`, pending: true });
+        this.#pending.push(place);
+      } else if (endpoints.has(id)) {
+        problems.push({ file: '', line: 0, object, reason: `${where} belongs to another pod already` });
+      } else {
+        endpoints.set(id, { value: endpoint.value, place });
+        views.push(viewOf(endpoint, id, place));
+      }
+    }
+    return { endpoints, views };
   }
 
   #logOutcome(applied: Applied, problems: readonly Problem[]): void {
@@ -187,13 +180,6 @@ export class Reconciler {
   }
 }
 
-/** `NetworkPolicy shop/web ingress[0]` */
-export function formatOrigin(origin: RuleOrigin | undefined): string {
-  return origin
-    ? `${origin.kind} ${origin.namespace}/${origin.name} ${origin.direction === 0 ? 'ingress' : 'egress'}[${origin.index}]`
-    : '';
-}
-
 /** Names for addresses and rules, as the last run knows them. */
 export function namesOf(reconciler: Reconciler, pluginName: (id: number) => string) {
   return {
@@ -207,21 +193,44 @@ export function namesOf(reconciler: Reconciler, pluginName: (id: number) => stri
   };
 }
 
-function identityEntries(compiled: Compiled): IdentityEntry[] {
-  return [...compiled.identities.values()].map((identity) => ({
-    id: identity.id,
-    namespace: identity.namespace ?? '',
-    labels: [...identity.labels].map(([key, value]) => `${key}=${value}`).join('\n'),
-  }));
+function placeOf({ pod }: CompiledEndpoint): Place {
+  return pod.cgroup === undefined ? { interface: pod.interface ?? '' } : { cgroup: pod.cgroup };
 }
 
-function conflictProblems(compiled: Compiled): Problem[] {
-  return [...compiled.conflicts].map(([notAsked, asked]) => ({
-    file: '',
-    line: 0,
-    object: formatOrigin(compiled.origins.get(notAsked)),
-    reason: `tags flows that ${formatOrigin(compiled.origins.get(asked))} tags for another plugin: only that one is asked`,
-  }));
+function viewOf({ pod, identity, ruleSets }: CompiledEndpoint, id: number, place: Place): EndpointView {
+  const [ingress, egress] = ruleSets.map((ruleSet) => pod.quarantined === true || ruleSet?.isolated === true) as [boolean, boolean];
+  return { pod: `${pod.namespace}/${pod.name}`, id, ...place, identity, isolated: { ingress, egress } };
+}
+
+function describeChanges({
+  identities,
+  pods,
+}: ClusterChanges): Omit<Parameters<ReconcilerParts['workers']['setCluster']>[0], 'identitiesGone'> {
+  return {
+    identities: identities.map((identity) => ({
+      id: identity.id,
+      namespace: identity.namespace ?? '',
+      labels: [...identity.labels].map(([key, value]) => `${key}=${value}`).join('\n'),
+    })),
+    pods: [...pods].map(([address, pod]) => [address, pod?.name ?? ''] as const),
+  };
+}
+
+function compileProblems(compiler: Compiler): Problem[] {
+  const problem = (object: string, reason: string): Problem => ({ file: '', line: 0, object, reason });
+  const conflicts = [...compiler.conflicts].map(([notAsked, asked]) =>
+    problem(
+      formatOrigin(compiler.origins.get(notAsked)),
+      `tags flows that ${formatOrigin(compiler.origins.get(asked))} tags for another plugin: only that one is asked`,
+    ),
+  );
+  const contested = compiler.contested.map(({ address, pods: [first, ...others] }) =>
+    problem(
+      others.map((pod) => `Pod ${pod.namespace}/${pod.name}`).join(', '),
+      `has the address ${address} of pod ${first?.namespace}/${first?.name}: the address counts as that one's`,
+    ),
+  );
+  return [...conflicts, ...contested];
 }
 
 function unknownPlugins(snapshot: Snapshot, ids: ReadonlyMap<string, number>): Problem[] {

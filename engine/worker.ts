@@ -112,11 +112,12 @@ function acknowledge(seq: number, act: () => void): void {
 function handle(message: ToWorker): void {
   switch (message.type) {
     case 'cluster':
-      evaluator.identities.clear();
-      evaluator.pods.clear();
+      for (const id of message.identitiesGone) evaluator.identities.delete(id);
       for (const { id, namespace, labels } of message.identities)
         evaluator.identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
-      for (const [address, name] of message.pods) evaluator.pods.set(address, encoder.encode(name));
+      for (const [address, name] of message.pods)
+        if (name) evaluator.pods.set(address, encoder.encode(name));
+        else evaluator.pods.delete(address);
       return;
     case 'plugin':
       acknowledge(message.seq, () => install(message.version));

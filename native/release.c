@@ -109,7 +109,7 @@ static void message_fill(struct message *message, struct msghdr *header, const s
 
 	message->to = (struct sockaddr_ll){
 		.sll_family = AF_PACKET,
-		.sll_ifindex = (int)(from_endpoint ? release->ifindex : ask->ifindex),
+		.sll_ifindex = (int)(from_endpoint ? release->ifindex : ask->endpoint),
 		.sll_protocol = packet[ask->network_offset] >> 4 == 4 ? htons(ETHERTYPE_IP) : htons(ETHERTYPE_IPV6),
 		.sll_halen = ETH_ALEN,
 	};
@@ -128,7 +128,7 @@ static void message_fill(struct message *message, struct msghdr *header, const s
 	mark->cmsg_level = SOL_SOCKET;
 	mark->cmsg_type = SO_MARK;
 	mark->cmsg_len = CMSG_LEN(sizeof(uint32_t));
-	memcpy(CMSG_DATA(mark), &ask->ifindex, sizeof(uint32_t));
+	memcpy(CMSG_DATA(mark), &ask->endpoint, sizeof(uint32_t));
 }
 
 /* Offsets come from outside the packet, but this memory is shared with other threads: trust nothing twice. */

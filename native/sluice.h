@@ -55,6 +55,13 @@ SLUICE_API int sluice_link__attach(int program, uint32_t ifindex, uint32_t direc
 /* Returns 0 also when nothing was attached or the interface is gone. */
 SLUICE_API int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_path);
 
+/* cgroup.c: programs on cgroups, each beside what others attach there. */
+
+/* Attaches the program as its type says, or replaces the one whose link is at pin_path, atomically. */
+SLUICE_API int sluice_cgroup__attach(int program, const char *cgroup_path, const char *pin_path);
+/* Returns 0 also when nothing was attached or the cgroup is gone. */
+SLUICE_API int sluice_cgroup__detach(const char *pin_path);
+
 /* map.c: done receives how many entries were written before an error. */
 SLUICE_API int sluice_map__update(int map, const void *keys, uint32_t key_size, const void *values, uint32_t value_size,
 				  uint32_t count, uint32_t *done);

@@ -21,7 +21,8 @@ export type FieldType =
   | { readonly kind: 'integer'; readonly bits: 8 | 16 | 32 | 64; readonly bigEndian: boolean }
   | { readonly kind: 'bytes'; readonly length: number }
   | { readonly kind: 'integers'; readonly bits: 16 | 32; readonly length: number }
-  | { readonly kind: 'struct'; readonly name: string; readonly size: number };
+  | { readonly kind: 'struct'; readonly name: string; readonly size: number }
+  | { readonly kind: 'structs'; readonly name: string; readonly size: number; readonly length: number };
 
 export interface StructLayout {
   readonly name: string;
@@ -99,6 +100,7 @@ function resolve(id: number, types: Map<number, BtfType>, bigEndian = false): Fi
       const length = type.nr_elems ?? 0;
       if (element.kind === 'integer' && element.bits === 8) return { kind: 'bytes', length };
       if (element.kind === 'integer' && element.bits !== 64) return { kind: 'integers', bits: element.bits as 16 | 32, length };
+      if (element.kind === 'struct') return { kind: 'structs', name: element.name, size: element.size, length };
       throw new Error(`Cannot generate an array of ${element.kind}`);
     }
     default:
@@ -117,6 +119,8 @@ export function sizeOf(type: FieldType): number {
       return (type.bits / 8) * type.length;
     case 'struct':
       return type.size;
+    case 'structs':
+      return type.size * type.length;
   }
 }
 

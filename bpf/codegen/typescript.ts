@@ -60,6 +60,8 @@ function typeOf({ type }: FieldLayout): string {
       return 'readonly number[]';
     case 'struct':
       return pascalCase(type.name);
+    case 'structs':
+      return `readonly ${pascalCase(type.name)}[]`;
   }
 }
 
@@ -83,6 +85,10 @@ function writeOf(field: FieldLayout): string[] {
       );
     case 'struct':
       return [`    ${camelCase(type.name)}Codec.write(target, at + ${offset}, ${value});`];
+    case 'structs':
+      return [
+        `    ${value}.forEach((each, i) => void ${camelCase(type.name)}Codec.write(target, at + ${offset} + i * ${type.size}, each));`,
+      ];
   }
 }
 
@@ -96,5 +102,7 @@ function readOf({ type, offset }: FieldLayout): string {
       return `[${Array.from({ length: type.length }, (_, i) => `source.read${accessor(type.bits, false)}(at + ${offset + (i * type.bits) / 8})`).join(', ')}]`;
     case 'struct':
       return `${camelCase(type.name)}Codec.read(source, at + ${offset})`;
+    case 'structs':
+      return `Array.from({ length: ${type.length} }, (_, i) => ${camelCase(type.name)}Codec.read(source, at + ${offset} + i * ${type.size}))`;
   }
 }

@@ -11,40 +11,49 @@ function requireRoot(): void {
   if (process.getuid?.() !== 0) throw new EngineError('NOT_ROOT', 'Cannot load BPF programs: this is not root; run it with sudo');
 }
 
-const run: CommandModule<object, { source: string; api: string; bpffs: string; stateDir: string; holdTimeout: string; logLevel: string }> =
-  {
-    command: 'run',
-    describe: 'Run the engine: read policy, program the kernel, ask plugins',
-    builder: (yargs) =>
-      yargs
-        .option('source', { type: 'string', demandOption: true, describe: 'dir:PATH, a directory of manifests' })
-        .option('bpffs', bpffs)
-        .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where pushed plugins are kept' })
-        .option('hold-timeout', {
-          type: 'string',
-          default: '100ms',
-          describe: 'after this, a held packet gets its plugin’s failure policy',
-        })
-        .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
-        .config('config', 'a JSON file with any of these options')
-        .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
-        .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API') as Argv<never>,
-    handler: async (flags) => {
-      const config = readConfig({ ...flags, holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout') });
-      const log = createLogger(config.logLevel);
-      requireRoot();
-      // Loading it loads the native library, which only the commands of this file need.
-      const { startEngine } = await import('../main.ts');
-      const engine = await startEngine(config, log);
-      await new Promise<void>((resolve) => {
-        for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
-      });
-      // Once more, and it does not wait for what is under way.
-      process.once('SIGINT', () => process.exit(130));
-      await engine.stop().catch((error: unknown) => log.error({ reason: messageOf(error) }, 'not stopped cleanly'));
-      process.exit(0);
-    },
-  };
+const run: CommandModule<
+  object,
+  { source: string; api: string; bpffs: string; stateDir: string; holdTimeout: string; conntrack: string[]; logLevel: string }
+> = {
+  command: 'run',
+  describe: 'Run the engine: read policy, program the kernel, ask plugins',
+  builder: (yargs) =>
+    yargs
+      .option('source', { type: 'string', demandOption: true, describe: 'dir:PATH, a directory of manifests' })
+      .option('bpffs', bpffs)
+      .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where pushed plugins are kept' })
+      .option('hold-timeout', {
+        type: 'string',
+        default: '100ms',
+        describe: 'after this, a held packet gets its plugin’s failure policy',
+      })
+      .option('conntrack', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe:
+          'how long connections live without packets: opening=60s established=8000s closing=10s unanswered=30s answered=120s; how many one endpoint may have: share=32768',
+      })
+      .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
+      .config('config', 'a JSON file with any of these options')
+      .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
+      .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API') as Argv<never>,
+  handler: async (flags) => {
+    const config = readConfig({ ...flags, holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout') });
+    const log = createLogger(config.logLevel);
+    requireRoot();
+    // Loading it loads the native library, which only the commands of this file need.
+    const { startEngine } = await import('../main.ts');
+    const engine = await startEngine(config, log);
+    await new Promise<void>((resolve) => {
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+    });
+    // Once more, and it does not wait for what is under way.
+    process.once('SIGINT', () => process.exit(130));
+    await engine.stop().catch((error: unknown) => log.error({ reason: messageOf(error) }, 'not stopped cleanly'));
+    process.exit(0);
+  },
+};
 
 const cleanup: CommandModule<object, { bpffs: string }> = {
   command: 'cleanup',

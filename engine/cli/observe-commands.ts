@@ -38,8 +38,8 @@ function showStatus(state: Status): void {
     [ingress && 'ingress', egress && 'egress'].filter(Boolean).join(', ') || 'no';
   console.log(
     table(
-      ['ENDPOINT', 'INTERFACE', 'ISOLATED'],
-      state.endpoints.map((endpoint) => [endpoint.pod, endpoint.interface, isolation(endpoint.isolated)]),
+      ['ENDPOINT', 'AT', 'ISOLATED'],
+      state.endpoints.map((endpoint) => [endpoint.pod, endpoint.interface ?? endpoint.cgroup ?? '', isolation(endpoint.isolated)]),
     ),
   );
   for (const problem of state.problems) console.log(paint('yellow', `\nnot in force: ${formatProblem(problem)}`));

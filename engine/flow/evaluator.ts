@@ -313,7 +313,7 @@ export class Evaluator {
       destinationPort: ask.readUInt16BE(at + ASK.destinationPort),
       sourceIdentity: ask.readUInt32LE(at + ASK.sourceIdentity),
       destinationIdentity: ask.readUInt32LE(at + ASK.destinationIdentity),
-      ifindex: ask.readUInt32LE(at + ASK.ifindex),
+      endpoint: ask.readUInt32LE(at + ASK.endpoint),
       rule: ask.readUInt32LE(at + ASK.rule),
       plugin: id,
       protocol: ask.readUInt8(at + ASK.protocol),

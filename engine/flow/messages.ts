@@ -26,6 +26,8 @@ export type ToWorker =
   | {
       readonly type: 'cluster';
       readonly identities: readonly IdentityEntry[];
+      readonly identitiesGone: readonly number[];
+      /** Name of the pod with an address; empty: nobody's any more. */
       readonly pods: readonly (readonly [addressKey: string, name: string])[];
     }
   | { readonly type: 'plugin'; readonly seq: number; readonly version: PluginVersion }
@@ -45,7 +47,7 @@ export interface AskedFlow {
   readonly destinationPort: number;
   readonly sourceIdentity: number;
   readonly destinationIdentity: number;
-  readonly ifindex: number;
+  readonly endpoint: number;
   readonly rule: number;
   readonly plugin: number;
   readonly protocol: number;

@@ -19,6 +19,8 @@ const YOUNG_GENERATION_MB = 4;
 /** After this many time-outs of one version it is not asked again. */
 export const TIMEOUTS_MAX = 3;
 
+type ClusterMessage = Extract<ToWorker, { type: 'cluster' }>;
+
 export interface PoolEvents {
   report(report: Extract<FromWorker, { type: 'report' }>): void;
   trap(id: number, message: string): void;
@@ -49,7 +51,8 @@ export class WorkerPool {
   readonly #control: Int32Array;
   readonly #versions = new Map<number, PluginVersion>();
   readonly #timeouts = new Map<number, number>();
-  #cluster: Extract<ToWorker, { type: 'cluster' }> = { type: 'cluster', identities: [], pods: [] };
+  readonly #identities = new Map<number, IdentityEntry>();
+  readonly #pods = new Map<string, string>();
   #serving: Member | undefined;
   #standby: Member | undefined;
   #seq = 0;
@@ -76,10 +79,14 @@ export class WorkerPool {
     await this.#standby.ready;
   }
 
-  /** Tells the workers who is behind identities and addresses. Takes effect before the next evaluation. */
-  setCluster(identities: readonly IdentityEntry[], pods: readonly (readonly [string, string])[]): void {
-    this.#cluster = { type: 'cluster', identities, pods };
-    for (const member of this.#members()) this.#post(member, this.#cluster);
+  /** Tells the workers who is behind identities and addresses that changed. Takes effect before the next evaluation. */
+  setCluster(change: Omit<ClusterMessage, 'type'>): void {
+    for (const id of change.identitiesGone) this.#identities.delete(id);
+    for (const identity of change.identities) this.#identities.set(identity.id, identity);
+    for (const [address, name] of change.pods)
+      if (name) this.#pods.set(address, name);
+      else this.#pods.delete(address);
+    for (const member of this.#members()) this.#post(member, { type: 'cluster', ...change });
   }
 
   /**
@@ -169,7 +176,7 @@ export class WorkerPool {
       for (const answer of waiting.values()) answer('the flow worker ended');
       this.#replaceEnded(member);
     });
-    this.#post(member, this.#cluster);
+    this.#post(member, { type: 'cluster', identities: [...this.#identities.values()], identitiesGone: [], pods: [...this.#pods] });
     for (const version of this.#versions.values()) this.#post(member, { type: 'plugin', seq: 0, version });
     return member;
   }

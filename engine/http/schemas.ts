@@ -16,8 +16,9 @@ export const status = z.object({
   endpoints: z.array(
     z.object({
       pod: z.string(),
-      interface: z.string(),
-      ifindex: z.int(),
+      id: z.int().describe('of an interface its index'),
+      interface: z.string().optional(),
+      cgroup: z.string().optional(),
       identity: z.int(),
       isolated: z.object({ ingress: z.boolean(), egress: z.boolean() }),
     }),

@@ -4,8 +4,6 @@
  * A pod's is its namespace, labels and named ports, with the listed networks that its address is in; any other
  * address's is the listed networks alone.
  */
-import { Identity } from '../abi.gen.ts';
-import type { Network, NetworkIndex } from '../policy/address.ts';
 import type { Labels, Pod } from '../policy/snapshot.ts';
 import type { StableIds } from '../policy/stable-id.ts';
 
@@ -20,42 +18,80 @@ export interface IdentityInfo {
   readonly ports: ReadonlyMap<string, number>;
 }
 
-const NOTHING = { labels: new Map(), networks: [], ports: new Map() } as const;
+/** Who must know which identities there are. */
+export interface IdentityListener {
+  addIdentity(identity: IdentityInfo): void;
+  removeIdentity(identity: IdentityInfo): void;
+}
+
+const NOTHING = { labels: new Map<string, string>(), ports: new Map<string, number>() };
+
+/** What names a pod among others, but for the networks around it. */
+interface PodText {
+  readonly text: string;
+  readonly ports: ReadonlyMap<string, number>;
+}
 
 export class Identities {
-  readonly index: NetworkIndex;
+  /** By id. */
+  readonly known = new Map<number, IdentityInfo>();
   readonly #ids: StableIds;
-  readonly #known = new Map<string, IdentityInfo>();
+  readonly #listeners: readonly IdentityListener[];
+  readonly #byText = new Map<string, { readonly info: IdentityInfo; users: number }>();
+  readonly #texts = new Map<number, string>();
+  readonly #podTexts = new WeakMap<Pod, PodText>();
 
-  constructor(index: NetworkIndex, ids: StableIds) {
-    this.index = index;
+  constructor(ids: StableIds, listeners: readonly IdentityListener[]) {
     this.#ids = ids;
+    this.#listeners = listeners;
   }
 
-  /** Every identity given so far. */
-  all(): Iterable<IdentityInfo> {
-    return this.#known.values();
+  /** The identity of a pod inside these networks; to be released when the pod leaves or its networks change. */
+  acquirePod(pod: Pod, networks: readonly string[]): IdentityInfo {
+    let own = this.#podTexts.get(pod);
+    if (!own) this.#podTexts.set(pod, (own = podText(pod)));
+    const { text, ports } = own;
+    return this.#acquire(networks.length ? `${text} ${networks.join()}` : text, {
+      namespace: pod.namespace,
+      labels: pod.labels,
+      networks,
+      ports,
+    });
   }
 
-  /** The identity of a pod at one of its addresses. */
-  ofPod(pod: Pod, address: Uint8Array | undefined): IdentityInfo {
-    const networks = address ? this.index.containing(address) : [];
-    const ports = pod.ports.map((port) => [`${port.name}/${port.protocol}`, port.port] as const).sort();
-    const labels = [...pod.labels].sort(([a], [b]) => (a < b ? -1 : 1));
-    const text = JSON.stringify(['pod', pod.namespace, labels, networks, ports]);
-    return this.#give(text, { namespace: pod.namespace, labels: pod.labels, networks, ports: new Map(ports) });
+  /** The identity of addresses in these networks that are no pod's. */
+  acquireNetworks(networks: readonly string[]): IdentityInfo {
+    return this.#acquire(`networks ${networks.join()}`, { ...NOTHING, networks });
   }
 
-  /** The identity of addresses in a network that are no pod's. */
-  ofNetwork(network: Network): IdentityInfo {
-    const networks = this.index.containing(network.address, network.bits);
-    if (!networks.length) return { ...NOTHING, id: Identity.WORLD };
-    return this.#give(JSON.stringify(['network', networks]), { ...NOTHING, networks });
+  release({ id }: IdentityInfo): void {
+    const text = this.#texts.get(id) as string;
+    const known = this.#byText.get(text);
+    if (!known || --known.users) return;
+    this.#byText.delete(text);
+    this.#texts.delete(id);
+    this.known.delete(id);
+    this.#ids.drop(text);
+    for (const listener of this.#listeners) listener.removeIdentity(known.info);
   }
 
-  #give(text: string, info: Omit<IdentityInfo, 'id'>): IdentityInfo {
-    let known = this.#known.get(text);
-    if (!known) this.#known.set(text, (known = { ...info, id: this.#ids.get(text) }));
-    return known;
+  #acquire(text: string, about: Omit<IdentityInfo, 'id'>): IdentityInfo {
+    const known = this.#byText.get(text);
+    if (known) {
+      known.users += 1;
+      return known.info;
+    }
+    const info: IdentityInfo = { ...about, id: this.#ids.get(text) };
+    this.#byText.set(text, { info, users: 1 });
+    this.#texts.set(info.id, text);
+    this.known.set(info.id, info);
+    for (const listener of this.#listeners) listener.addIdentity(info);
+    return info;
   }
+}
+
+function podText(pod: Pod): PodText {
+  const ports = pod.ports.map((port) => [`${port.name}/${port.protocol}`, port.port] as const).sort();
+  const labels = [...pod.labels].sort(([a], [b]) => (a < b ? -1 : 1));
+  return { text: JSON.stringify(['pod', pod.namespace, labels, ports]), ports: new Map(ports) };
 }

@@ -2,17 +2,19 @@
  * The programs and maps in the kernel: loading them, taking over what an earlier engine left, attaching endpoints.
  *
  * Everything is pinned below one bpffs directory, so that enforcement outlives the process: maps by name, tcx links
- * as `from_pod-<ifindex>` and `to_pod-<ifindex>`.
+ * as `from_pod-<ifindex>` and `to_pod-<ifindex>`, links of cgroups likewise.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
   Abi,
   connectionCodec,
   connectionKeyCodec,
+  connectionShareCodec,
   counterCodec,
   Direction,
+  EndpointId,
   endpointCodec,
   engineStateCodec,
   networkKeyCodec,
@@ -48,6 +50,7 @@ const PROBLEM_BYTES = 1 << 20;
 /** Map → sizes of key and value, as the generated codecs have them; entries as bpf/maps.h. */
 const MAPS = {
   endpoints: [4, endpointCodec.size, 4096],
+  cgroup_ids: [8, 8, 0],
   policy_states: [4, policyStateCodec.size, 1],
   peers: [16, 4, 262_144],
   networks: [networkKeyCodec.size, 4, 262_144],
@@ -56,6 +59,7 @@ const MAPS = {
   plugins: [4, pluginStateCodec.size, Abi.PLUGINS_MAX],
   verdicts: [verdictKeyCodec.size, verdictEntryCodec.size, 65_536],
   connections: [connectionKeyCodec.size, connectionCodec.size, 131_072],
+  shares: [4, connectionShareCodec.size, 4096],
   engine_states: [4, engineStateCodec.size, 1],
 } as const;
 export type MapName = keyof typeof MAPS;
@@ -64,10 +68,15 @@ export type MapName = keyof typeof MAPS;
 export type Attachment = 'tcx' | 'clsact';
 const ATTACHMENTS: readonly Attachment[] = ['tcx', 'clsact'];
 
-const PROGRAMS = [
+const INTERFACE_PROGRAMS = [
   { name: 'from_pod', direction: Direction.EGRESS },
   { name: 'to_pod', direction: Direction.INGRESS },
 ] as const;
+/** Packets first: what the other programs let through is judged there once more. */
+const CGROUP_PROGRAMS = ['from_process', 'to_process', 'connect4', 'connect6', 'sendmsg4', 'sendmsg6'] as const;
+
+/** Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. */
+export type Place = { readonly interface: string } | { readonly cgroup: string };
 
 /** What a thread needs to serve the ring of asks: plain numbers, for they cross threads. */
 export interface RingHandles {
@@ -165,25 +174,42 @@ export class Datapath {
     new KernelMap('hold_stage', stage, 4, 4, 1).update(new Map([['\0\0\0\0', program]]));
   }
 
-  /** Attaches both programs to an endpoint's interface, or replaces those of an earlier engine without a gap. */
-  attach(ifindex: number): void {
-    for (const { name, direction } of PROGRAMS) {
-      const result = native.sluice_link__attach(this.programFd(name), ifindex, direction, this.#linkPath(name, ifindex));
-      check(result, `attach ${name} to interface ${ifindex}`);
+  /** Attaches an endpoint's programs, or replaces those of an earlier engine without a gap. */
+  attach(id: number, place: Place): void {
+    if ('cgroup' in place) {
+      this.#attachCgroup(id, place.cgroup);
+      return;
+    }
+    for (const { name, direction } of INTERFACE_PROGRAMS) {
+      const result = native.sluice_link__attach(this.programFd(name), id, direction, this.#linkPath(name, id));
+      check(result, `attach ${name} to interface ${place.interface}`);
       this.#attachment = ATTACHMENTS[result] ?? 'clsact';
     }
   }
 
-  /** Detaches both programs; an interface that is gone is no error. */
-  detach(ifindex: number): void {
-    for (const { name, direction } of PROGRAMS)
-      check(native.sluice_link__detach(ifindex, direction, this.#linkPath(name, ifindex)), `detach ${name} from interface ${ifindex}`);
+  /** Detaches an endpoint's programs; an interface or cgroup that is gone is no error. */
+  detach(id: number): void {
+    detachEndpoint(this.#pinDirectory, id);
   }
 
-  /** The interface's index, or undefined when there is none of that name. */
-  findInterface(name: string): number | undefined {
-    const ifindex = native.sluice_kernel__ifindex(name);
+  /** The endpoint's id, or undefined when there is no such interface or cgroup. */
+  find(place: Place): number | undefined {
+    if ('cgroup' in place) {
+      const inode = statSync(cgroupPath(place.cgroup), { bigint: true, throwIfNoEntry: false })?.ino;
+      return inode === undefined ? undefined : EndpointId.CGROUP + Number(inode % BigInt(EndpointId.CGROUP));
+    }
+    const ifindex = native.sluice_kernel__ifindex(place.interface);
     return ifindex > 0 ? ifindex : undefined;
+  }
+
+  #attachCgroup(id: number, cgroup: string): void {
+    const path = cgroupPath(cgroup);
+    for (const name of CGROUP_PROGRAMS)
+      check(native.sluice_cgroup__attach(this.programFd(name), path, this.#linkPath(name, id)), `attach ${name} to cgroup ${cgroup}`);
+    const [key, value] = [Buffer.alloc(8), Buffer.alloc(8)];
+    key.writeBigUInt64LE(statSync(path, { bigint: true }).ino);
+    value.writeBigUInt64LE(BigInt(id));
+    this.maps.cgroup_ids.update(new Map([[key.toString('latin1'), value]]));
   }
 
   /** Packets and bytes by reason, over all CPUs; reasons that never happened are left out. */
@@ -221,8 +247,8 @@ export class Datapath {
     this.maps.engine_states.update(new Map([['\0\0\0\0', state]]));
   }
 
-  #linkPath(program: string, ifindex: number): string {
-    return `${this.#pinDirectory}/${program}-${ifindex}`;
+  #linkPath(program: string, id: number): string {
+    return `${this.#pinDirectory}/${program}-${id}`;
   }
 }
 
@@ -244,11 +270,7 @@ export async function removeDatapath(pinDirectory: string): Promise<string[]> {
     names = [];
   }
   const endpoints = names.includes('endpoints') ? openPinnedMap(`${pinDirectory}/endpoints`, 'endpoints', ...MAPS.endpoints) : undefined;
-  for (const key of endpoints?.dump().keys() ?? []) {
-    const ifindex = Buffer.from(key, 'latin1').readUInt32LE(0);
-    for (const { name, direction } of PROGRAMS)
-      check(native.sluice_link__detach(ifindex, direction, `${pinDirectory}/${name}-${ifindex}`), `detach ${name}`);
-  }
+  for (const key of endpoints?.dump().keys() ?? []) detachEndpoint(pinDirectory, Buffer.from(key, 'latin1').readUInt32LE(0));
   if (endpoints) native.sluice_map__close(endpoints.fd);
   for (const name of names) {
     rmSync(`${pinDirectory}/${name}`, { force: true });
@@ -259,6 +281,25 @@ export async function removeDatapath(pinDirectory: string): Promise<string[]> {
   if (native.sluice_kernel__ifindex(releaseInterface) > 0) removed.push(releaseInterface);
   check(native.sluice_release__remove(releaseInterface), `remove interface ${releaseInterface}`);
   return removed;
+}
+
+function detachEndpoint(pinDirectory: string, id: number): void {
+  const linkPath = (name: string): string => `${pinDirectory}/${name}-${id}`;
+  if (id >= EndpointId.CGROUP)
+    for (const name of CGROUP_PROGRAMS) check(native.sluice_cgroup__detach(linkPath(name)), `detach ${name} from its cgroup`);
+  else
+    for (const { name, direction } of INTERFACE_PROGRAMS)
+      check(native.sluice_link__detach(id, direction, linkPath(name)), `detach ${name} from interface ${id}`);
+}
+
+/** Where a cgroup of the unified hierarchy is in the file system. */
+function cgroupPath(cgroup: string): string {
+  const mount = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '))
+    .find(([, , type]) => type === 'cgroup2')?.[1];
+  if (!mount) throw new EngineError('KERNEL_UNSUPPORTED', `Cannot find cgroup ${cgroup}: no cgroup2 file system is mounted`);
+  return `${mount}${cgroup}`;
 }
 
 /** @throws EngineError `NO_BPFFS` unless the directory is, or can be made, on a BPF file system. */

@@ -31,6 +31,8 @@ const library = ffi.Library(libraryPath, {
   sluice_object__program: ['int', ['size_t', 'string']],
   sluice_object__close: ['void', ['size_t']],
   sluice_link__attach: ['int', ['int', 'uint32', 'uint32', 'string']],
+  sluice_cgroup__attach: ['int', ['int', 'string', 'string']],
+  sluice_cgroup__detach: ['int', ['string']],
   sluice_link__detach: ['int', ['uint32', 'uint32', 'string']],
   sluice_map__update: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32', 'pointer']],
   sluice_map__delete: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],

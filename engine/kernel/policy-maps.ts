@@ -1,29 +1,43 @@
 /**
- * Bringing the policy maps from what they hold to what they should hold, in an order that opens and closes nothing
- * on the way: what rules need comes first, then who the peers are, then the endpoints switch, then what is left over goes.
+ * Bringing the policy maps from what they hold to what they should hold, in an order that opens and closes nothing on the
+ * way: every flow goes from what the old policy says to what the new one says in one step.
  *
- * Ids are hashes of what they name, so that an engine that starts anew finds its own entries unchanged.
+ * Additions come first, and of those what others point at: ports, policies (those of one peer before those of all others),
+ * networks (the longest first, so that no address is for a moment only in a larger one), peers, endpoints. Removals run
+ * backwards. Ids are hashes of what they name, so that an engine that starts anew finds its own entries unchanged.
  */
-import { endpointCodec, policyStateCodec } from '../abi.gen.ts';
+import { randomInt } from 'node:crypto';
+import {
+  endpointCodec,
+  Identity,
+  type PolicyState as KernelPolicyState,
+  networkKeyCodec,
+  policyKeyCodec,
+  policyStateCodec,
+  RuleSet,
+} from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
-import type { Datapath, MapName } from './datapath.ts';
+import type { Datapath, MapName, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
 
-/** In the order in which additions are safe; removals run backwards. */
-const RULE_MAPS = ['ports', 'policies'] as const;
-const PEER_MAPS = ['networks', 'peers'] as const;
-type PolicyMapName = (typeof RULE_MAPS)[number] | (typeof PEER_MAPS)[number] | 'endpoints';
+const MAPS = ['ports', 'policies', 'networks', 'peers'] as const;
+type EntryMapName = (typeof MAPS)[number];
 
-/** A rule set without entries: an endpoint whose own could not be written is closed in both directions. */
-const RULE_SET_CLOSED = 1;
+/** Entries that a map should have, and the keys whose entries changed since they were written last. */
+export interface WantedEntries {
+  readonly entries: ReadonlyMap<string, Buffer>;
+  readonly touched: Set<string>;
+}
 
-/** What the maps should hold. Endpoints by interface index. */
-export interface PolicyState {
-  readonly ports: Entries;
-  readonly policies: Entries;
-  readonly networks: Entries;
-  readonly peers: Entries;
-  readonly endpoints: ReadonlyMap<number, Buffer>;
+/** What the maps should hold. Endpoints by id. */
+export interface PolicyState extends Readonly<Record<EntryMapName, WantedEntries>> {
+  readonly endpoints: ReadonlyMap<number, PlacedEndpoint>;
+}
+
+export interface PlacedEndpoint {
+  /** struct endpoint. */
+  readonly value: Buffer;
+  readonly place: Place;
 }
 
 export interface Applied {
@@ -32,21 +46,39 @@ export interface Applied {
   readonly failures: readonly EngineError[];
 }
 
+interface Plan {
+  readonly map: EntryMapName;
+  readonly set: [key: string, value: Buffer][];
+  readonly gone: string[];
+}
+
+const ORDER: Readonly<Partial<Record<EntryMapName, (key: string) => number>>> = {
+  policies: (key) => Number(Buffer.from(key, 'latin1').readUInt32LE(policyKeyCodec.offsets.identity) === Identity.ANY),
+  networks: (key) => -Buffer.from(key, 'latin1').readUInt32LE(networkKeyCodec.offsets.prefixBits),
+};
+
 export class PolicyMaps {
   readonly #datapath: Datapath;
-  readonly #held = new Map<PolicyMapName, Entries>();
+  readonly #limits: Omit<KernelPolicyState, 'revision' | 'hashSeed'>;
+  readonly #held = new Map<MapName, Entries>();
+  /** Endpoints with this engine's programs. */
   readonly #attached = new Set<number>();
   #revision = 0;
+  #hashSeed: number;
   #changes = 0;
   /** Whether this engine has written a revision: the one before may have died between a change and its revision. */
   #revised = false;
+  /** Whether what is held differs from what is wanted in touched entries only. */
+  #settled = false;
 
   /** Reads what an earlier engine left. */
-  constructor(datapath: Datapath) {
+  constructor(datapath: Datapath, limits: Omit<KernelPolicyState, 'revision' | 'hashSeed'>) {
     this.#datapath = datapath;
-    for (const name of [...RULE_MAPS, ...PEER_MAPS, 'endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
+    this.#limits = limits;
+    for (const name of [...MAPS, 'endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
     const state = datapath.maps.policy_states.find(Buffer.alloc(4));
     if (state) this.#revision = policyStateCodec.read(state, 0).revision;
+    this.#hashSeed = (state && policyStateCodec.read(state, 0).hashSeed) || randomInt(1, 2 ** 32 - 1);
   }
 
   /** Entries and capacity of each policy map. */
@@ -55,8 +87,8 @@ export class PolicyMaps {
   }
 
   /**
-   * Puts a state in force. A write that fails leaves what was in force there as it was; endpoints that are new then
-   * are closed rather than open, and the failure is in the result.
+   * Puts a state in force. Where it does not fit, what was in force stays; endpoints that are new then are closed rather
+   * than open, and the failure is in the result. The next call tries again.
    */
   apply(state: PolicyState): Applied {
     const changesBefore = this.#changes;
@@ -72,84 +104,124 @@ export class PolicyMaps {
       }
     };
 
+    const plans = MAPS.map((map) => this.#plan(map, state[map]));
+    // Before the first endpoint is judged by it.
+    if (!this.#revised) attempt(() => this.#writeRevision(this.#revision));
     const written = attempt(() => {
-      for (const map of RULE_MAPS) this.#add(map, state[map]);
-      for (const map of PEER_MAPS) this.#add(map, state[map]);
+      for (const plan of plans) this.#checkRoom(plan);
+      for (const plan of plans) this.#set(plan);
     });
     this.#switchEndpoints(state, written, attempt);
-    if (written) {
-      attempt(() => {
-        for (const map of [...PEER_MAPS].reverse()) this.#remove(map, state[map]);
-        for (const map of [...RULE_MAPS].reverse()) this.#remove(map, state[map]);
-      });
-    }
+    const removed = written && attempt(() => plans.reverse().forEach((plan) => void this.#remove(plan)));
     // Connections that exist were judged by what stood there before.
-    if (this.#changes !== changesBefore || !this.#revised) attempt(() => this.#writeRevision(this.#revision + 1));
+    if (this.#changes !== changesBefore || !this.#revised) this.#revised = attempt(() => this.#writeRevision(this.#revision + 1));
+    this.#settled = removed;
+    if (removed) for (const map of MAPS) state[map].touched.clear();
     return { changes: this.#changes - changesBefore, failures };
   }
 
-  #writeRevision(revision: number): void {
-    const value = Buffer.alloc(policyStateCodec.size);
-    policyStateCodec.write(value, 0, { revision: revision >>> 0 });
-    this.#datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
-    this.#revision = revision >>> 0;
-    this.#revised = true;
+  #plan(map: EntryMapName, { entries, touched }: WantedEntries): Plan {
+    const held = this.#entries(map);
+    const plan: Plan = { map, set: [], gone: [] };
+    const visit = (key: string): void => {
+      const value = entries.get(key);
+      if (!value) {
+        if (held.has(key)) plan.gone.push(key);
+      } else if (!held.get(key)?.equals(value)) plan.set.push([key, value]);
+    };
+    if (this.#settled) for (const key of touched) visit(key);
+    else {
+      for (const key of entries.keys()) visit(key);
+      for (const key of held.keys()) if (!entries.has(key)) plan.gone.push(key);
+    }
+    const order = ORDER[map];
+    if (order) {
+      plan.set.sort(([a], [b]) => order(a) - order(b));
+      plan.gone.sort((a, b) => order(b) - order(a));
+    }
+    return plan;
+  }
+
+  #checkRoom({ map, set }: Plan): void {
+    const held = this.#entries(map);
+    const { maxEntries } = this.#datapath.maps[map];
+    const wanted = held.size + set.filter(([key]) => !held.has(key)).length;
+    if (wanted > maxEntries)
+      throw new EngineError(
+        'MAP_FULL',
+        `Cannot put the policy in force: map ${map} would need ${wanted} entries and has room for ${maxEntries}; a restart of the engine sizes it anew`,
+      );
+  }
+
+  #set({ map, set }: Plan): void {
+    const held = this.#entries(map);
+    const entries = new Map(set);
+    try {
+      this.#datapath.maps[map].update(entries);
+    } catch (error) {
+      this.#held.set(map, this.#datapath.maps[map].dump());
+      throw error;
+    }
+    for (const [key, value] of entries) held.set(key, value);
+    this.#changes += entries.size;
+  }
+
+  #remove({ map, gone }: Plan): void {
+    this.#datapath.maps[map].delete(gone);
+    for (const key of gone) this.#entries(map).delete(key);
+    this.#changes += gone.length;
   }
 
   #switchEndpoints(state: PolicyState, written: boolean, attempt: (act: () => void) => boolean): void {
     const held = this.#entries('endpoints');
     const wanted: Entries = new Map();
-    for (const [ifindex, value] of state.endpoints) {
-      const key = ifindexKey(ifindex);
+    for (const [id, { value }] of state.endpoints) {
+      const key = idKey(id);
       wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
-    attempt(() => this.#add('endpoints', wanted));
-    for (const ifindex of state.endpoints.keys())
-      if (!this.#attached.has(ifindex) && attempt(() => this.#datapath.attach(ifindex))) this.#attached.add(ifindex);
-    for (const key of held.keys()) {
-      if (wanted.has(key)) continue;
-      const ifindex = Buffer.from(key, 'latin1').readUInt32LE(0);
-      attempt(() => this.#datapath.detach(ifindex));
-      this.#attached.delete(ifindex);
-    }
-    attempt(() => this.#remove('endpoints', wanted));
-  }
-
-  #entries(map: PolicyMapName): Entries {
-    return this.#held.get(map) as Entries;
-  }
-
-  #add(map: PolicyMapName, wanted: Entries): void {
-    const held = this.#entries(map);
-    const added: Entries = new Map();
-    for (const [key, value] of wanted) if (!held.get(key)?.equals(value)) added.set(key, value);
-    try {
-      this.#datapath.maps[map].update(added);
-    } catch (error) {
-      this.#held.set(map, this.#datapath.maps[map].dump());
-      throw error;
-    }
-    for (const [key, value] of added) held.set(key, value);
-    this.#changes += added.size;
-  }
-
-  #remove(map: PolicyMapName, wanted: Entries): void {
-    const held = this.#entries(map);
+    const fresh = [...wanted].filter(([key, value]) => !held.get(key)?.equals(value));
+    attempt(() => {
+      this.#datapath.maps.endpoints.update(new Map(fresh));
+      for (const [key, value] of fresh) held.set(key, value);
+      this.#changes += fresh.length;
+    });
+    for (const [id, { place }] of state.endpoints)
+      if (!this.#attached.has(id) && attempt(() => this.#datapath.attach(id, place))) this.#attached.add(id);
     const gone = [...held.keys()].filter((key) => !wanted.has(key));
-    this.#datapath.maps[map].delete(gone);
-    for (const key of gone) held.delete(key);
-    this.#changes += gone.length;
+    for (const key of gone) {
+      const id = Buffer.from(key, 'latin1').readUInt32LE(0);
+      attempt(() => this.#datapath.detach(id));
+      this.#attached.delete(id);
+    }
+    attempt(() => {
+      this.#datapath.maps.endpoints.delete(gone);
+      for (const key of gone) held.delete(key);
+      this.#changes += gone.length;
+    });
+  }
+
+  #writeRevision(revision: number): void {
+    const value = Buffer.alloc(policyStateCodec.size);
+    policyStateCodec.write(value, 0, { ...this.#limits, revision: revision >>> 0, hashSeed: this.#hashSeed });
+    this.#datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
+    this.#revision = revision >>> 0;
+  }
+
+  #entries(map: MapName): Entries {
+    return this.#held.get(map) as Entries;
   }
 }
 
-function ifindexKey(ifindex: number): string {
+function idKey(id: number): string {
   const key = Buffer.alloc(4);
-  key.writeUInt32LE(ifindex);
+  key.writeUInt32LE(id);
   return key.toString('latin1');
 }
 
+/** The endpoint with both directions closed: its rule sets could not be written. */
 function closed(endpoint: Buffer): Buffer {
-  const copy = Buffer.alloc(endpointCodec.size);
-  endpointCodec.write(copy, 0, { ...endpointCodec.read(endpoint, 0), ruleSets: [RULE_SET_CLOSED, RULE_SET_CLOSED] });
-  return copy;
+  const shut = [RuleSet.CLOSED, RuleSet.CLOSED];
+  const value = Buffer.alloc(endpointCodec.size);
+  endpointCodec.write(value, 0, { ...endpointCodec.read(endpoint, 0), ruleSets: shut, confirmed: shut, confirmByNs: 0n });
+  return value;
 }

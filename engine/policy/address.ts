@@ -2,7 +2,7 @@
 import ipaddr from 'ipaddr.js';
 
 const IPV4_PREFIX = 96;
-const ADDRESS_BITS = 128;
+export const ADDRESS_BITS = 128;
 const IPV4 = /^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/;
 
 export interface Network {
@@ -65,20 +65,49 @@ export function addressKey(address: Uint8Array): string {
   return String.fromCharCode(...address);
 }
 
-/** The networks that policy names, and which of them an address is in. */
+/** The networks that policy names, counted by who names them, and which of them an address is in. */
 export class NetworkIndex {
-  readonly networks: ReadonlyMap<string, Network>;
+  readonly #networks = new Map<string, { readonly network: Network; users: number }>();
   readonly #byBits = new Map<number, Map<string, Network>>();
+  #changed = new Map<string, Network>();
 
-  constructor(networks: Iterable<Network>) {
-    const all = new Map<string, Network>();
-    for (const network of networks) {
-      all.set(network.text, network);
-      let sameBits = this.#byBits.get(network.bits);
-      if (!sameBits) this.#byBits.set(network.bits, (sameBits = new Map()));
-      sameBits.set(addressKey(network.address), network);
+  /** Every listed network. */
+  *all(): Iterable<Network> {
+    for (const { network } of this.#networks.values()) yield network;
+  }
+
+  has(text: string): boolean {
+    return this.#networks.has(text);
+  }
+
+  add(network: Network): void {
+    const known = this.#networks.get(network.text);
+    if (known) {
+      known.users += 1;
+      return;
     }
-    this.networks = all;
+    this.#networks.set(network.text, { network, users: 1 });
+    let sameBits = this.#byBits.get(network.bits);
+    if (!sameBits) this.#byBits.set(network.bits, (sameBits = new Map()));
+    sameBits.set(addressKey(network.address), network);
+    this.#note(network);
+  }
+
+  remove(network: Network): void {
+    const known = this.#networks.get(network.text);
+    if (!known || --known.users) return;
+    this.#networks.delete(network.text);
+    const sameBits = this.#byBits.get(network.bits);
+    sameBits?.delete(addressKey(network.address));
+    if (!sameBits?.size) this.#byBits.delete(network.bits);
+    this.#note(network);
+  }
+
+  /** The networks that came or went since this was asked last. */
+  takeChanged(): Network[] {
+    const changed = [...this.#changed.values()];
+    this.#changed = new Map();
+    return changed;
   }
 
   /** Texts of the networks that hold all of `address`/`bits`, sorted. An IPv6 network holds no IPv4 address. */
@@ -95,9 +124,67 @@ export class NetworkIndex {
 
   /** Whether a listed IPv6 network covers the range that IPv4 addresses are mapped into. */
   get coversMapped(): boolean {
-    const mapped = parseNetwork('0.0.0.0/0') as Network;
     for (const [length, networks] of this.#byBits)
-      if (length < IPV4_PREFIX && networks.has(addressKey(maskAddress(mapped.address, length)))) return true;
+      if (length < IPV4_PREFIX && networks.has(addressKey(maskAddress(EVERY_IPV4.address, length)))) return true;
     return false;
+  }
+
+  /** One that came and went again between two looks has not changed. */
+  #note(network: Network): void {
+    if (!this.#changed.delete(network.text)) this.#changed.set(network.text, network);
+  }
+}
+
+export const EVERY_IPV4 = parseNetwork('0.0.0.0/0') as Network;
+
+/** Above this many, sorting everything is cheaper than inserting one by one. */
+const INSERTS_MAX = 256;
+
+/** Addresses in order, so that those of a network lie side by side. */
+export class SortedAddresses {
+  readonly #added = new Set<string>();
+  readonly #removed = new Set<string>();
+  #keys: string[] = [];
+
+  add(key: string): void {
+    if (!this.#removed.delete(key)) this.#added.add(key);
+  }
+
+  remove(key: string): void {
+    if (!this.#added.delete(key)) this.#removed.add(key);
+  }
+
+  /** Keys of the addresses inside a network. */
+  within(network: Network): string[] {
+    this.#settle();
+    const first = addressKey(network.address);
+    const from = this.#search(first);
+    let to = from;
+    const inside = (key: string): boolean => addressKey(maskAddress(Buffer.from(key, 'latin1'), network.bits)) === first;
+    while (to < this.#keys.length && inside(this.#keys[to] as string)) to += 1;
+    return this.#keys.slice(from, to);
+  }
+
+  #settle(): void {
+    if (this.#added.size + this.#removed.size > INSERTS_MAX) {
+      this.#keys = [...this.#keys.filter((key) => !this.#removed.has(key)), ...this.#added].sort();
+    } else {
+      for (const key of this.#removed) this.#keys.splice(this.#search(key), 1);
+      for (const key of this.#added) this.#keys.splice(this.#search(key), 0, key);
+    }
+    this.#added.clear();
+    this.#removed.clear();
+  }
+
+  /** Where the key is, or would be. */
+  #search(key: string): number {
+    let low = 0;
+    let high = this.#keys.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#keys[middle] as string) < key) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }

@@ -1,122 +1,403 @@
-/** From a snapshot to map entries: who everybody is, what each rule set says about them, which endpoint uses which. */
-import { Direction, type Endpoint, endpointCodec, Identity, networkKeyCodec, policyKeyCodec } from '../abi.gen.ts';
+/**
+ * From a snapshot to map entries: who everybody is, what each rule set says about them, which endpoint uses which.
+ *
+ * The compiler keeps what it made. A snapshot that differs a little changes a few entries, at a cost that follows the
+ * difference and not the cluster; objects that did not change must be the same objects.
+ */
+import { Direction, type Endpoint, endpointCodec, Identity, networkKeyCodec } from '../abi.gen.ts';
 import { Identities, type IdentityInfo } from '../identity/identities.ts';
-import { addressKey, isIpv4, type Network, NetworkIndex, networkOf, parseNetwork } from './address.ts';
+import { ADDRESS_BITS, addressKey, EVERY_IPV4, formatAddress, isIpv4, type Network, NetworkIndex, SortedAddresses } from './address.ts';
+import { difference } from './array-diff.ts';
+import { EntryMap } from './entry-map.ts';
 import { PeerIndex } from './peer-index.ts';
-import type { PortTable } from './port-table.ts';
-import { portTables, type RuleOrigin, type RuleSet, RuleSets } from './rule-set.ts';
-import type { Pod, Snapshot } from './snapshot.ts';
+import { PortTables } from './port-table.ts';
+import { type Membership, RULE_SET_CLOSED, RuleSet, type RuleSetWriter } from './rule-set.ts';
+import { RuleBook, type RuleOrigin } from './rules.ts';
+import { Selection } from './selection.ts';
+import { EMPTY_SNAPSHOT, type Namespace, type Pod, type Snapshot } from './snapshot.ts';
 import { StableIds } from './stable-id.ts';
 
 export interface CompiledEndpoint {
   readonly pod: Pod;
-  readonly interface: string;
   readonly identity: number;
-  readonly ruleSets: Readonly<Record<Direction, RuleSet>>;
+  /** By direction; undefined where nothing isolates or tags, or the pod is quarantined. */
+  readonly ruleSets: readonly [RuleSet | undefined, RuleSet | undefined];
   /** The map value. */
   readonly value: Buffer;
 }
 
+/** Who is behind identities and addresses, as far as it changed. */
+export interface ClusterChanges {
+  readonly identities: readonly IdentityInfo[];
+  readonly identitiesGone: readonly number[];
+  /** Address key → pod; undefined: nobody's any more. */
+  readonly pods: ReadonlyMap<string, Pod | undefined>;
+}
+
+/** The state of the compiler, which goes on changing. */
 export interface Compiled {
-  readonly endpoints: readonly CompiledEndpoint[];
+  readonly endpoints: ReadonlyMap<Pod, CompiledEndpoint>;
   /** Map entries, keys as latin1 strings of their bytes. */
-  readonly peers: Map<string, Buffer>;
-  readonly networks: Map<string, Buffer>;
-  readonly policies: Map<string, Buffer>;
-  readonly ports: Map<string, Buffer>;
+  readonly peers: EntryMap;
+  readonly networks: EntryMap;
+  readonly policies: EntryMap;
+  readonly ports: EntryMap;
   readonly identities: ReadonlyMap<number, IdentityInfo>;
   readonly origins: ReadonlyMap<number, RuleOrigin>;
-  /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
-  readonly conflicts: ReadonlyMap<number, number>;
-  /** By rule set id, then peer identity: what policies and ports were written from. */
-  readonly tables: ReadonlyMap<number, ReadonlyMap<number, PortTable>>;
   /** Address key → the pod that has it. */
   readonly podsByAddress: ReadonlyMap<string, Pod>;
+  readonly snapshot: Snapshot;
 }
 
 const EMPTY_ADDRESS = new Uint8Array(16);
 
-/**
- * Compiles a snapshot. Plugins that `pluginIds` does not know answer nothing: what asks them is denied.
- */
-export function compile(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): Compiled {
-  const ids = new StableIds();
-  const identities = new Identities(new NetworkIndex(networksIn(snapshot)), ids);
-  const live = snapshot.pods.filter((pod) => !pod.ended && !pod.hostNetwork);
+export class Compiler implements Compiled {
+  readonly peers = new EntryMap();
+  readonly networks = new EntryMap();
+  readonly policies = new EntryMap();
+  readonly ports = new EntryMap();
+  readonly podsByAddress = new Map<string, Pod>();
+  readonly endpoints = new Map<Pod, CompiledEndpoint>();
+  readonly #ids = new StableIds();
+  readonly #book = new RuleBook(this.#ids);
+  readonly #selection = new Selection(this.#book);
+  readonly #networkIndex = new NetworkIndex();
+  readonly #peerIndex = new PeerIndex();
+  readonly #identities: Identities;
+  readonly #writer: RuleSetWriter;
+  readonly #addresses = new SortedAddresses();
+  /** Address → every pod that says it has it, and its identity there. */
+  readonly #claims = new Map<string, Pod[]>();
+  readonly #contested = new Set<string>();
+  readonly #identityAt = new Map<string, IdentityInfo>();
+  readonly #identityOfNetwork = new Map<string, IdentityInfo>();
+  readonly #ownIdentity = new Map<Pod, IdentityInfo>();
+  readonly #ruleSets = new Map<string, { readonly ruleSet: RuleSet; readonly users: Set<Pod> }>();
+  readonly #keys = new Map<Pod, (string | undefined)[]>();
+  #snapshot: Snapshot = EMPTY_SNAPSHOT;
+  #pluginIds: string = '';
+  #nodeKeys = new Set<string>();
+  #changed = { identities: new Map<number, IdentityInfo>(), identitiesGone: new Set<number>(), pods: new Map<string, Pod | undefined>() };
 
-  const podsByAddress = new Map<string, Pod>();
-  const peers = new Map<string, Buffer>();
-  for (const pod of live)
+  constructor() {
+    const noteIdentities = {
+      addIdentity: (info: IdentityInfo) => {
+        this.#changed.identitiesGone.delete(info.id);
+        this.#changed.identities.set(info.id, info);
+      },
+      removeIdentity: ({ id }: IdentityInfo) => {
+        this.#changed.identities.delete(id);
+        this.#changed.identitiesGone.add(id);
+      },
+    };
+    this.#identities = new Identities(this.#ids, [this.#peerIndex, noteIdentities]);
+    this.#writer = {
+      peers: this.#peerIndex,
+      identities: this.#identities.known,
+      policies: this.policies,
+      tables: new PortTables(this.ports, this.#ids),
+      networks: this.#networkIndex,
+      isolation: (key, policies, direction) => this.#book.isolation(key, policies, direction),
+    };
+  }
+
+  get identities(): ReadonlyMap<number, IdentityInfo> {
+    return this.#identities.known;
+  }
+
+  get origins(): ReadonlyMap<number, RuleOrigin> {
+    return this.#book.origins;
+  }
+
+  get snapshot(): Snapshot {
+    return this.#snapshot;
+  }
+
+  get ruleSets(): Iterable<RuleSet> {
+    return [...this.#ruleSets.values()].map(({ ruleSet }) => ruleSet);
+  }
+
+  /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
+  get conflicts(): ReadonlyMap<number, number> {
+    return new Map([...this.ruleSets].flatMap((ruleSet) => [...ruleSet.conflicts]));
+  }
+
+  /** Addresses that several pods say they have: the first by name has it. */
+  get contested(): { readonly address: string; readonly pods: readonly Pod[] }[] {
+    return [...this.#contested].map((key) => ({ address: formatAddress(Buffer.from(key, 'latin1')), pods: this.#claims.get(key) ?? [] }));
+  }
+
+  /** What a policy could say about a pod, for `explain`: endpoint or not. */
+  membership(pod: Pod, direction: Direction): Membership | undefined {
+    return this.#selection.of(pod, direction);
+  }
+
+  /** The networks that policy here names around an address. */
+  networksAround(address: Uint8Array): string[] {
+    return this.#networkIndex.containing(address);
+  }
+
+  /**
+   * Takes over a snapshot. Plugins that `pluginIds` does not know answer nothing: what asks them is denied.
+   * Returns who is behind identities and addresses that changed.
+   */
+  update(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): ClusterChanges {
+    const before = this.#snapshot;
+    this.#snapshot = snapshot;
+    this.#selection.setSnapshot(snapshot);
+    const idsText = JSON.stringify([...pluginIds]);
+    const pluginsChanged = idsText !== this.#pluginIds;
+    if (pluginsChanged) this.#book.setPlugins(new Map(pluginIds));
+    this.#pluginIds = idsText;
+
+    this.#setNodeAddresses(nodeAddresses);
+    const pods = difference(before.pods, snapshot.pods);
+    // What comes first: who is replaced by his like keeps identity and rule sets.
+    for (const pod of pods.added) this.#addPod(pod);
+    for (const pod of pods.removed) this.#removePod(pod);
+    const namespaces = changedNamespaces(before.namespaces, snapshot.namespaces);
+    this.#peerIndex.setNamespaces(snapshot.namespaces, namespaces);
+    this.#reselect(before, pluginsChanged, new Set(pods.added), namespaces);
+    for (const pod of pods.removed) this.#removeEndpoint(pod);
+    this.#renameNetworks();
+    for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
+    this.#forgetPolicies(before);
+    return this.#takeChanges();
+  }
+
+  #setNodeAddresses(addresses: readonly Uint8Array[]): void {
+    const keys = new Set(addresses.map(addressKey));
+    const changed = [...keys].filter((key) => !this.#nodeKeys.has(key)).concat([...this.#nodeKeys].filter((key) => !keys.has(key)));
+    this.#nodeKeys = keys;
+    for (const key of changed) this.#settleAddress(key);
+  }
+
+  #addPod(pod: Pod): void {
+    if (!isPeer(pod)) return;
     for (const address of pod.addresses) {
-      podsByAddress.set(addressKey(address), pod);
-      peers.set(addressKey(address), u32(identities.ofPod(pod, address).id));
+      const key = addressKey(address);
+      this.#claims.set(
+        key,
+        [...(this.#claims.get(key) ?? []), pod].sort((a, b) => (podName(a) < podName(b) ? -1 : 1)),
+      );
+      this.#settleAddress(key);
     }
-  for (const address of nodeAddresses) peers.set(addressKey(address), u32(Identity.NODE));
-  const networks = compileNetworks(identities);
-  const attached = live.filter((pod) => pod.interface !== undefined);
-  for (const pod of attached) identities.ofPod(pod, pod.addresses[0]);
+  }
 
-  const ruleSets = new RuleSets(snapshot, pluginIds, ids);
-  const peerIndex = new PeerIndex(identities.all(), snapshot.namespaces);
-  const policies = new Map<string, Buffer>();
-  const ports = new Map<string, Buffer>();
-  const tables = new Map<number, Map<number, PortTable>>();
-  const conflicts = new Map<number, number>();
-  const use = (ruleSet: RuleSet): RuleSet => {
-    if (!ruleSet.id || tables.has(ruleSet.id)) return ruleSet;
-    const written = portTables(ruleSet, peerIndex, (asked, notAsked) => conflicts.set(notAsked, asked));
-    tables.set(ruleSet.id, written);
-    for (const [identity, table] of written) policies.set(policyKey(ruleSet.id, identity), table.write(ports, ids));
-    return ruleSet;
-  };
-  const endpoints = attached.map((pod): CompiledEndpoint => {
-    const identity = identities.ofPod(pod, pod.addresses[0]).id;
-    const sets = [use(ruleSets.of(pod, Direction.INGRESS)), use(ruleSets.of(pod, Direction.EGRESS))] as const;
-    return { pod, interface: pod.interface as string, identity, ruleSets: sets, value: endpointValue(pod, identity, sets) };
-  });
-  const known = new Map([...identities.all()].map((identity) => [identity.id, identity]));
-  return { endpoints, peers, networks, policies, ports, identities: known, origins: ruleSets.origins, conflicts, tables, podsByAddress };
+  #removePod(pod: Pod): void {
+    if (!isPeer(pod)) return;
+    for (const address of pod.addresses) {
+      const key = addressKey(address);
+      const left = (this.#claims.get(key) ?? []).filter((claimant) => claimant !== pod);
+      if (left.length) this.#claims.set(key, left);
+      else this.#claims.delete(key);
+      this.#settleAddress(key);
+    }
+  }
+
+  /** Decides whose an address is, and gives it that identity. */
+  #settleAddress(key: string): void {
+    const claims = this.#claims.get(key) ?? [];
+    const owner = this.#nodeKeys.has(key) ? undefined : claims[0];
+    if (claims.length > 1) this.#contested.add(key);
+    else this.#contested.delete(key);
+    const before = this.podsByAddress.get(key);
+    if (owner !== before) {
+      if (owner) this.podsByAddress.set(key, owner);
+      else this.podsByAddress.delete(key);
+      if (!before) this.#addresses.add(key);
+      if (!owner) this.#addresses.remove(key);
+      this.#changed.pods.set(key, owner);
+    }
+    this.#identifyAddress(key);
+  }
+
+  #identifyAddress(key: string): void {
+    const pod = this.podsByAddress.get(key);
+    const before = this.#identityAt.get(key);
+    const now = pod && this.#identities.acquirePod(pod, this.#networkIndex.containing(Buffer.from(key, 'latin1')));
+    if (now) this.#identityAt.set(key, now);
+    else this.#identityAt.delete(key);
+    if (before) this.#identities.release(before);
+    if (this.#nodeKeys.has(key)) this.peers.set(key, u32(Identity.NODE));
+    else if (now) this.peers.set(key, u32(now.id));
+    else this.peers.delete(key);
+  }
+
+  /** Finds the rule sets of endpoints again where something that selects them changed. */
+  #reselect(before: Snapshot, pluginsChanged: boolean, added: ReadonlySet<Pod>, namespaces: ReadonlySet<string>): void {
+    const stale = new Set(namespaces);
+    for (const { removed, added } of [
+      difference<{ namespace: string }>(before.policies, this.#snapshot.policies),
+      difference<{ namespace: string }>(before.pluginPolicies, this.#snapshot.pluginPolicies),
+    ])
+      for (const policy of [...removed, ...added]) stale.add(policy.namespace);
+    const cluster = difference(before.clusterPolicies, this.#snapshot.clusterPolicies);
+    const everywhere = pluginsChanged || cluster.removed.length + cluster.added.length > 0;
+    const left: { key: string; pod: Pod }[] = [];
+    for (const pod of added) if (isEndpoint(pod)) this.#select(pod, left);
+    for (const pod of [...this.endpoints.keys()]) if (!added.has(pod) && (everywhere || stale.has(pod.namespace))) this.#select(pod, left);
+    for (const { key, pod } of left) this.#leave(key, pod);
+  }
+
+  #select(pod: Pod, left: { key: string; pod: Pod }[]): void {
+    const keysBefore = this.#keys.get(pod) ?? [];
+    const memberships = pod.quarantined ? [] : [this.#selection.of(pod, Direction.INGRESS), this.#selection.of(pod, Direction.EGRESS)];
+    const ruleSets = memberships.map((membership) => membership && this.#use(membership, pod));
+    const keys = memberships.map((membership) => membership?.key);
+    this.#keys.set(pod, keys);
+    for (const key of keysBefore) if (key !== undefined && !keys.includes(key)) left.push({ key, pod });
+    let identity = this.#ownIdentity.get(pod);
+    const [address] = pod.addresses;
+    if (!identity)
+      this.#ownIdentity.set(pod, (identity = this.#identities.acquirePod(pod, address ? this.#networkIndex.containing(address) : [])));
+    this.#setEndpoint(pod, identity, [ruleSets[0], ruleSets[1]]);
+  }
+
+  #setEndpoint(pod: Pod, { id }: IdentityInfo, ruleSets: CompiledEndpoint['ruleSets']): void {
+    this.endpoints.set(pod, { pod, identity: id, ruleSets, value: endpointValue(pod, id, ruleSets) });
+  }
+
+  #use(membership: Membership, pod: Pod): RuleSet {
+    let known = this.#ruleSets.get(membership.key);
+    if (known) known.ruleSet.setMembers(membership.members);
+    else {
+      const id = this.#ids.get(`rule set ${membership.key}`);
+      this.#ruleSets.set(membership.key, (known = { ruleSet: new RuleSet(id, membership, this.#writer), users: new Set() }));
+    }
+    known.users.add(pod);
+    return known.ruleSet;
+  }
+
+  #leave(key: string, pod: Pod): void {
+    const known = this.#ruleSets.get(key);
+    known?.users.delete(pod);
+    if (!known || known.users.size) return;
+    known.ruleSet.remove();
+    this.#book.forgetIsolation(key);
+    this.#ruleSets.delete(key);
+    this.#ids.drop(`rule set ${key}`);
+  }
+
+  #removeEndpoint(pod: Pod): void {
+    if (!this.endpoints.delete(pod)) return;
+    for (const key of this.#keys.get(pod) ?? []) if (key !== undefined) this.#leave(key, pod);
+    this.#keys.delete(pod);
+    const identity = this.#ownIdentity.get(pod);
+    if (identity) this.#identities.release(identity);
+    this.#ownIdentity.delete(pod);
+  }
+
+  /** Gives new identities to what lies in networks that policy began or ceased to name. */
+  #renameNetworks(): void {
+    const changed = this.#networkIndex.takeChanged();
+    if (!changed.length) return;
+    for (const network of changed) for (const key of this.#addresses.within(network)) this.#identifyAddress(key);
+    for (const [pod, before] of this.#ownIdentity) {
+      const [address] = pod.addresses;
+      const now = this.#identities.acquirePod(pod, address ? this.#networkIndex.containing(address) : []);
+      this.#identities.release(before);
+      if (now === before) continue;
+      this.#ownIdentity.set(pod, now);
+      this.#setEndpoint(pod, now, this.endpoints.get(pod)?.ruleSets ?? [undefined, undefined]);
+    }
+    this.#identifyNetworks(changed);
+  }
+
+  #identifyNetworks(changed: readonly Network[]): void {
+    const gone = changed.filter((network) => !this.#networkIndex.has(network.text));
+    const fresh = changed.filter((network) => this.#networkIndex.has(network.text));
+    // A network that comes or goes also changes who those are that lie in it.
+    const outer = new NetworkIndex();
+    for (const network of changed) outer.add(network);
+    const holdsOthers = changed.some(({ bits }) => bits < ADDRESS_BITS);
+    for (const network of holdsOthers ? this.#networkIndex.all() : fresh) {
+      if (holdsOthers && !outer.containing(network.address, network.bits).length) continue;
+      const before = this.#identityOfNetwork.get(network.text);
+      const now = this.#identities.acquireNetworks(this.#networkIndex.containing(network.address, network.bits));
+      this.#identityOfNetwork.set(network.text, now);
+      if (before) this.#identities.release(before);
+      this.networks.set(networkKey(network), u32(now.id));
+    }
+    for (const network of gone) {
+      const before = this.#identityOfNetwork.get(network.text);
+      if (before) this.#identities.release(before);
+      this.#identityOfNetwork.delete(network.text);
+      this.networks.delete(networkKey(network));
+    }
+    // IPv4 addresses lie inside ::/0 in the trie, and must not be found there.
+    const guarded = this.#networkIndex.coversMapped && !this.#networkIndex.has(EVERY_IPV4.text);
+    if (guarded) this.networks.set(networkKey(EVERY_IPV4), u32(Identity.WORLD));
+    else if (!this.#networkIndex.has(EVERY_IPV4.text)) this.networks.delete(networkKey(EVERY_IPV4));
+  }
+
+  #forgetPolicies(before: Snapshot): void {
+    const { removed: policies } = difference(before.policies, this.#snapshot.policies);
+    const { removed: cluster } = difference(before.clusterPolicies, this.#snapshot.clusterPolicies);
+    const { removed: plugins } = difference(before.pluginPolicies, this.#snapshot.pluginPolicies);
+    this.#forget('NetworkPolicy', policies, this.#snapshot.policies);
+    this.#forget('ClusterNetworkPolicy', cluster, this.#snapshot.clusterPolicies);
+    this.#forget('PluginPolicy', plugins, this.#snapshot.pluginPolicies);
+  }
+
+  #forget(
+    kind: RuleOrigin['kind'],
+    removed: readonly { namespace?: string; name: string }[],
+    left: readonly { namespace?: string; name: string }[],
+  ): void {
+    if (!removed.length) return;
+    const names = new Set(left.map(({ namespace = '', name }) => `${namespace}/${name}`));
+    for (const policy of removed) if (!names.has(`${policy.namespace ?? ''}/${policy.name}`)) this.#book.forget(kind, policy);
+  }
+
+  #takeChanges(): ClusterChanges {
+    const { identities, identitiesGone, pods } = this.#changed;
+    this.#changed = { identities: new Map(), identitiesGone: new Set(), pods: new Map() };
+    return { identities: [...identities.values()], identitiesGone: [...identitiesGone], pods };
+  }
 }
 
-function* networksIn(snapshot: Snapshot): Iterable<Network> {
-  for (const policy of [...snapshot.policies, ...snapshot.pluginPolicies])
-    for (const rules of Object.values(policy.rules))
-      for (const rule of rules)
-        for (const peer of rule.peers ?? [])
-          if (peer.kind === 'network') {
-            yield peer.network;
-            yield* peer.except;
-          }
+/** Whether the pod has addresses of its own that are its. */
+function isPeer(pod: Pod): boolean {
+  return !pod.ended && !pod.hostNetwork;
 }
 
-function compileNetworks(identities: Identities): Map<string, Buffer> {
-  const entries = new Map<string, Buffer>();
-  const add = (network: Network): void => {
-    const key = Buffer.alloc(networkKeyCodec.size);
-    networkKeyCodec.write(key, 0, { prefixBits: network.bits, address: network.address });
-    entries.set(key.toString('latin1'), u32(identities.ofNetwork(network).id));
-  };
-  for (const network of identities.index.networks.values()) add(network);
-  // IPv4 addresses lie inside ::/0 in the trie, and must not be found there.
-  if (identities.index.coversMapped) add(networkOf((parseNetwork('0.0.0.0/0') as Network).address, 96));
-  return entries;
+function isEndpoint(pod: Pod): boolean {
+  return !pod.ended && ((pod.interface !== undefined && !pod.hostNetwork) || pod.cgroup !== undefined);
 }
 
-function endpointValue(pod: Pod, identity: number, sets: readonly [RuleSet, RuleSet]): Buffer {
+function podName(pod: Pod): string {
+  return `${pod.namespace}/${pod.name}`;
+}
+
+/** Namespaces whose labels are others than before. */
+function changedNamespaces(before: ReadonlyMap<string, Namespace>, after: ReadonlyMap<string, Namespace>): Set<string> {
+  const changed = new Set<string>();
+  if (before === after) return changed;
+  for (const [name, namespace] of after) if (before.get(name) !== namespace) changed.add(name);
+  for (const name of before.keys()) if (!after.has(name)) changed.add(name);
+  return changed;
+}
+
+function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['ruleSets']): Buffer {
+  const none = pod.quarantined ? RULE_SET_CLOSED : 0;
+  const ids = [ruleSets[0]?.id ?? none, ruleSets[1]?.id ?? none];
   const endpoint: Endpoint = {
+    confirmByNs: 0n,
     ipv4: pod.addresses.find(isIpv4) ?? EMPTY_ADDRESS,
     ipv6: pod.addresses.find((address) => !isIpv4(address)) ?? EMPTY_ADDRESS,
     identity,
-    ruleSets: sets.map((set) => set.id),
+    ruleSets: ids,
+    confirmed: ids,
   };
   const value = Buffer.alloc(endpointCodec.size);
   endpointCodec.write(value, 0, endpoint);
   return value;
 }
 
-function policyKey(ruleSet: number, identity: number): string {
-  const key = Buffer.alloc(policyKeyCodec.size);
-  policyKeyCodec.write(key, 0, { ruleSet, identity });
+function networkKey(network: Network): string {
+  const key = Buffer.alloc(networkKeyCodec.size);
+  networkKeyCodec.write(key, 0, { prefixBits: network.bits, address: network.address });
   return key.toString('latin1');
 }
 

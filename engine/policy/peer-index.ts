@@ -1,62 +1,148 @@
-/** Which identities a rule's peers stand for. Each distinct peer is looked up once for a snapshot. */
+/**
+ * Which identities the peers in rules stand for. Kept up to date: an identity that comes or goes tells the rule sets whose
+ * peers it matches.
+ */
 import type { IdentityInfo } from '../identity/identities.ts';
+import { peerText } from './rules.ts';
 import { matches } from './selector.ts';
-import type { Namespace, Peer, PortSpec } from './snapshot.ts';
+import type { Namespace, Peer } from './snapshot.ts';
+
+/** Who wants to know which identities a peer gained or lost. */
+export interface PeerUser {
+  noteIdentity(identity: number): void;
+}
+
+/** A peer of rules, or the pods that give a name to a port: a rule for anyone means another port for each of them. */
+export type Matcher = Peer | { readonly kind: 'naming'; readonly names: readonly string[] };
+
+/** One peer in use. */
+export interface PeerMatch {
+  readonly key: string;
+  readonly matcher: Matcher;
+  /** Namespace of the policy. */
+  readonly own: string;
+  readonly identities: Set<IdentityInfo>;
+  readonly users: Map<PeerUser, number>;
+}
+
+/** A namespace without an object of its own still has its name. */
+export function namespaceLabels(namespaces: ReadonlyMap<string, Namespace>, name: string): Namespace['labels'] {
+  return namespaces.get(name)?.labels ?? new Map([['kubernetes.io/metadata.name', name]]);
+}
 
 export class PeerIndex {
-  readonly #pods: readonly IdentityInfo[];
-  readonly #byNetwork = new Map<string, IdentityInfo[]>();
-  readonly #namespaces: ReadonlyMap<string, Namespace>;
-  readonly #cache = new Map<string, readonly IdentityInfo[]>();
+  readonly #inUse = new Map<string, PeerMatch>();
+  /** The matches of networks are found by the network, all others are tried. */
+  readonly #byNetwork = new Map<string, Set<PeerMatch>>();
+  readonly #others = new Set<PeerMatch>();
+  readonly #identitiesByNetwork = new Map<string, Set<IdentityInfo>>();
+  readonly #identitiesByNamespace = new Map<string, Set<IdentityInfo>>();
+  #namespaces: ReadonlyMap<string, Namespace> = new Map();
 
-  constructor(identities: Iterable<IdentityInfo>, namespaces: ReadonlyMap<string, Namespace>) {
-    const all = [...identities];
-    this.#pods = all.filter((identity) => identity.namespace !== undefined);
-    this.#namespaces = namespaces;
-    for (const identity of all)
-      for (const network of identity.networks) {
-        const list = this.#byNetwork.get(network);
-        if (list) list.push(identity);
-        else this.#byNetwork.set(network, [identity]);
+  addIdentity(identity: IdentityInfo): void {
+    for (const network of identity.networks) addTo(this.#identitiesByNetwork, network, identity);
+    if (identity.namespace !== undefined) addTo(this.#identitiesByNamespace, identity.namespace, identity);
+    for (const match of this.#candidates(identity))
+      if (this.#matches(match, identity)) {
+        match.identities.add(identity);
+        tell(match, identity);
       }
   }
 
-  /** The identities that any of the peers stands for; `own` is the policy's namespace. */
-  matching(peers: readonly Peer[], own: string): Set<IdentityInfo> {
-    const found = new Set<IdentityInfo>();
-    for (const peer of peers) for (const identity of this.#matchingOne(peer, own)) found.add(identity);
-    return found;
+  removeIdentity(identity: IdentityInfo): void {
+    for (const network of identity.networks) removeFrom(this.#identitiesByNetwork, network, identity);
+    if (identity.namespace !== undefined) removeFrom(this.#identitiesByNamespace, identity.namespace, identity);
+    for (const match of this.#candidates(identity)) if (match.identities.delete(identity)) tell(match, identity);
   }
 
-  /** The identities that give a name to one of the ports: a rule for anyone means another port for each of them. */
-  naming(ports: readonly PortSpec[]): Set<IdentityInfo> {
-    const names = ports.flatMap((port) => ('name' in port ? [`${port.name}/${port.protocol}`] : []));
-    return new Set(names.length ? this.#pods.filter((identity) => names.some((name) => identity.ports.has(name))) : []);
+  /** Labels of namespaces; `changed` names those whose labels are not what they were. */
+  setNamespaces(namespaces: ReadonlyMap<string, Namespace>, changed: Iterable<string>): void {
+    this.#namespaces = namespaces;
+    for (const name of changed)
+      for (const identity of this.#identitiesByNamespace.get(name) ?? [])
+        for (const match of this.#others) {
+          const matched = this.#matches(match, identity);
+          if (matched === match.identities.has(identity)) continue;
+          if (matched) match.identities.add(identity);
+          else match.identities.delete(identity);
+          tell(match, identity);
+        }
   }
 
-  #matchingOne(peer: Peer, own: string): readonly IdentityInfo[] {
-    if (peer.kind === 'network') {
-      const inside = this.#byNetwork.get(peer.network.text) ?? [];
-      if (!peer.except.length) return inside;
-      const except = new Set(peer.except.map((network) => network.text));
-      return inside.filter((identity) => !identity.networks.some((network) => except.has(network)));
+  /** The identities of a peer, for a user who is told of changes until it is released. */
+  acquire(matcher: Matcher, own: string, user: PeerUser): PeerMatch {
+    const key =
+      matcher.kind === 'naming'
+        ? `naming ${matcher.names.join()}`
+        : `${matcher.kind === 'pods' && matcher.namespaces === 'own' ? own : ''} ${peerText(matcher)}`;
+    let match = this.#inUse.get(key);
+    if (!match) {
+      match = { key, matcher, own, identities: new Set(), users: new Map() };
+      for (const identity of this.#possible(match)) if (this.#matches(match, identity)) match.identities.add(identity);
+      this.#inUse.set(key, match);
+      if (matcher.kind === 'network') addTo(this.#byNetwork, matcher.network.text, match);
+      else this.#others.add(match);
     }
-    const key = JSON.stringify([peer.namespaces === 'own' ? own : peer.namespaces, peer.pods]);
-    let found = this.#cache.get(key);
-    if (!found) {
-      const { namespaces, pods } = peer;
-      found = this.#pods.filter((identity) => {
-        const namespace = identity.namespace as string;
-        const inNamespace = namespaces === 'own' ? namespace === own : matches(namespaces, this.#labelsOf(namespace));
-        return inNamespace && matches(pods, identity.labels);
-      });
-      this.#cache.set(key, found);
-    }
-    return found;
+    match.users.set(user, (match.users.get(user) ?? 0) + 1);
+    return match;
   }
 
-  /** A namespace without an object of its own still has its name. */
-  #labelsOf(namespace: string): Namespace['labels'] {
-    return this.#namespaces.get(namespace)?.labels ?? new Map([['kubernetes.io/metadata.name', namespace]]);
+  release(match: PeerMatch, user: PeerUser): void {
+    const uses = (match.users.get(user) ?? 0) - 1;
+    if (uses > 0) match.users.set(user, uses);
+    else match.users.delete(user);
+    if (match.users.size) return;
+    this.#inUse.delete(match.key);
+    if (match.matcher.kind === 'network') removeFrom(this.#byNetwork, match.matcher.network.text, match);
+    else this.#others.delete(match);
   }
+
+  *#candidates(identity: IdentityInfo): Iterable<PeerMatch> {
+    for (const network of identity.networks) yield* this.#byNetwork.get(network) ?? [];
+    if (identity.namespace !== undefined) yield* this.#others;
+  }
+
+  *#possible({ matcher, own }: PeerMatch): Iterable<IdentityInfo> {
+    if (matcher.kind === 'network') yield* this.#identitiesByNetwork.get(matcher.network.text) ?? [];
+    else if (matcher.kind === 'pods' && matcher.namespaces === 'own') yield* this.#identitiesByNamespace.get(own) ?? [];
+    else for (const identities of this.#identitiesByNamespace.values()) yield* identities;
+  }
+
+  #matches({ matcher, own }: PeerMatch, identity: IdentityInfo): boolean {
+    return matchesPeer(matcher, own, identity, this.#namespaces);
+  }
+}
+
+/** Whether a peer in a policy of the namespace `own` stands for an identity. */
+export function matchesPeer(matcher: Matcher, own: string, identity: IdentityInfo, namespaces: ReadonlyMap<string, Namespace>): boolean {
+  const { namespace } = identity;
+  switch (matcher.kind) {
+    case 'network':
+      return (
+        identity.networks.includes(matcher.network.text) && !matcher.except.some((network) => identity.networks.includes(network.text))
+      );
+    case 'naming':
+      return matcher.names.some((name) => identity.ports.has(name));
+    case 'pods':
+      if (namespace === undefined) return false;
+      if (matcher.namespaces === 'own' ? namespace !== own : !matches(matcher.namespaces, namespaceLabels(namespaces, namespace)))
+        return false;
+      return matches(matcher.pods, identity.labels);
+  }
+}
+
+function tell(match: PeerMatch, identity: IdentityInfo): void {
+  for (const user of match.users.keys()) user.noteIdentity(identity.id);
+}
+
+function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+  const values = index.get(key);
+  if (values) values.add(value);
+  else index.set(key, new Set([value]));
+}
+
+function removeFrom<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+  const values = index.get(key);
+  values?.delete(value);
+  if (!values?.size) index.delete(key);
 }

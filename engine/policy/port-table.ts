@@ -1,12 +1,12 @@
 /**
- * What one peer may reach: a rule for each protocol and port, painted layer by layer and written as prefixes of port
- * numbers, which the kernel finds with one hash lookup for each prefix length in use.
+ * What one peer may reach: a rule for each protocol and port, decided tier by tier, and written so that the kernel finds it
+ * with a fixed number of lookups: the first ranges in the policy entry itself, more as prefixes of port numbers in a table.
  */
-import { Abi, Action, type PolicyEntry, policyEntryCodec, portKeyCodec, type Rule, ruleCodec } from '../abi.gen.ts';
+import { Abi, Action, type PolicyEntry, type PortRule, policyEntryCodec, portKeyCodec, type Rule, ruleCodec } from '../abi.gen.ts';
+import type { EntryMap } from './entry-map.ts';
+import type { SourcedRule, TierName } from './rules.ts';
 import type { StableIds } from './stable-id.ts';
 
-/** The protocols that have ports, by number: TCP, UDP, SCTP. */
-export const PORT_PROTOCOLS = [6, 17, 132] as const;
 const PORT_MAX = 65_535;
 
 /** Part of the space of protocols and ports; protocol 0 is all of it. */
@@ -16,90 +16,177 @@ export interface PortRange {
   readonly last: number;
 }
 
-export const EVERY_PORT: PortRange = { protocol: 0, first: 0, last: PORT_MAX };
+/** A rule and the ports that it is about for one peer. */
+export interface PlacedRule {
+  readonly sourced: SourcedRule;
+  /** Absent: every protocol and port. */
+  readonly ranges?: readonly PortRange[];
+}
 
 interface Segment {
   readonly first: number;
   readonly last: number;
-  readonly rule: Rule;
+  /** What decides, so far; absent: nothing. */
+  readonly rule?: Rule | undefined;
+  /** A rule said "pass": the other rules of this tier are not asked. */
+  readonly passed?: TierName | undefined;
 }
 
-export const DENIED: Rule = { id: 0, plugin: 0, action: Action.DENY, context: 0 };
 export const ALLOWED: Rule = { id: 0, plugin: 0, action: Action.ALLOW, context: 0 };
 
-export class PortTable {
-  /** Adjacent and complete: each protocol's segments cover every port. */
-  readonly #segments = new Map<number, Segment[]>();
-  #other: Rule;
+/** A decided table: `other` for everything that no range lists. Ranges do not overlap. */
+export interface PortTable {
+  readonly other: Rule;
+  readonly ranges: readonly PortRule[];
+}
 
-  constructor(base: Rule) {
-    this.#other = base;
-    for (const protocol of PORT_PROTOCOLS) this.#segments.set(protocol, [{ first: 0, last: PORT_MAX, rule: base }]);
+/** Two rules that tag one flow for different plugins: only the first is asked. */
+export type Conflict = (asked: number, notAsked: number) => void;
+
+/**
+ * Decides a peer's table from the rules about it, in their order of precedence. `isolated` is what the network tier says
+ * to all that its rules do not allow; absent where no policy isolates.
+ */
+export function decideTable(rules: readonly PlacedRule[], isolated: Rule | undefined, conflict: Conflict): PortTable {
+  const space = new PortSpace();
+  const ofTier = (tier: TierName): PlacedRule[] => rules.filter((placed) => placed.sourced.origin.tier === tier);
+  const ask = (tier: TierName): void => {
+    for (const { sourced, ranges } of ofTier(tier))
+      space.paint(ranges, (segment) => {
+        if (segment.rule || segment.passed === tier) return segment;
+        return sourced.action === 'pass' ? { ...segment, passed: tier } : { ...segment, rule: sourced.rule };
+      });
+  };
+  ask('admin');
+  ask('network');
+  if (isolated) space.paint(undefined, (segment) => (segment.rule ? segment : { ...segment, rule: isolated }));
+  else ask('baseline');
+  for (const { sourced, ranges } of ofTier('plugin'))
+    space.paint(ranges, (segment) => {
+      const before = segment.rule ?? ALLOWED;
+      if (before.action === Action.ASK && before.plugin !== sourced.rule.plugin) conflict(before.id, sourced.id);
+      const open = before.action === Action.ALLOW || (sourced.overrides && before.action === Action.DENY);
+      return open ? { ...segment, rule: sourced.rule } : segment;
+    });
+  return space.table();
+}
+
+/** Protocols and ports, each part of them decided or not. A protocol that no rule names is like all others. */
+class PortSpace {
+  #others: Segment = { first: 0, last: PORT_MAX };
+  readonly #protocols = new Map<number, Segment[]>();
+
+  paint(ranges: readonly PortRange[] | undefined, change: (segment: Segment) => Segment): void {
+    if (ranges) for (const range of ranges) this.#paintRange(range, change);
+    else {
+      this.#others = change(this.#others);
+      for (const [protocol, segments] of this.#protocols) this.#protocols.set(protocol, segments.map(change));
+    }
   }
 
-  /** Replaces the rule of every port in the range by what `choose` makes of it. */
-  paint(range: PortRange, choose: (before: Rule) => Rule): void {
-    if (range.protocol === 0) this.#other = choose(this.#other);
-    for (const [protocol, segments] of this.#segments)
-      if (range.protocol === 0 || range.protocol === protocol) this.#segments.set(protocol, paintSegments(segments, range, choose));
-  }
-
-  /** The rule for a protocol and port. */
-  find(protocol: number, port: number): Rule {
-    const segments = this.#segments.get(protocol);
-    return segments?.find((segment) => segment.first <= port && port <= segment.last)?.rule ?? this.#other;
-  }
-
-  /** Adds the table's entries, which equal tables share, and returns the policy entry that points at them. */
-  write(ports: Map<string, Buffer>, ids: StableIds): Buffer {
-    const entries: { protocol: number; port: number; bits: number; rule: Rule }[] = [];
-    for (const [protocol, segments] of this.#segments)
-      for (const segment of segments)
-        if (!sameRule(segment.rule, this.#other))
-          for (const prefix of prefixesOf(segment.first, segment.last)) entries.push({ protocol, ...prefix, rule: segment.rule });
-
-    const entry: PolicyEntry = { portTable: 0, prefixes: 0, other: this.#other };
-    if (entries.length) {
-      entry.portTable = ids.get(`ports ${JSON.stringify(entries)}`);
-      for (const { protocol, port, bits, rule } of entries) {
-        entry.prefixes |= 1 << bits;
-        const key = Buffer.alloc(portKeyCodec.size);
-        portKeyCodec.write(key, 0, { portTable: entry.portTable, port, protocol, prefixBits: bits });
-        const value = Buffer.alloc(ruleCodec.size);
-        ruleCodec.write(value, 0, rule);
-        ports.set(key.toString('latin1'), value);
+  table(): PortTable {
+    const other = this.#others.rule ?? ALLOWED;
+    const ranges: PortRule[] = [];
+    for (const [protocol, segments] of this.#protocols) {
+      let last: { -readonly [K in keyof PortRule]: PortRule[K] } | undefined;
+      for (const segment of segments) {
+        const rule = segment.rule ?? ALLOWED;
+        if (sameRule(rule, other)) last = undefined;
+        else if (last && sameRule(last.rule, rule)) last.last = segment.last;
+        else ranges.push((last = { protocol, first: segment.first, last: segment.last, rule }));
       }
     }
-    const bytes = Buffer.alloc(policyEntryCodec.size);
-    policyEntryCodec.write(bytes, 0, entry);
-    return bytes;
+    return { other, ranges };
+  }
+
+  #paintRange(range: PortRange, change: (segment: Segment) => Segment): void {
+    const painted: Segment[] = [];
+    for (const segment of this.#protocols.get(range.protocol) ?? [this.#others]) {
+      const first = Math.max(segment.first, range.first);
+      const last = Math.min(segment.last, range.last);
+      if (first > last) {
+        painted.push(segment);
+        continue;
+      }
+      if (segment.first < first) painted.push({ ...segment, last: first - 1 });
+      painted.push(change({ ...segment, first, last }));
+      if (last < segment.last) painted.push({ ...segment, first: last + 1 });
+    }
+    this.#protocols.set(range.protocol, painted);
   }
 }
 
 export function sameRule(a: Rule, b: Rule): boolean {
-  return a.id === b.id && a.plugin === b.plugin && a.action === b.action && a.context === b.context;
+  return a === b || (a.id === b.id && a.plugin === b.plugin && a.action === b.action && a.context === b.context);
 }
 
-function paintSegments(segments: readonly Segment[], range: PortRange, choose: (before: Rule) => Rule): Segment[] {
-  const painted: Segment[] = [];
-  const push = (first: number, last: number, rule: Rule): void => {
-    const previous = painted.at(-1);
-    if (first > last) return;
-    if (previous && sameRule(previous.rule, rule)) painted[painted.length - 1] = { ...previous, last };
-    else painted.push({ first, last, rule });
-  };
-  for (const { first, last, rule } of segments) {
-    const from = Math.max(first, range.first);
-    const to = Math.min(last, range.last);
-    if (from > to) {
-      push(first, last, rule);
-      continue;
-    }
-    push(first, from - 1, rule);
-    push(from, to, choose(rule));
-    push(to + 1, last, rule);
+const NO_PORT: PortRule = { rule: { id: 0, plugin: 0, action: 0, context: 0 }, first: 0, last: 0, protocol: 0 };
+
+/** The entries of port tables, which equal tables share, counted by who points at them. */
+export class PortTables {
+  readonly ports: EntryMap;
+  readonly #ids: StableIds;
+  readonly #tables = new Map<number, { readonly text: string; readonly keys: readonly string[]; users: number }>();
+
+  constructor(ports: EntryMap, ids: StableIds) {
+    this.ports = ports;
+    this.#ids = ids;
   }
-  return painted;
+
+  /** The policy entry of a table, and the id of the port table that it points at, to be released later; 0 = none. */
+  write(table: PortTable): { entry: Buffer; portTable: number } {
+    const near = table.ranges.length <= Abi.PORTS_NEAR ? table.ranges : [];
+    const entry: { -readonly [K in keyof PolicyEntry]: PolicyEntry[K] } = {
+      portTable: 0,
+      prefixes: 0,
+      other: table.other,
+      near: Array.from({ length: Abi.PORTS_NEAR }, (_, i) => near[i] ?? NO_PORT),
+    };
+    if (near.length < table.ranges.length) {
+      const prefixes = table.ranges.flatMap(({ protocol, first, last, rule }) =>
+        prefixesOf(first, last).map((prefix) => ({ protocol, ...prefix, rule })),
+      );
+      const text = `ports ${prefixes.map(({ protocol, port, bits, rule }) => `${protocol} ${port} ${bits} ${Object.values(rule).join(' ')}`).join()}`;
+      entry.portTable = this.#ids.get(text);
+      for (const { bits } of prefixes) entry.prefixes |= 1 << bits;
+      this.#use(entry.portTable, text, prefixes);
+    }
+    const bytes = Buffer.alloc(policyEntryCodec.size);
+    policyEntryCodec.write(bytes, 0, entry);
+    return { entry: bytes, portTable: entry.portTable };
+  }
+
+  /** Takes one user from a table; the last one takes its entries along. */
+  release(portTable: number): void {
+    const table = this.#tables.get(portTable);
+    if (!table || --table.users) return;
+    for (const key of table.keys) this.ports.delete(key);
+    this.#ids.drop(table.text);
+    this.#tables.delete(portTable);
+  }
+
+  #use(portTable: number, text: string, prefixes: readonly { protocol: number; port: number; bits: number; rule: Rule }[]): void {
+    const known = this.#tables.get(portTable);
+    if (known) {
+      known.users += 1;
+      return;
+    }
+    const keys = prefixes.map(({ protocol, port, bits, rule }) => {
+      const key = portKey(portTable, protocol, port, bits);
+      const value = Buffer.alloc(ruleCodec.size);
+      ruleCodec.write(value, 0, rule);
+      this.ports.set(key, value);
+      return key;
+    });
+    this.#tables.set(portTable, { text, keys, users: 1 });
+  }
+}
+
+/** Key of the ports map. */
+export function portKey(portTable: number, protocol: number, port: number, prefixBits: number): string {
+  const key = Buffer.alloc(portKeyCodec.size);
+  portKeyCodec.write(key, 0, { portTable, port, protocol, prefixBits });
+  return key.toString('latin1');
 }
 
 /** The fewest prefixes that cover exactly first..last. */

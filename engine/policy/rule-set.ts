@@ -1,160 +1,250 @@
 /**
- * Rule sets: which rules hold for one direction of an endpoint, and what they say about each peer identity.
+ * A rule set: what the policies that select an endpoint say about each peer identity, for one direction. Endpoints with the
+ * same policies share it.
  *
- * Endpoints with the same rules share a rule set: its id is a hash of the rules as written, not of who matches them,
- * so that a pod that comes or goes changes single entries and not the id.
+ * Its id names the policies, not what they say: a rule that changes rewrites the entries that it is about, each from what
+ * the old policy said to what the new one says, with nothing in between.
  */
-import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
+import { Action, Direction, Identity, policyKeyCodec, type Rule, RuleSet as RuleSetId } from '../abi.gen.ts';
 import type { IdentityInfo } from '../identity/identities.ts';
-import type { PeerIndex } from './peer-index.ts';
-import { ALLOWED, DENIED, EVERY_PORT, type PortRange, PortTable } from './port-table.ts';
-import { matches } from './selector.ts';
-import type { AskRule, Peer, PluginPolicy, Pod, Policy, PolicyRule, PortSpec, Snapshot } from './snapshot.ts';
-import type { StableIds } from './stable-id.ts';
+import { difference } from './array-diff.ts';
+import type { EntryMap } from './entry-map.ts';
+import type { PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
+import { decideTable, type PlacedRule, type PortRange, type PortTables } from './port-table.ts';
+import type { PolicyRules, SourcedRule } from './rules.ts';
+import type { NamedPort, Peer, PortSpec } from './snapshot.ts';
 
-/** Where a rule comes from, to be shown to people. */
-export interface RuleOrigin {
-  readonly kind: 'NetworkPolicy' | 'PluginPolicy';
-  readonly namespace: string;
-  readonly name: string;
+/** What rule sets are written with. */
+export interface RuleSetWriter {
+  readonly peers: PeerIndex;
+  readonly identities: ReadonlyMap<number, IdentityInfo>;
+  readonly policies: EntryMap;
+  readonly tables: PortTables;
+  /** Networks that rules name. */
+  readonly networks: {
+    add(network: Extract<Peer, { kind: 'network' }>['network']): void;
+    remove(network: Extract<Peer, { kind: 'network' }>['network']): void;
+  };
+  /** The id of the rule that stands for "no rule allows it". */
+  readonly isolation: (key: string, policies: readonly PolicyRules[], direction: Direction) => number;
+}
+
+/** What an endpoint's rule set is made of. */
+export interface Membership {
+  /** Names policies and own ports: equal keys, one rule set. */
+  readonly key: string;
   readonly direction: Direction;
-  /** Position in the policy's list of that direction. */
-  readonly index: number;
+  readonly members: readonly PolicyRules[];
+  /** The endpoint's own named ports, which rules for what it receives mean. */
+  readonly ownPorts: readonly NamedPort[];
 }
 
-export interface SourcedRule {
-  readonly id: number;
-  readonly namespace: string;
-  readonly peers?: readonly Peer[];
-  /** Absent: every port. Named ports are left only where the peer gives the name. */
-  readonly ports?: readonly PortSpec[];
-  /** What the rule puts on a flow. */
-  readonly rule: Rule;
-  readonly overrides: boolean;
-}
+/** Rules about one identity, as positions in the list of all. */
+type Applicable = number[];
 
-export interface RuleSet {
-  /** 0 when nothing isolates or tags. */
+export class RuleSet implements PeerUser {
   readonly id: number;
+  readonly direction: Direction;
+  readonly #key: string;
+  readonly #writer: RuleSetWriter;
+  readonly #ownPorts: readonly NamedPort[];
+  readonly #matches = new Map<SourcedRule, readonly PeerMatch[]>();
+  /** Identity → the port table that its entry points at. */
+  readonly #written = new Map<number, number>();
+  readonly #conflicts = new Map<number, number>();
+  #members: readonly PolicyRules[] = [];
+  #rules: readonly SourcedRule[] = [];
+  #isolated: Rule | undefined;
+  #stale = new Set<number>([Identity.ANY]);
+  #allStale = false;
+
+  constructor(id: number, membership: Membership, writer: RuleSetWriter) {
+    this.id = id;
+    this.#key = membership.key;
+    this.direction = membership.direction;
+    this.#ownPorts = membership.ownPorts;
+    this.#writer = writer;
+    this.setMembers(membership.members);
+  }
+
   /** Whether what no rule allows is denied. */
-  readonly isolated: boolean;
-  readonly allows: readonly SourcedRule[];
-  readonly asks: readonly SourcedRule[];
-}
-
-/** What rule sets are made from, prepared once for a snapshot. */
-export class RuleSets {
-  readonly origins = new Map<number, RuleOrigin>();
-  readonly #snapshot: Snapshot;
-  readonly #pluginIds: ReadonlyMap<string, number>;
-  readonly #ids: StableIds;
-
-  constructor(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, ids: StableIds) {
-    this.#snapshot = snapshot;
-    this.#pluginIds = pluginIds;
-    this.#ids = ids;
+  get isolated(): boolean {
+    return this.#isolated !== undefined;
   }
 
-  /** The policies that select a pod, in the order in which the first to allow a flow takes the credit. */
-  selecting<P extends { namespace: string; selector: Policy['selector'] }>(policies: readonly P[], pod: Pod): P[] {
-    return policies.filter((policy) => policy.namespace === pod.namespace && matches(policy.selector, pod.labels));
+  /** Rules in their order of precedence. */
+  get rules(): readonly SourcedRule[] {
+    return this.#rules;
   }
 
-  /** The rule set of one direction of an endpoint. */
-  of(pod: Pod, direction: Direction): RuleSet {
-    if (pod.quarantined) return { id: this.#ids.get('rule set of nothing'), isolated: true, allows: [], asks: [] };
-    const policies = this.selecting(this.#snapshot.policies, pod).filter((policy) => policy.rules[direction]);
-    const tagging = this.selecting(this.#snapshot.pluginPolicies, pod).filter((policy) => policy.rules[direction]?.length);
-    if (!policies.length && !tagging.length) return { id: 0, isolated: false, allows: [], asks: [] };
-    const allows = policies.flatMap((policy) => this.#allows(policy, pod, direction));
-    const asks = tagging.flatMap((policy) => this.#asks(policy, pod, direction));
-    const isolated = policies.length > 0;
-    return { id: this.#ids.get(`rule set ${JSON.stringify([isolated, allows, asks])}`), isolated, allows, asks };
+  get members(): readonly PolicyRules[] {
+    return this.#members;
   }
 
-  #allows(policy: Policy, pod: Pod, direction: Direction): SourcedRule[] {
-    return (policy.rules[direction] ?? []).map((rule, index) => {
-      const id = this.#origin({ kind: 'NetworkPolicy', namespace: policy.namespace, name: policy.name, direction, index });
-      return this.#sourced(rule, pod, direction, policy.namespace, { ...ALLOWED, id }, false);
+  /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
+  get conflicts(): ReadonlyMap<number, number> {
+    return this.#conflicts;
+  }
+
+  /** Takes over what the policies say now; they are the same policies as before. */
+  setMembers(members: readonly PolicyRules[]): void {
+    if (members.length === this.#members.length && members.every((member, i) => member === this.#members[i])) return;
+    this.#members = members;
+    const isolating = members.filter((member) => member.tier === 'network');
+    this.#isolated = isolating.length
+      ? { id: this.#writer.isolation(this.#key, isolating, this.direction), plugin: 0, action: Action.DENY, context: 0 }
+      : undefined;
+    const rules = members.flatMap((member) => member.rules);
+    const { removed, added } = difference(this.#rules, rules);
+    this.#rules = rules;
+    // What comes first: a network that both an old and a new rule name stays listed.
+    for (const rule of added) this.#acquire(rule);
+    for (const rule of removed) this.#release(rule);
+  }
+
+  noteIdentity(identity: number): void {
+    this.#stale.add(identity);
+  }
+
+  /** Brings the entries up to date. */
+  refresh(): void {
+    if (this.#allStale) this.#markAll();
+    if (!this.#stale.size) return;
+    this.#conflicts.clear();
+    const decided = new Map<string, ReturnType<typeof decideTable>>();
+    for (const [identity, applicable] of this.#applicable()) {
+      const before = this.#written.get(identity);
+      if (applicable) {
+        const { entry, portTable } = this.#writer.tables.write(this.#decide(applicable, this.#writer.identities.get(identity), decided));
+        this.#writer.policies.set(policyKey(this.id, identity), entry);
+        this.#written.set(identity, portTable);
+      } else {
+        this.#writer.policies.delete(policyKey(this.id, identity));
+        this.#written.delete(identity);
+      }
+      if (before) this.#writer.tables.release(before);
+    }
+    this.#stale.clear();
+  }
+
+  /** Takes every entry away. */
+  remove(): void {
+    for (const rule of this.#rules) this.#release(rule);
+    for (const [identity, portTable] of this.#written) {
+      this.#writer.policies.delete(policyKey(this.id, identity));
+      if (portTable) this.#writer.tables.release(portTable);
+    }
+    this.#written.clear();
+  }
+
+  #acquire(rule: SourcedRule): void {
+    const { peers, networks } = this.#writer;
+    const matches = (rule.peers ?? []).map((peer) => {
+      if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) networks.add(network);
+      return peers.acquire(peer, rule.namespace, this);
     });
+    const names = this.direction === Direction.EGRESS ? namesIn(rule.ports) : [];
+    if (!rule.peers && names.length) matches.push(peers.acquire({ kind: 'naming', names }, '', this));
+    this.#matches.set(rule, matches);
+    this.#noteRule(rule, matches);
   }
 
-  #asks(policy: PluginPolicy, pod: Pod, direction: Direction): SourcedRule[] {
-    return (policy.rules[direction] ?? []).map((rule: AskRule, index) => {
-      const id = this.#origin({ kind: 'PluginPolicy', namespace: policy.namespace, name: policy.name, direction, index });
-      const plugin = this.#pluginIds.get(rule.plugin);
-      // A plugin that nobody declared can answer nothing, not even by its failure policy.
-      const tag: Rule = plugin === undefined ? { ...DENIED, id } : { id, plugin, action: Action.ASK, context: rule.context };
-      return this.#sourced(rule, pod, direction, policy.namespace, tag, policy.overrides);
+  #release(rule: SourcedRule): void {
+    const matches = this.#matches.get(rule) ?? [];
+    this.#noteRule(rule, matches);
+    this.#matches.delete(rule);
+    for (const match of matches) this.#writer.peers.release(match, this);
+    for (const peer of rule.peers ?? [])
+      if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) this.#writer.networks.remove(network);
+  }
+
+  #noteRule(rule: SourcedRule, matches: readonly PeerMatch[]): void {
+    if (!rule.peers) this.#allStale = true;
+    else for (const match of matches) for (const identity of match.identities) this.#stale.add(identity.id);
+  }
+
+  #markAll(): void {
+    this.#allStale = false;
+    this.#stale.add(Identity.ANY);
+    for (const identity of this.#written.keys()) this.#stale.add(identity);
+    for (const matches of this.#matches.values())
+      for (const match of matches) for (const identity of match.identities) this.#stale.add(identity.id);
+  }
+
+  /** For each stale identity the rules about it, in order; undefined where it is one of all others. */
+  #applicable(): Map<number, Applicable | undefined> {
+    const found = new Map<number, Applicable | undefined>([...this.#stale].map((identity) => [identity, []]));
+    const special = new Set<number>([Identity.ANY]);
+    this.#rules.forEach((rule, index) => {
+      if (!rule.peers) for (const applicable of found.values()) applicable?.push(index);
+      for (const match of this.#matches.get(rule) ?? [])
+        for (const identity of this.#staleIn(match)) {
+          special.add(identity);
+          const applicable = found.get(identity);
+          if (applicable && applicable.at(-1) !== index) applicable.push(index);
+        }
     });
+    for (const identity of found.keys()) if (!special.has(identity)) found.set(identity, undefined);
+    return found;
   }
 
-  #sourced(rule: PolicyRule, pod: Pod, direction: Direction, namespace: string, tag: Rule, overrides: boolean): SourcedRule {
-    const ports = direction === Direction.INGRESS ? rule.ports?.flatMap((port) => resolveOwnPort(port, pod)) : rule.ports;
-    return { id: tag.id, namespace, ...(rule.peers && { peers: rule.peers }), ...(ports && { ports }), rule: tag, overrides };
+  *#staleIn(match: PeerMatch): Iterable<number> {
+    if (match.identities.size <= this.#stale.size) {
+      for (const { id } of match.identities) if (this.#stale.has(id)) yield id;
+      return;
+    }
+    for (const id of this.#stale) {
+      const identity = this.#writer.identities.get(id);
+      if (identity && match.identities.has(identity)) yield id;
+    }
   }
 
-  #origin(origin: RuleOrigin): number {
-    const id = this.#ids.get(`rule ${JSON.stringify(origin)}`);
-    this.origins.set(id, origin);
-    return id;
+  #decide(
+    applicable: Applicable,
+    identity: IdentityInfo | undefined,
+    decided: Map<string, ReturnType<typeof decideTable>>,
+  ): ReturnType<typeof decideTable> {
+    const placed = applicable.map((index) => this.#place(this.#rules[index] as SourcedRule, identity));
+    // Peers with the same rules mean the same ports, unless they give names to them.
+    const key = placed.some((rule) => rule.byName) ? undefined : applicable.join();
+    let table = key === undefined ? undefined : decided.get(key);
+    if (!table) {
+      table = decideTable(placed, this.#isolated, (asked, notAsked) => this.#conflicts.set(notAsked, asked));
+      if (key !== undefined) decided.set(key, table);
+    }
+    return table;
+  }
+
+  #place(sourced: SourcedRule, identity: IdentityInfo | undefined): PlacedRule & { byName: boolean } {
+    if (!sourced.ports) return { sourced, byName: false };
+    const byName = sourced.ports.some((port) => 'name' in port);
+    if (!byName) return { sourced, ranges: sourced.ports as readonly PortRange[], byName };
+    return { sourced, ranges: resolvePorts(sourced.ports, this.direction === Direction.INGRESS ? this.#ownPorts : identity), byName };
   }
 }
 
-/** Two rules that tag one flow for different plugins: only the first is asked. */
-export type Conflict = (asked: number, notAsked: number) => void;
-
-/** The port tables of a rule set: one for each identity that a rule names, and one for all others under Identity.ANY. */
-export function portTables(ruleSet: RuleSet, peers: PeerIndex, conflict: Conflict): Map<number, PortTable> {
-  const rules = [...ruleSet.allows, ...ruleSet.asks];
-  const named = new Map<SourcedRule, ReadonlySet<IdentityInfo>>();
-  const identities = new Map<number, IdentityInfo | undefined>([[Identity.ANY, undefined]]);
-  for (const rule of rules) {
-    const matched = rule.peers ? peers.matching(rule.peers, rule.namespace) : peers.naming(rule.ports ?? []);
-    named.set(rule, matched);
-    for (const identity of matched) identities.set(identity.id, identity);
-  }
-
-  const byIdentity = new Map<number, SourcedRule[]>();
-  for (const id of identities.keys()) byIdentity.set(id, []);
-  // In the rules' order, so that the first rule to allow takes the credit in every table.
-  for (const rule of rules) {
-    if (!rule.peers) for (const list of byIdentity.values()) list.push(rule);
-    else for (const identity of named.get(rule) ?? []) byIdentity.get(identity.id)?.push(rule);
-  }
-
-  const tables = new Map<number, PortTable>();
-  for (const [id, applicable] of byIdentity) tables.set(id, paintTable(ruleSet.isolated, applicable, identities.get(id), conflict));
-  return tables;
+/** Key of the policies map. */
+export function policyKey(ruleSet: number, identity: number): string {
+  const key = Buffer.alloc(policyKeyCodec.size);
+  policyKeyCodec.write(key, 0, { ruleSet, identity });
+  return key.toString('latin1');
 }
 
-function paintTable(isolated: boolean, rules: readonly SourcedRule[], identity: IdentityInfo | undefined, conflict: Conflict): PortTable {
-  const table = new PortTable(isolated ? DENIED : ALLOWED);
-  for (const sourced of rules) {
-    const tags = sourced.rule.action !== Action.ALLOW;
-    for (const range of rangesOf(sourced.ports, identity))
-      table.paint(range, (before) => {
-        if (!tags) return before.action === Action.DENY ? sourced.rule : before;
-        if (before.action === Action.ASK && before.plugin !== sourced.rule.plugin) conflict(before.id, sourced.id);
-        const open = before.action === Action.ALLOW || (sourced.overrides && before.action === Action.DENY);
-        return open ? sourced.rule : before;
-      });
-  }
-  return table;
+/** `name/protocol` of the ports that are names. */
+export function namesIn(ports: readonly PortSpec[] | undefined): string[] {
+  return (ports ?? []).flatMap((port) => ('name' in port ? [`${port.name}/${port.protocol}`] : []));
 }
 
-function rangesOf(ports: readonly PortSpec[] | undefined, identity: IdentityInfo | undefined): PortRange[] {
-  if (!ports) return [EVERY_PORT];
+/** The ranges that ports mean: a name is a port of the destination, or of nobody. */
+export function resolvePorts(ports: readonly PortSpec[], destination: IdentityInfo | readonly NamedPort[] | undefined): PortRange[] {
   return ports.flatMap((port) => {
     if (!('name' in port)) return [port];
-    const number = identity?.ports.get(`${port.name}/${port.protocol}`);
-    return number === undefined ? [] : [{ protocol: port.protocol, first: number, last: number }];
+    const { protocol, name } = port;
+    const numbers = Array.isArray(destination)
+      ? destination.filter((named: NamedPort) => named.name === name && named.protocol === protocol).map((named: NamedPort) => named.port)
+      : [(destination as IdentityInfo | undefined)?.ports.get(`${name}/${protocol}`)];
+    return numbers.flatMap((number: number | undefined) => (number === undefined ? [] : [{ protocol, first: number, last: number }]));
   });
 }
 
-function resolveOwnPort(port: PortSpec, pod: Pod): PortSpec[] {
-  if (!('name' in port)) return [port];
-  return pod.ports
-    .filter((named) => named.name === port.name && named.protocol === port.protocol)
-    .map((named) => ({ protocol: named.protocol, first: named.port, last: named.port }));
-}
+export const RULE_SET_CLOSED: number = RuleSetId.CLOSED;

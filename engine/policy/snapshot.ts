@@ -43,6 +43,8 @@ export interface Pod {
   readonly ended: boolean;
   /** Host side of its veth (`sluice.dev/interface`); absent for pods of other nodes. */
   readonly interface?: string;
+  /** Path of its cgroup (`sluice.dev/cgroup`), for a pod in the host's network and for chosen processes of the host. */
+  readonly cgroup?: string;
   /** Its manifest is damaged: nothing that policy says of it can be trusted, so it reaches nobody and nobody reaches it. */
   readonly quarantined?: boolean;
 }
@@ -69,6 +71,25 @@ export interface Policy {
   readonly name: string;
   readonly selector: Selector;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
+}
+
+export type Tier = 'Admin' | 'Baseline';
+
+/** A rule of a ClusterNetworkPolicy; `pass` leaves the flow to the next tier. */
+export interface TierRule extends PolicyRule {
+  readonly action: 'accept' | 'deny' | 'pass';
+  /** Its author's name for it, or empty. */
+  readonly name: string;
+}
+
+/** A ClusterNetworkPolicy; its rules are asked in their order, the first that matches decides. */
+export interface ClusterPolicy {
+  readonly name: string;
+  readonly tier: Tier;
+  /** 0 to 1000; lower is asked first. */
+  readonly priority: number;
+  readonly subject: { readonly namespaces: Selector; readonly pods: Selector };
+  readonly rules: Readonly<Partial<Record<Direction, readonly TierRule[]>>>;
 }
 
 export interface AskRule extends PolicyRule {
@@ -119,6 +140,7 @@ export interface Snapshot {
   readonly namespaces: ReadonlyMap<string, Namespace>;
   readonly pods: readonly Pod[];
   readonly policies: readonly Policy[];
+  readonly clusterPolicies: readonly ClusterPolicy[];
   readonly pluginPolicies: readonly PluginPolicy[];
   readonly plugins: readonly PolicyPlugin[];
   readonly problems: readonly Problem[];
@@ -128,6 +150,7 @@ export const EMPTY_SNAPSHOT: Snapshot = {
   namespaces: new Map(),
   pods: [],
   policies: [],
+  clusterPolicies: [],
   pluginPolicies: [],
   plugins: [],
   problems: [],

@@ -18,6 +18,19 @@ export class StableIds {
     this.#texts.set(id, text);
     return id;
   }
+
+  /** The id that a text has been given. */
+  find(text: string): number | undefined {
+    return this.#ids.get(text);
+  }
+
+  /** Forgets a text that nothing is called by any more. */
+  drop(text: string): void {
+    const id = this.#ids.get(text);
+    if (id === undefined) return;
+    this.#ids.delete(text);
+    this.#texts.delete(id);
+  }
 }
 
 /** FNV-1a over UTF-16 units, with MurmurHash3's finish: even, and cheap enough for tens of thousands of texts at a change. */

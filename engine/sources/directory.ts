@@ -8,8 +8,8 @@ import { join, resolve } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { Namespace, Problem, Snapshot } from '../policy/snapshot.ts';
-import { type Manifest, type ManifestObject, readManifest } from './manifest.ts';
+import { EMPTY_SNAPSHOT, type Problem, type Snapshot } from '../policy/snapshot.ts';
+import { DENY_EVERYONE, type Manifest, type ManifestObject, readManifest } from './manifest.ts';
 
 /** Larger than any policy that people write, small enough to parse at once. */
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
@@ -17,14 +17,26 @@ const FILE_BYTES_MAX = 32 * 1024 * 1024;
 const SETTLE_MS = 20;
 
 interface ReadFile {
+  /** When and how large it was; undefined where it may have changed since without showing. */
+  readonly stamp: string | undefined;
   readonly text: string;
   readonly manifest: Manifest;
+  readonly names: readonly string[];
 }
+
+/** A change so soon after another may leave the time stamp as it was: the kernel's clock for files ticks slowly. */
+const RACY_MS = 50;
 
 export class DirectorySource {
   readonly path: string;
   readonly #log: Logger;
   readonly #files = new Map<string, ReadFile>();
+  /** How often each name is used, and how many are used more than once. */
+  readonly #names = new Map<string, number>();
+  #repeated = 0;
+  #snapshot: Snapshot = EMPTY_SNAPSHOT;
+  #stale = true;
+  #problemsText = '';
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -37,7 +49,10 @@ export class DirectorySource {
       throw new EngineError('SOURCE_MISSING', `Cannot read policy from ${this.path}: ${status ? 'not a directory' : 'no such directory'}`);
   }
 
-  /** Reads every file that changed, and returns the cluster as they describe it. */
+  /**
+   * Reads every file that changed, and returns the cluster as they describe it. What did not change are the same objects,
+   * and the same snapshot where nothing did.
+   */
   read(): Snapshot {
     const problems: Problem[] = [];
     const seen = new Set<string>();
@@ -46,11 +61,15 @@ export class DirectorySource {
       problems.push(...this.#readFile(file));
     }
     if (problems.every((problem) => problem.file !== this.path))
-      for (const file of this.#files.keys()) if (!seen.has(file)) this.#files.delete(file);
-    return buildSnapshot(
-      [...this.#files.values()].flatMap((file) => file.manifest.objects),
-      problems,
-    );
+      for (const file of [...this.#files.keys()]) if (!seen.has(file)) this.#setFile(file, undefined);
+    const text = JSON.stringify(problems);
+    if (this.#stale || text !== this.#problemsText) {
+      const files = [...this.#files].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, file]) => file);
+      this.#snapshot = buildSnapshot(files, problems, this.#repeated > 0);
+    }
+    this.#stale = false;
+    this.#problemsText = text;
+    return this.#snapshot;
   }
 
   /** Calls back some milliseconds after files changed. */
@@ -84,52 +103,82 @@ export class DirectorySource {
   #readFile(file: string): readonly Problem[] {
     const before = this.#files.get(file);
     let text: string;
+    let stamp: string | undefined;
     try {
-      if (statSync(file).size > FILE_BYTES_MAX) return [{ file, line: 0, object: '', reason: `larger than ${FILE_BYTES_MAX} bytes` }];
+      const { mtimeMs, ctimeMs, size, ino } = statSync(file);
+      stamp = `${mtimeMs} ${ctimeMs} ${size} ${ino}`;
+      if (before?.stamp === stamp) return before.manifest.problems;
+      if (Date.now() - ctimeMs < RACY_MS) stamp = undefined;
+      if (size > FILE_BYTES_MAX) return [{ file, line: 0, object: '', reason: `larger than ${FILE_BYTES_MAX} bytes` }];
       text = readFileSync(file, 'utf8');
     } catch (error) {
       return [{ file, line: 0, object: '', reason: `cannot be read: ${messageOf(error)}` }];
     }
-    if (before?.text === text) return before.manifest.problems;
+    if (before?.text === text) {
+      this.#files.set(file, { ...before, stamp });
+      return before.manifest.problems;
+    }
     const manifest = readManifest(file, text);
     const objects = manifest.unreadable ? (before?.manifest.objects ?? []) : manifest.objects;
-    this.#files.set(file, { text, manifest: { ...manifest, objects } });
+    this.#setFile(file, { stamp, text, manifest: { ...manifest, objects }, names: objects.map(nameOf) });
     return manifest.problems;
+  }
+
+  #setFile(file: string, read: ReadFile | undefined): void {
+    this.#stale = true;
+    for (const name of this.#files.get(file)?.names ?? []) this.#count(name, -1);
+    for (const name of read?.names ?? []) this.#count(name, 1);
+    if (read) this.#files.set(file, read);
+    else this.#files.delete(file);
+  }
+
+  #count(name: string, by: 1 | -1): void {
+    const before = this.#names.get(name) ?? 0;
+    const after = before + by;
+    if (after) this.#names.set(name, after);
+    else this.#names.delete(name);
+    this.#repeated += Number(after > 1) - Number(before > 1);
   }
 }
 
-/** The snapshot of these objects. A name that is used twice closes what its second bearer selects. */
-function buildSnapshot(objects: readonly ManifestObject[], found: readonly Problem[]): Snapshot {
+function nameOf({ kind, value }: ManifestObject): string {
+  return `${kind} ${'namespace' in value ? value.namespace : ''}/${value.name}`;
+}
+
+/** The snapshot of these files. */
+function buildSnapshot(files: readonly ReadFile[], found: readonly Problem[], repeated: boolean): Snapshot {
   const problems = [...found];
-  const firsts = new Map<string, ManifestObject>();
-  const snapshot = {
-    namespaces: new Map<string, Namespace>(),
-    pods: [],
-    policies: [],
-    pluginPolicies: [],
-    plugins: [],
+  const listed = files.flatMap((file) => file.manifest.objects);
+  const objects = repeated ? withoutRepetition(listed, problems) : listed;
+  const of = <K extends ManifestObject['kind']>(kind: K) =>
+    objects.flatMap((object) => (object.kind === kind ? [object.value as Extract<ManifestObject, { kind: K }>['value']] : []));
+  return {
+    namespaces: new Map(of('Namespace').map((namespace) => [namespace.name, namespace])),
+    pods: of('Pod'),
+    policies: of('NetworkPolicy'),
+    clusterPolicies: of('ClusterNetworkPolicy'),
+    pluginPolicies: of('PluginPolicy'),
+    plugins: of('PolicyPlugin'),
     problems,
-  } satisfies Snapshot;
-  const mutable = snapshot as { -readonly [K in keyof Snapshot]: Snapshot[K] extends readonly (infer T)[] ? T[] : Snapshot[K] };
-  for (const object of objects) {
-    const { kind, value } = object;
-    const key = `${kind} ${'namespace' in value ? value.namespace : ''}/${value.name}`;
-    const first = firsts.get(key);
-    if (first) problems.push({ ...object.problem, reason: `defined already in ${first.problem.file}:${first.problem.line}` });
-    else firsts.set(key, object);
-    if (kind === 'NetworkPolicy')
-      mutable.policies.push(
-        first ? { ...value, rules: Object.fromEntries(Object.keys(value.rules).map((direction) => [direction, []])) } : value,
-      );
-    if (first) continue;
-    if (kind === 'Namespace') snapshot.namespaces.set(value.name, value);
-    if (kind === 'Pod') mutable.pods.push(value);
-    if (kind === 'PluginPolicy') mutable.pluginPolicies.push(value);
-    if (kind === 'PolicyPlugin') mutable.plugins.push(value);
-  }
-  const byName = (a: { namespace: string; name: string }, b: { namespace: string; name: string }): number =>
-    a.namespace < b.namespace || (a.namespace === b.namespace && a.name < b.name) ? -1 : 1;
-  mutable.policies.sort(byName);
-  mutable.pluginPolicies.sort(byName);
-  return snapshot;
+  };
+}
+
+/** Leaves the first bearer of each name. Of policies, the others close what they select: who knows which one was meant. */
+function withoutRepetition(objects: readonly ManifestObject[], problems: Problem[]): ManifestObject[] {
+  const firsts = new Map<string, ManifestObject>();
+  return objects.flatMap((object): ManifestObject[] => {
+    const name = nameOf(object);
+    const first = firsts.get(name);
+    if (!first) {
+      firsts.set(name, object);
+      return [object];
+    }
+    const { file, object: title } = object.place;
+    const line = object.place.line();
+    problems.push({ file, line, object: title, reason: `defined already in ${first.place.file}:${first.place.line()}` });
+    if (object.kind !== 'NetworkPolicy' && object.kind !== 'ClusterNetworkPolicy') return [];
+    const closed = object.kind === 'NetworkPolicy' ? [] : [DENY_EVERYONE];
+    const rules = Object.fromEntries(Object.keys(object.value.rules).map((direction) => [direction, closed]));
+    return [{ ...object, value: { ...object.value, name: `${object.value.name} (${file}:${line})`, rules } } as ManifestObject];
+  });
 }

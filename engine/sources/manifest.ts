@@ -1,21 +1,32 @@
 /** From the text of a file to objects of the snapshot: YAML or JSON, many documents, Lists. Every problem has its line. */
 import { dirname, resolve } from 'node:path';
+import { CORE_SCHEMA, loadAll } from 'js-yaml';
 import { type Document, LineCounter, parseAllDocuments } from 'yaml';
 import type { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
-import type { Namespace, PluginPolicy, Pod, Policy, PolicyPlugin, Problem, Selector } from '../policy/snapshot.ts';
+import type { ClusterPolicy, Namespace, PluginPolicy, Pod, Policy, PolicyPlugin, Problem, Selector, TierRule } from '../policy/snapshot.ts';
 import * as schema from './schema.ts';
 
 /** The host side of a pod's veth. */
 export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
+/** The cgroup of a pod in the host's network, or of chosen processes of the host: absolute, below the cgroup2 mount. */
+export const CGROUP_ANNOTATION = 'sluice.dev/cgroup';
+
+/** Where an object stands; its line is looked for when somebody asks. */
+export interface ObjectPlace {
+  readonly file: string;
+  readonly object: string;
+  line(): number;
+}
 
 export type ManifestObject = {
-  readonly problem: Omit<Problem, 'reason'>;
+  readonly place: ObjectPlace;
 } & (
   | { readonly kind: 'Namespace'; readonly value: Namespace }
   | { readonly kind: 'Pod'; readonly value: Pod }
   | { readonly kind: 'NetworkPolicy'; readonly value: Policy }
+  | { readonly kind: 'ClusterNetworkPolicy'; readonly value: ClusterPolicy }
   | { readonly kind: 'PluginPolicy'; readonly value: PluginPolicy }
   | { readonly kind: 'PolicyPlugin'; readonly value: PolicyPlugin }
 );
@@ -31,9 +42,12 @@ const KINDS: Readonly<Record<string, string>> = {
   Namespace: 'v1',
   Pod: 'v1',
   NetworkPolicy: 'networking.k8s.io/v1',
+  ClusterNetworkPolicy: 'policy.networking.k8s.io/v1alpha2',
   PluginPolicy: 'sluice.dev/v1alpha1',
   PolicyPlugin: 'sluice.dev/v1alpha1',
 };
+
+const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin']);
 
 /** What people keep beside policies, and what no policy depends on so far. */
 const IGNORED_KINDS = new Set(
@@ -42,22 +56,59 @@ const IGNORED_KINDS = new Set(
   ),
 );
 
+export const DENY_EVERYONE: TierRule = { action: 'deny', name: '' };
+
 type Path = readonly (string | number)[];
 
-/** One object in a document, with the way from its problems back to lines. */
+/** A file's text, with the way from a place in one of its documents back to a line. */
+class SourceText {
+  readonly file: string;
+  readonly text: string;
+  readonly #lines = new LineCounter();
+  #documents: Document[] | undefined;
+
+  constructor(file: string, text: string) {
+    this.file = file;
+    this.text = text;
+  }
+
+  /** With positions; slow, and needed only where something is wrong. */
+  get documents(): Document[] {
+    if (!this.#documents) {
+      const parsed = parseAllDocuments(this.text, { lineCounter: this.#lines, prettyErrors: false });
+      this.#documents = Array.isArray(parsed) ? parsed : [];
+    }
+    return this.#documents;
+  }
+
+  lineAt(offset: number): number {
+    return this.#lines.linePos(offset).line;
+  }
+
+  /** The line of the deepest part of the path that exists. */
+  lineOf(document: number, path: Path): number {
+    for (let depth = path.length; depth >= 0; depth--) {
+      const node = this.documents[document]?.getIn(path.slice(0, depth), true) as { range?: [number, number, number] } | undefined;
+      if (node?.range) return this.lineAt(node.range[0]);
+    }
+    return 0;
+  }
+}
+
+/** One object in a document. */
 class Source {
   readonly raw: Record<string, unknown>;
   readonly file: string;
   readonly problems: Problem[] = [];
-  readonly #document: Document;
-  readonly #lines: LineCounter;
+  readonly #text: SourceText;
+  readonly #document: number;
   readonly #base: Path;
 
-  constructor(raw: Record<string, unknown>, file: string, document: Document, lines: LineCounter, base: Path) {
+  constructor(raw: Record<string, unknown>, text: SourceText, document: number, base: Path) {
     this.raw = raw;
-    this.file = file;
+    this.file = text.file;
+    this.#text = text;
     this.#document = document;
-    this.#lines = lines;
     this.#base = base;
   }
 
@@ -68,24 +119,25 @@ class Source {
   /** `NetworkPolicy shop/web` */
   get title(): string {
     const { name, namespace } = this.metadata;
-    const clusterScoped = this.raw.kind === 'Namespace' || this.raw.kind === 'PolicyPlugin';
+    const clusterScoped = CLUSTER_SCOPED.has(String(this.raw.kind));
     return `${String(this.raw.kind)} ${clusterScoped ? '' : `${String(namespace ?? 'default')}/`}${String(name ?? '?')}`;
   }
 
-  /** The line of the deepest part of the path that exists. */
-  lineOf(path: Path): number {
-    for (let depth = path.length; depth >= 0; depth--) {
-      const node = this.#document.getIn([...this.#base, ...path.slice(0, depth)], true) as { range?: [number, number, number] } | undefined;
-      if (node?.range) return this.#lines.linePos(node.range[0]).line;
-    }
-    return 0;
+  /** The object itself, to be reported later. */
+  get place(): ObjectPlace {
+    return { file: this.file, line: () => this.#text.lineOf(this.#document, this.#base), object: this.title };
   }
 
   report(path: Path, reason: string): void {
     const where = path.length
       ? `${path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('')}: `.replace(/^\./, '')
       : '';
-    this.problems.push({ file: this.file, line: this.lineOf(path), object: this.title, reason: `${where}${reason}` });
+    this.problems.push({
+      file: this.file,
+      line: this.#text.lineOf(this.#document, [...this.#base, ...path]),
+      object: this.title,
+      reason: `${where}${reason}`,
+    });
   }
 
   /** The part at the path in the snapshot's form, or undefined when it is not valid; its problems are then reported. */
@@ -109,43 +161,56 @@ function flattenUnion(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
 
 /** Reads a manifest. Never throws: what is wrong is in `problems`, and what is wrong with a policy closes what it selects. */
 export function readManifest(file: string, text: string): Manifest {
-  const lines = new LineCounter();
-  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false });
+  const source = new SourceText(file, text);
   const problems: Problem[] = [];
+  const values = readFast(text) ?? readExactly(source, problems);
+  if (!values) return { objects: [], problems, unreadable: true };
   const objects: ManifestObject[] = [];
-  if (!Array.isArray(documents)) return { objects, problems, unreadable: false };
-  const broken = documents.flatMap((document) => document.errors);
-  if (broken.length) {
-    for (const error of broken)
-      problems.push({ file, line: lines.linePos(error.pos[0]).line, object: '', reason: `not valid YAML: ${error.message}` });
-    return { objects, problems, unreadable: true };
-  }
-  for (const document of documents) {
-    let value: unknown;
-    try {
-      value = document.toJS({ maxAliasCount: 100 });
-    } catch (error) {
-      problems.push({ file, line: 0, object: '', reason: `not valid YAML: ${(error as Error).message}` });
-      return { objects, problems, unreadable: true };
-    }
-    for (const source of sourcesIn(value, file, document, lines, [], problems)) {
-      const object = readObject(source);
+  values.forEach((value, document) => {
+    for (const found of sourcesIn(value, source, document, [], problems)) {
+      const object = readObject(found);
       if (object) objects.push(object);
-      problems.push(...source.problems);
+      problems.push(...found.problems);
     }
-  }
+  });
   return { objects, problems, unreadable: false };
 }
 
-function sourcesIn(value: unknown, file: string, document: Document, lines: LineCounter, base: Path, problems: Problem[]): Source[] {
+/** The documents of a text by a parser that keeps no positions, or undefined where it finds something odd. */
+function readFast(text: string): unknown[] | undefined {
+  // Aliases may multiply what they stand for: left to the parser that counts them.
+  if (text.includes('&') && text.includes('*')) return undefined;
+  try {
+    return /^\s*[{[]/.test(text) ? [JSON.parse(text)] : loadAll(text, { schema: CORE_SCHEMA });
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same by the parser that says where it is wrong. */
+function readExactly(source: SourceText, problems: Problem[]): unknown[] | undefined {
+  const broken = source.documents.flatMap((document) => document.errors);
+  for (const error of broken)
+    problems.push({ file: source.file, line: source.lineAt(error.pos[0]), object: '', reason: `not valid YAML: ${error.message}` });
+  if (broken.length) return undefined;
+  try {
+    return source.documents.map((document) => document.toJS({ maxAliasCount: 100 }) as unknown);
+  } catch (error) {
+    problems.push({ file: source.file, line: 0, object: '', reason: `not valid YAML: ${(error as Error).message}` });
+    return undefined;
+  }
+}
+
+function sourcesIn(value: unknown, text: SourceText, document: number, base: Path, problems: Problem[]): Source[] {
   if (value === null || value === undefined) return [];
   if (!isRecord(value) || Array.isArray(value)) {
-    problems.push({ file, line: 0, object: '', reason: 'not a Kubernetes object: must be a map with apiVersion and kind' });
+    const reason = 'not a Kubernetes object: must be a map with apiVersion and kind';
+    problems.push({ file: text.file, line: 0, object: '', reason });
     return [];
   }
   if (typeof value.kind === 'string' && value.kind.endsWith('List') && Array.isArray(value.items))
-    return value.items.flatMap((item, i) => sourcesIn(item, file, document, lines, [...base, 'items', i], problems));
-  return [new Source(value, file, document, lines, base)];
+    return value.items.flatMap((item, i) => sourcesIn(item, text, document, [...base, 'items', i], problems));
+  return [new Source(value, text, document, base)];
 }
 
 function readObject(source: Source): ManifestObject | undefined {
@@ -164,27 +229,25 @@ function readObject(source: Source): ManifestObject | undefined {
     );
     return undefined;
   }
-  const problem = { file: source.file, line: source.lineOf([]), object: source.title };
+  const { place } = source;
   switch (kind) {
     case 'Namespace':
-      return withProblem(problem, kind, readNamespace(source));
+      return placed(place, kind, readNamespace(source));
     case 'Pod':
-      return withProblem(problem, kind, readPod(source));
+      return placed(place, kind, readPod(source));
     case 'NetworkPolicy':
-      return withProblem(problem, kind, readNetworkPolicy(source));
+      return placed(place, kind, readNetworkPolicy(source));
+    case 'ClusterNetworkPolicy':
+      return placed(place, kind, readClusterPolicy(source));
     case 'PluginPolicy':
-      return withProblem(problem, kind, readPluginPolicy(source));
+      return placed(place, kind, readPluginPolicy(source));
     default:
-      return withProblem(problem, 'PolicyPlugin', readPolicyPlugin(source));
+      return placed(place, 'PolicyPlugin', readPolicyPlugin(source));
   }
 }
 
-function withProblem(
-  problem: Omit<Problem, 'reason'>,
-  kind: ManifestObject['kind'],
-  value: ManifestObject['value'] | undefined,
-): ManifestObject | undefined {
-  return value && ({ problem, kind, value } as ManifestObject);
+function placed(place: ObjectPlace, kind: ManifestObject['kind'], value: ManifestObject['value'] | undefined): ManifestObject | undefined {
+  return value && ({ place, kind, value } as ManifestObject);
 }
 
 function readNamespace(source: Source): Namespace | undefined {
@@ -207,6 +270,12 @@ function readPod(source: Source): Pod | undefined {
   if (!name) return undefined;
   const annotations = isRecord(source.metadata.annotations) ? source.metadata.annotations : {};
   const attachment = annotations[INTERFACE_ANNOTATION];
+  const cgroup = annotations[CGROUP_ANNOTATION];
+  if (typeof cgroup === 'string' && (!cgroup.startsWith('/') || cgroup.split('/').includes('..')))
+    source.report(
+      ['metadata', 'annotations', CGROUP_ANNOTATION],
+      `"${cgroup}" is not a path below the cgroup2 mount, such as /system.slice/sshd.service`,
+    );
   return {
     ...name,
     labels: metadata?.labels ?? new Map(),
@@ -219,6 +288,7 @@ function readPod(source: Source): Pod | undefined {
     hostNetwork: spec?.hostNetwork ?? false,
     ended: status?.phase === 'Succeeded' || status?.phase === 'Failed',
     ...(typeof attachment === 'string' && { interface: attachment }),
+    ...(typeof cgroup === 'string' && { cgroup }),
     ...((!metadata || !spec || source.problems.length > 0) && { quarantined: true }),
   };
 }
@@ -233,6 +303,30 @@ function readNetworkPolicy(source: Source): Policy | undefined {
       ...name,
       selector: readableSelector(source),
       rules: Object.fromEntries(namedDirections(source).map((direction) => [direction, []])),
+    }
+  );
+}
+
+/** One that is invalid denies its subject what it names, at its place; one whose subject cannot be read, everybody. */
+function readClusterPolicy(source: Source): ClusterPolicy | undefined {
+  const metadata = source.parse(schema.metadata, ['metadata']);
+  const spec = source.parse(schema.clusterPolicySpec, ['spec']);
+  if (metadata && spec) {
+    const { unenforcedNames, ...rest } = spec;
+    for (const index of unenforcedNames)
+      source.report(['spec', 'egress', index], 'domainNames are checked but not enforced yet: the rule accepts nothing by name');
+    return { name: metadata.name, ...rest };
+  }
+  const name = looseMetadata(source);
+  const raw = isRecord(source.raw.spec) ? source.raw.spec : {};
+  const subject = schema.clusterSubject.safeParse(raw.subject);
+  return (
+    name && {
+      name: name.name,
+      tier: raw.tier === 'Baseline' ? 'Baseline' : 'Admin',
+      priority: typeof raw.priority === 'number' && raw.priority >= 0 && raw.priority <= 1000 ? raw.priority : 0,
+      subject: subject.success ? subject.data : { namespaces: [], pods: [] },
+      rules: Object.fromEntries(namedDirections(source).map((direction) => [direction, [DENY_EVERYONE]])),
     }
   );
 }
@@ -282,7 +376,7 @@ function namedDirections(source: Source): Direction[] {
   const both = [Direction.INGRESS, Direction.EGRESS];
   if (!isRecord(source.raw.spec)) return both;
   const { policyTypes, ingress, egress } = source.raw.spec;
-  if (source.raw.kind === 'PluginPolicy') {
+  if (source.raw.kind !== 'NetworkPolicy') {
     const named = [...(ingress === undefined ? [] : [Direction.INGRESS]), ...(egress === undefined ? [] : [Direction.EGRESS])];
     return named.length ? named : both;
   }

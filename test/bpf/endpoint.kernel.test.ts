@@ -1,10 +1,12 @@
 /** The programs on packets of every shape, through test-run: what passes, what drops, and that each is counted by its reason. */
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { Direction, endpointCodec, Reason } from '../../engine/abi.gen.ts';
+import { Direction, endpointCodec, policyStateCodec, Reason } from '../../engine/abi.gen.ts';
+import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
 import { parseAddress, parseNetwork } from '../../engine/policy/address.ts';
-import { compile } from '../../engine/policy/compile.ts';
+import { EntryMap } from '../../engine/policy/entry-map.ts';
 import { EMPTY_SNAPSHOT, type PolicyRule, type Snapshot } from '../../engine/policy/snapshot.ts';
+import { compiled } from '../support/compiled.ts';
 import { frame, icmp, ipv4, ipv6, raw, tcp, udp } from '../support/packets.ts';
 
 const PASS = -1;
@@ -41,15 +43,26 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
     };
     const policies = Object.keys(rules).length ? [{ namespace: 'default', name: 'policy', selector: [], rules }] : [];
     const snapshot: Snapshot = { ...EMPTY_SNAPSHOT, pods: [pod], policies };
-    const compiled = compile(snapshot, new Map(), []);
+    const compiler = compiled(snapshot);
     for (const map of ['ports', 'policies', 'networks', 'peers'] as const) {
       datapath.maps[map].delete(datapath.maps[map].dump().keys());
-      datapath.maps[map].update(compiled[map]);
+      datapath.maps[map].update(compiler[map].entries);
     }
     const key = Buffer.alloc(4);
     key.writeUInt32LE(IFINDEX);
-    datapath.maps.endpoints.update(new Map([[key.toString('latin1'), compiled.endpoints[0]?.value as Buffer]]));
+    datapath.maps.endpoints.update(new Map([[key.toString('latin1'), [...compiler.endpoints.values()][0]?.value as Buffer]]));
     datapath.maps.connections.delete(datapath.maps.connections.dump().keys());
+    datapath.maps.shares.delete(datapath.maps.shares.dump().keys());
+    // Another seed: what stands in the slots is not found there any more.
+    seed += 1;
+    setPolicy({});
+  }
+
+  let seed = 1;
+  function setPolicy(state: { revision?: number; connectionsShare?: number }): void {
+    const value = Buffer.alloc(policyStateCodec.size);
+    policyStateCodec.write(value, 0, { ...DEFAULT_CONNTRACK, revision: 1, hashSeed: seed, ...state });
+    datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
   }
 
   const counts = (): Map<number, bigint> => new Map(datapath.readCounters().map(({ reason, packets }) => [reason, packets]));
@@ -156,14 +169,13 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
 
     test('judges an established connection again when policy changes', () => {
       const data = frame(ipv4(to, tcp({ flags: 'A', payload: 10 })));
+      const close = (): void =>
+        datapath.maps.policies.update(new Map([...datapath.maps.policies.dump().keys()].map((key) => [key, Buffer.alloc(60)])));
       run('to_pod', frame(ipv4(to, tcp())));
       expect(run('to_pod', data)).toEqual(passes(Reason.PASS_ESTABLISHED));
-      const connection = datapath.maps.connections.dump();
-      endpoint({ [Direction.INGRESS]: [] });
-      datapath.maps.connections.update(connection);
-      const revision = Buffer.alloc(8);
-      revision.writeUInt32LE(99);
-      datapath.maps.policy_states.update(new Map([['\0\0\0\0', revision]]));
+      close();
+      expect(run('to_pod', data)).toEqual(passes(Reason.PASS_ESTABLISHED));
+      setPolicy({ revision: 2 });
       expect(run('to_pod', data)).toEqual(drops(Reason.DROP_POLICY));
     });
   });
@@ -218,11 +230,12 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
 
   test('a new engine has every connection judged again, also when it finds nothing to change', async () => {
     const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
-    const nothing = { ports: new Map(), policies: new Map(), networks: new Map(), peers: new Map(), endpoints: new Map() };
+    const [ports, policies, networks, peers] = [new EntryMap(), new EntryMap(), new EntryMap(), new EntryMap()];
+    const nothing = { ports, policies, networks, peers, endpoints: new Map() };
     const revision = (): number => datapath.maps.policy_states.find(Buffer.alloc(4))?.readUInt32LE(0) ?? Number.NaN;
-    expect(new PolicyMaps(datapath).apply(nothing).failures).toEqual([]);
+    expect(new PolicyMaps(datapath, DEFAULT_CONNTRACK).apply(nothing).failures).toEqual([]);
     const before = revision();
-    const maps = new PolicyMaps(datapath);
+    const maps = new PolicyMaps(datapath, DEFAULT_CONNTRACK);
     expect(maps.apply(nothing)).toEqual({ changes: 0, failures: [] });
     expect(revision()).toBe(before + 1);
     maps.apply(nothing);

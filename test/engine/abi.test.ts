@@ -31,6 +31,6 @@ describe.each(codecs)('%s', (_name, codec) => {
 
 test('ports are in network order in memory', () => {
   const bytes = Buffer.alloc(abi.connectionKeyCodec.size);
-  abi.connectionKeyCodec.write(bytes, 0, { remote: new Uint8Array(16), ifindex: 1, remotePort: 0x1234, localPort: 80, protocol: 6 });
+  abi.connectionKeyCodec.write(bytes, 0, { remote: new Uint8Array(16), endpoint: 1, remotePort: 0x1234, localPort: 80, protocol: 6 });
   expect(bytes.readUInt16BE(abi.connectionKeyCodec.offsets.remotePort)).toBe(0x1234);
 });

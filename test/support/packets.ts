@@ -43,6 +43,31 @@ export function udp({ sport = 40_000, dport = 53, payload = 8 } = {}): Transport
   return { protocol: 17, bytes };
 }
 
+export function sctp({ sport = 40_000, dport = 9 } = {}): Transport {
+  const bytes = Buffer.alloc(16);
+  bytes.writeUInt16BE(sport, 0);
+  bytes.writeUInt16BE(dport, 2);
+  return { protocol: 132, bytes };
+}
+
+/** An error about a packet: its first bytes follow, from the IP header on. */
+export function icmpError({
+  about,
+  type = 3,
+  code = 4,
+  v6 = false,
+}: {
+  about: Buffer;
+  type?: number;
+  code?: number;
+  v6?: boolean;
+}): Transport {
+  const header = Buffer.alloc(8);
+  header[0] = type;
+  header[1] = code;
+  return { protocol: v6 ? 58 : 1, bytes: Buffer.concat([header, about]) };
+}
+
 export function icmp({ type = 8, code = 0, id = 7, v6 = false } = {}): Transport {
   const bytes = Buffer.alloc(8);
   bytes[0] = type;

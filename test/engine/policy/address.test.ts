@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { formatAddress, NetworkIndex, parseAddress, parseNetwork } from '../../../engine/policy/address.ts';
+import { addressKey, formatAddress, NetworkIndex, parseAddress, parseNetwork, SortedAddresses } from '../../../engine/policy/address.ts';
 
 describe('parseAddress()', () => {
   test.each([
@@ -38,9 +38,41 @@ describe('parseNetwork()', () => {
 });
 
 test('an address is in every listed network around it, and no IPv4 address in an IPv6 network', () => {
-  const index = new NetworkIndex(['10.0.0.0/8', '10.1.0.0/16', '10.1.1.0/24', '::/0'].map((text) => parseNetwork(text) as never));
+  const index = new NetworkIndex();
+  for (const text of ['10.0.0.0/8', '10.1.0.0/16', '10.1.1.0/24', '::/0']) index.add(parseNetwork(text) as never);
   expect(index.containing(parseAddress('10.1.2.3') as Uint8Array)).toEqual(['10.0.0.0/8', '10.1.0.0/16']);
   expect(index.containing(parseAddress('fd00::1') as Uint8Array)).toEqual(['::/0']);
   expect(index.containing(parseAddress('192.0.2.1') as Uint8Array)).toEqual([]);
   expect(index.coversMapped).toBe(true);
+});
+
+test('a network is listed as long as somebody names it, and only true changes are told', () => {
+  const index = new NetworkIndex();
+  const network = parseNetwork('10.0.0.0/8') as never;
+  const texts = (): string[] => index.takeChanged().map(({ text }) => text);
+  index.add(network);
+  index.add(network);
+  expect(texts()).toEqual(['10.0.0.0/8']);
+  index.remove(network);
+  expect(texts()).toEqual([]);
+  index.remove(network);
+  index.add(network);
+  expect(texts()).toEqual([]);
+  index.remove(network);
+  expect(texts()).toEqual(['10.0.0.0/8']);
+  expect(index.has('10.0.0.0/8')).toBe(false);
+});
+
+test('finds the addresses inside a network, whether few or many came since', () => {
+  const key = (text: string): string => addressKey(parseAddress(text) as Uint8Array);
+  const addresses = new SortedAddresses();
+  for (let i = 0; i < 600; i++) addresses.add(key(`10.0.${i >> 8}.${i & 255}`));
+  addresses.add(key('fd00::1'));
+  expect(addresses.within(parseNetwork('10.0.1.0/24') as never).length).toBe(256);
+  addresses.remove(key('10.0.1.7'));
+  addresses.add(key('10.0.1.7'));
+  addresses.remove(key('10.0.1.8'));
+  expect(addresses.within(parseNetwork('10.0.1.6/30') as never)).toEqual(['10.0.1.4', '10.0.1.5', '10.0.1.6', '10.0.1.7'].map(key));
+  expect(addresses.within(parseNetwork('10.0.1.8/32') as never)).toEqual([]);
+  expect(addresses.within(parseNetwork('::/0') as never).at(-1)).toBe(key('fd00::1'));
 });

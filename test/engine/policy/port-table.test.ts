@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { Action, policyEntryCodec, portKeyCodec, ruleCodec } from '../../../engine/abi.gen.ts';
-import { ALLOWED, DENIED, EVERY_PORT, PORT_PROTOCOLS, PortTable, prefixesOf } from '../../../engine/policy/port-table.ts';
+import { Action, Direction } from '../../../engine/abi.gen.ts';
+import { findRule } from '../../../engine/policy/decide.ts';
+import { EntryMap } from '../../../engine/policy/entry-map.ts';
+import { ALLOWED, decideTable, type PlacedRule, type PortTable, PortTables, prefixesOf } from '../../../engine/policy/port-table.ts';
+import { policyKey } from '../../../engine/policy/rule-set.ts';
+import type { RuleAction, TierName } from '../../../engine/policy/rules.ts';
 import { StableIds } from '../../../engine/policy/stable-id.ts';
+import { DENIED } from '../../support/compiled.ts';
 
 describe('prefixesOf()', () => {
   test.each([
@@ -36,53 +41,123 @@ describe('prefixesOf()', () => {
   });
 });
 
-/** What the kernel finds, by its own rule: the longest prefix that the entry lists. */
-function kernelFinds(entry: Buffer, ports: Map<string, Buffer>, protocol: number, port: number) {
-  const { portTable, prefixes, other } = policyEntryCodec.read(entry, 0);
-  if (!(PORT_PROTOCOLS as readonly number[]).includes(protocol)) return other;
-  for (let bits = 16; bits >= 0; bits--) {
-    if (!(prefixes & (1 << bits))) continue;
-    const key = Buffer.alloc(portKeyCodec.size);
-    portKeyCodec.write(key, 0, { portTable, port: (port >> (16 - bits)) << (16 - bits), protocol, prefixBits: bits });
-    const value = ports.get(key.toString('latin1'));
-    if (value) return ruleCodec.read(value, 0);
-  }
-  return other;
+const NO_CONFLICT = (): void => expect.unreachable();
+const isolation = { ...DENIED, id: 999 };
+
+/** A rule of a tier about ports of TCP: none means every protocol and port. */
+function rule(id: number, tier: TierName, action: RuleAction, first?: number, last = first): PlacedRule {
+  const kernel = {
+    id,
+    plugin: action === 'ask' ? id : 0,
+    action: { accept: Action.ALLOW, ask: Action.ASK, deny: Action.DENY, pass: Action.DENY }[action],
+    context: 0,
+  };
+  const origin = { kind: 'NetworkPolicy', tier, namespace: '', name: '', direction: Direction.INGRESS } as const;
+  const ranges = first === undefined ? {} : { ranges: [{ protocol: 6, first, last: last as number }] };
+  return { sourced: { id, origin, text: '', namespace: '', action, rule: kernel, overrides: false }, ...ranges };
 }
 
-test('what is written is found by the kernel as it was painted', () => {
-  const rule = (id: number) => ({ id, plugin: 0, action: Action.ALLOW, context: 0 });
-  const table = new PortTable(DENIED);
-  table.paint({ protocol: 6, first: 1000, last: 2000 }, () => rule(1));
-  table.paint({ protocol: 6, first: 1500, last: 1500 }, () => rule(2));
-  table.paint({ protocol: 17, first: 0, last: 65_535 }, () => rule(3));
-  table.paint({ protocol: 6, first: 1990, last: 3000 }, (before) => (before.action === Action.DENY ? rule(4) : before));
-  const ports = new Map<string, Buffer>();
-  const entry = table.write(ports, new StableIds());
-  for (const protocol of [1, 6, 17, 132])
-    for (const port of [0, 1, 999, 1000, 1499, 1500, 1501, 1989, 1990, 2000, 2001, 3000, 3001, 65_535])
-      expect(kernelFinds(entry, ports, protocol, port), `${protocol}/${port}`).toEqual(table.find(protocol, port));
-  expect(table.find(6, 1500).id).toBe(2);
-  expect(table.find(6, 2500).id).toBe(4);
-  expect(table.find(6, 1995).id).toBe(1);
+/** What a table says: the range that holds the port, or what holds for all others. */
+function find(table: PortTable, protocol: number, port: number): number {
+  return (table.ranges.find((range) => range.protocol === protocol && range.first <= port && port <= range.last)?.rule ?? table.other).id;
+}
+
+describe('decideTable()', () => {
+  test.each([
+    { name: 'nothing says anything: allowed', rules: [], isolated: undefined, want: ALLOWED.id },
+    { name: 'isolated and not allowed', rules: [], isolated: isolation, want: 999 },
+    {
+      name: 'the first of two allows takes the credit',
+      rules: [rule(1, 'network', 'accept', 80), rule(2, 'network', 'accept')],
+      isolated: isolation,
+      want: 1,
+    },
+    {
+      name: 'admin deny before network allow',
+      rules: [rule(1, 'admin', 'deny', 80), rule(2, 'network', 'accept')],
+      isolated: isolation,
+      want: 1,
+    },
+    { name: 'admin accept before isolation', rules: [rule(1, 'admin', 'accept', 80)], isolated: isolation, want: 1 },
+    {
+      name: 'pass skips the rest of its tier',
+      rules: [rule(1, 'admin', 'pass', 80), rule(2, 'admin', 'deny'), rule(3, 'network', 'accept')],
+      isolated: isolation,
+      want: 3,
+    },
+    { name: 'pass is for its ports only', rules: [rule(1, 'admin', 'pass', 81), rule(2, 'admin', 'deny')], isolated: undefined, want: 2 },
+    { name: 'baseline where nothing isolates', rules: [rule(1, 'baseline', 'deny', 80)], isolated: undefined, want: 1 },
+    { name: 'no baseline where something isolates', rules: [rule(1, 'baseline', 'accept', 80)], isolated: isolation, want: 999 },
+    {
+      name: 'baseline pass means the default',
+      rules: [rule(1, 'baseline', 'pass', 80), rule(2, 'baseline', 'deny')],
+      isolated: undefined,
+      want: ALLOWED.id,
+    },
+    {
+      name: 'a plugin narrows what is allowed',
+      rules: [rule(1, 'admin', 'accept', 80), rule(2, 'plugin', 'ask')],
+      isolated: undefined,
+      want: 2,
+    },
+    { name: 'and opens nothing', rules: [rule(1, 'admin', 'deny', 80), rule(2, 'plugin', 'ask')], isolated: undefined, want: 1 },
+  ])('$name', ({ rules, isolated, want }) => {
+    expect(find(decideTable(rules, isolated, NO_CONFLICT), 6, 80)).toBe(want);
+  });
+
+  test('cuts ranges where rules overlap', () => {
+    const table = decideTable(
+      [rule(1, 'admin', 'accept', 1500), rule(2, 'network', 'accept', 1000, 2000), rule(3, 'network', 'accept', 1990, 3000)],
+      isolation,
+      NO_CONFLICT,
+    );
+    const found = [999, 1000, 1499, 1500, 1501, 1989, 2000, 2001, 3000, 3001].map((port) => find(table, 6, port));
+    expect(found).toEqual([999, 2, 2, 1, 2, 2, 2, 3, 3, 999]);
+    expect(find(table, 17, 1500)).toBe(999);
+  });
 });
 
-test('a table that says one thing about everything needs no port entries', () => {
-  const ports = new Map<string, Buffer>();
-  const table = new PortTable(DENIED);
-  table.paint(EVERY_PORT, () => ALLOWED);
-  expect(policyEntryCodec.read(table.write(ports, new StableIds()), 0)).toMatchObject({ prefixes: 0, other: ALLOWED });
-  expect(ports.size).toBe(0);
-});
+/** What the kernel finds in a written table. */
+function kernelFinds(entry: Buffer, ports: EntryMap, protocol: number, port: number): number | undefined {
+  const policies = new EntryMap();
+  policies.set(policyKey(1000, 2000), entry);
+  const nothing = new EntryMap();
+  return findRule({ peers: nothing, networks: nothing, policies, ports }, 1000, 2000, protocol, port)?.id;
+}
 
-test('equal tables share their entries', () => {
-  const ids = new StableIds();
-  const ports = new Map<string, Buffer>();
-  const write = (): Buffer => {
-    const table = new PortTable(DENIED);
-    table.paint({ protocol: 6, first: 80, last: 80 }, () => ALLOWED);
-    return table.write(ports, ids);
-  };
-  expect(write()).toEqual(write());
-  expect(ports.size).toBe(1);
+describe('PortTables', () => {
+  test.each([
+    { name: 'one range', rules: [rule(1, 'network', 'accept', 80)], entries: 0 },
+    { name: 'two ranges', rules: [rule(1, 'network', 'accept', 80), rule(2, 'network', 'accept', 1000, 1999)], entries: 0 },
+    {
+      name: 'three ranges',
+      rules: [rule(1, 'network', 'accept', 80), rule(2, 'network', 'accept', 90), rule(3, 'network', 'accept', 1000, 1003)],
+      entries: 3,
+    },
+    { name: 'everything', rules: [rule(1, 'network', 'accept')], entries: 0 },
+  ])('writes what the kernel finds: $name', ({ rules, entries }) => {
+    const tables = new PortTables(new EntryMap(), new StableIds());
+    const table = decideTable(rules, isolation, NO_CONFLICT);
+    const { entry } = tables.write(table);
+    for (const protocol of [0, 1, 6, 17, 132])
+      for (const port of [0, 1, 79, 80, 81, 90, 999, 1000, 1003, 1004, 1999, 2000, 65_535])
+        expect(kernelFinds(entry, tables.ports, protocol, port), `${protocol}/${port}`).toBe(find(table, protocol, port));
+    expect(tables.ports.entries.size).toBe(entries);
+  });
+
+  test('equal tables share their entries, which leave with the last of them', () => {
+    const tables = new PortTables(new EntryMap(), new StableIds());
+    const table = decideTable(
+      [1, 3, 5].map((port) => rule(port, 'network', 'accept', port)),
+      isolation,
+      NO_CONFLICT,
+    );
+    const [one, two] = [tables.write(table), tables.write(table)];
+    expect(one).toEqual(two);
+    expect(tables.ports.entries.size).toBe(3);
+    tables.release(one.portTable);
+    expect(tables.ports.entries.size).toBe(3);
+    tables.release(two.portTable);
+    expect(tables.ports.entries.size).toBe(0);
+  });
 });

@@ -1,0 +1,68 @@
+/** Which policies select an endpoint, in the order in which they are asked. */
+import { Direction } from '../abi.gen.ts';
+import { namespaceLabels } from './peer-index.ts';
+import type { Membership } from './rule-set.ts';
+import { namesIn } from './rule-set.ts';
+import type { PolicyRules, RuleBook } from './rules.ts';
+import { matches } from './selector.ts';
+import type { ClusterPolicy, PluginPolicy, Pod, Policy, Snapshot } from './snapshot.ts';
+
+export class Selection {
+  readonly #book: RuleBook;
+  #snapshot: Snapshot | undefined;
+  #policies = new Map<string, Policy[]>();
+  #pluginPolicies = new Map<string, PluginPolicy[]>();
+  #clusterPolicies: readonly ClusterPolicy[] = [];
+
+  constructor(book: RuleBook) {
+    this.#book = book;
+  }
+
+  setSnapshot(snapshot: Snapshot): void {
+    if (snapshot.policies !== this.#snapshot?.policies) this.#policies = byNamespace(snapshot.policies);
+    if (snapshot.pluginPolicies !== this.#snapshot?.pluginPolicies) this.#pluginPolicies = byNamespace(snapshot.pluginPolicies);
+    // Where two have one priority, the API leaves the order open: by name.
+    if (snapshot.clusterPolicies !== this.#snapshot?.clusterPolicies)
+      this.#clusterPolicies = [...snapshot.clusterPolicies].sort((a, b) => a.priority - b.priority || (a.name < b.name ? -1 : 1));
+    this.#snapshot = snapshot;
+  }
+
+  /** What the rule set of one direction is made of; undefined where nothing isolates or tags. */
+  of(pod: Pod, direction: Direction): Membership | undefined {
+    const book = this.#book;
+    const cluster = this.#clusterPolicies.filter((policy) => this.#isSubject(policy, pod));
+    const inTier = (tier: ClusterPolicy['tier']): (PolicyRules | undefined)[] =>
+      cluster.filter((policy) => policy.tier === tier && policy.rules[direction]?.length).map((policy) => book.cluster(policy, direction));
+    const selecting = <P extends Policy | PluginPolicy>(policies: Map<string, P[]>): P[] =>
+      (policies.get(pod.namespace) ?? []).filter((policy) => matches(policy.selector, pod.labels));
+    const members = [
+      ...inTier('Admin'),
+      ...selecting(this.#policies).map((policy) => book.network(policy, direction)),
+      ...inTier('Baseline'),
+      ...selecting(this.#pluginPolicies).map((policy) => (policy.rules[direction]?.length ? book.plugin(policy, direction) : undefined)),
+    ].filter((member) => member !== undefined);
+    if (!members.length) return undefined;
+    const named = direction === Direction.INGRESS && members.some((member) => member.rules.some((rule) => namesIn(rule.ports).length));
+    const ownPorts = named ? pod.ports : [];
+    const ports = ownPorts.map((port) => `${port.name}/${port.protocol}=${port.port}`).sort();
+    return { key: JSON.stringify([direction, members.map((member) => member.key), ports]), direction, members, ownPorts };
+  }
+
+  #isSubject({ subject }: ClusterPolicy, pod: Pod): boolean {
+    if (pod.hostNetwork && !pod.cgroup) return false;
+    const namespaces = this.#snapshot?.namespaces ?? new Map();
+    return matches(subject.namespaces, namespaceLabels(namespaces, pod.namespace)) && matches(subject.pods, pod.labels);
+  }
+}
+
+function byNamespace<P extends { readonly namespace: string; readonly name: string }>(policies: readonly P[]): Map<string, P[]> {
+  const found = new Map<string, P[]>();
+  for (const policy of policies) {
+    const list = found.get(policy.namespace);
+    if (list) list.push(policy);
+    else found.set(policy.namespace, [policy]);
+  }
+  // The first policy to allow a flow takes the credit, whichever file it was read from.
+  for (const list of found.values()) list.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return found;
+}
