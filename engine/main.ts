@@ -1,6 +1,7 @@
 /** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
 import { Reason } from './abi.gen.ts';
 import type { Config } from './config.ts';
+import { Explainer } from './explainer.ts';
 import { Failure } from './flow/control.ts';
 import { FlowLog } from './flow/flow-log.ts';
 import type { FromWorker } from './flow/messages.ts';
@@ -11,6 +12,7 @@ import { Datapath } from './kernel/datapath.ts';
 import { setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
+import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import type { Logger } from './log.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
@@ -76,7 +78,9 @@ async function assemble(
     findPlace: (place) => datapath.find(place),
     log: log.child({ room: 'policy' }),
   });
+  const explainer = new Explainer(reconciler, datapath, (id) => registry.nameOf(id));
   const flows = new FlowLog(namesOf(reconciler, (id) => registry.nameOf(id)));
+  const pressure = new Pressure(datapath, () => maps.pressure(), log.child({ room: 'kernel' }));
   const metrics = createMetrics({
     counters: () =>
       datapath.readCounters().map(({ reason, packets, bytes }) => ({
@@ -84,7 +88,8 @@ async function assemble(
         packets: Number(packets),
         bytes: Number(bytes),
       })),
-    maps: () => maps.pressure(),
+    maps: () => pressure.maps,
+    connections: () => pressure.connections,
     plugins: () => registry.list(),
     status: () => ({
       revision: reconciler.status.revision,
@@ -101,7 +106,7 @@ async function assemble(
     endpoints: [...reconciler.status.endpoints],
     problems: [...reconciler.status.problems],
     attachment: datapath.attachment,
-    maps: maps.pressure(),
+    maps: pressure.maps,
   });
   const reconcile = async (): Promise<ReturnType<typeof status>> => {
     await reconciler.run();
@@ -112,6 +117,7 @@ async function assemble(
     ready: () => ready,
     status,
     reconcile,
+    explain: (query) => explainer.explain(query),
     plugins: () => registry.list(),
     pushPlugin: (name, module) => registry.push(name, module),
     flows,
@@ -136,6 +142,8 @@ async function assemble(
     for (const record of reader.read()) flows.addRecord(record);
   }, RECORDS_MS);
   stops.push(() => clearInterval(records));
+  pressure.start();
+  stops.push(() => pressure.close());
   source.watch(() => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force')));
   stops.push(() => source.close());
   ready = true;

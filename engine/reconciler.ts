@@ -11,7 +11,7 @@ import type { Applied, PlacedEndpoint, PolicyState } from './kernel/policy-maps.
 import type { Logger } from './log.ts';
 import type { Declaration } from './plugins/registry.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
-import { type ClusterChanges, type Compiled, type CompiledEndpoint, Compiler } from './policy/compile.ts';
+import { type ClusterChanges, type CompiledEndpoint, Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';
 import { formatProblem, type Problem, type Snapshot } from './policy/snapshot.ts';
 
@@ -69,7 +69,7 @@ export class Reconciler {
     return this.#status;
   }
 
-  get compiled(): Compiled {
+  get compiled(): Compiler {
     return this.#compiler;
   }
 
@@ -248,7 +248,7 @@ function unknownPlugins(snapshot: Snapshot, ids: ReadonlyMap<string, number>): P
 }
 
 /** The addresses of this network namespace: traffic between a pod and its node always passes. */
-function nodeAddresses(): Uint8Array[] {
+export function nodeAddresses(): Uint8Array[] {
   try {
     return Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).flatMap((entry) => parseAddress(entry.address) ?? []));
   } catch (error) {

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <string.h>
 
 int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex, uint32_t repeat,
 			 int32_t *outcome, uint32_t *duration_ns)
@@ -16,4 +17,19 @@ int sluice_program__test(int program, const uint8_t *packet, uint32_t length, ui
 	*outcome = (int32_t)options.retval;
 	*duration_ns = options.duration;
 	return error;
+}
+
+int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t words[5])
+{
+	struct __sk_buff in = { .mark = mark }, out = {};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = length, .ctx_in = &in,
+		    .ctx_size_in = sizeof(in), .ctx_out = &out, .ctx_size_out = sizeof(out), .repeat = 1);
+	int error;
+
+	memcpy(in.cb, words, sizeof(in.cb));
+	error = bpf_prog_test_run_opts(program, &options);
+	if (error)
+		return error;
+	memcpy(words, out.cb, sizeof(out.cb));
+	return (int)options.retval;
 }

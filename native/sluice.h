@@ -75,6 +75,20 @@ SLUICE_API int sluice_map__dump(int map, void *keys, uint32_t key_size, void *va
 SLUICE_API int sluice_map__open(const char *pin_path);
 SLUICE_API void sluice_map__close(int map);
 
+/* connections.c */
+struct sluice_connection_count {
+	uint32_t endpoint;
+	uint32_t live;
+	uint32_t expired;
+};
+
+/*
+ * Counts the entries of the map of connections by endpoint, at now_ns. Not a point in time: programs write meanwhile.
+ * Returns how many endpoints have any, or -errno; those beyond capacity are left out.
+ */
+SLUICE_API int sluice_connections__count(int map, uint64_t now_ns, struct sluice_connection_count *counts,
+					 uint32_t capacity);
+
 /* ring.c: a consumer of a ring buffer map. */
 struct sluice_ring;
 
@@ -145,5 +159,7 @@ SLUICE_API int sluice_flow__settle(void);
 /* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
 SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
 				    uint32_t repeat, int32_t *outcome, uint32_t *duration_ns);
+/* The same with mark and cb of the packet; words receives cb as the program left it. Returns its outcome, or -errno. */
+SLUICE_API int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t words[5]);
 
 #endif

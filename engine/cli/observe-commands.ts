@@ -1,4 +1,4 @@
-/** `sluice status`, `sluice wait` and `sluice flows`: the commands that ask a running engine. */
+/** `sluice status`, `wait`, `explain` and `flows`: the commands that ask a running engine. */
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import type { Argv, CommandModule } from 'yargs';
@@ -6,12 +6,13 @@ import type { z } from 'zod';
 import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import type { FlowView } from '../flow/flow-log.ts';
-import type { status as statusSchema } from '../http/schemas.ts';
+import type { explanation as explanationSchema, status as statusSchema } from '../http/schemas.ts';
 import { formatProblem } from '../policy/snapshot.ts';
 import { ApiClient } from './client.ts';
 import { flowLine, paint, table } from './output.ts';
 
 type Status = z.infer<typeof statusSchema>;
+type Explanation = z.infer<typeof explanationSchema>;
 
 const output = {
   alias: 'o',
@@ -81,6 +82,49 @@ const wait: CommandModule<object, { api: string; timeout: string }> = {
   },
 };
 
+const explain: CommandModule<object, { api: string; output: string; from: string; to: string; port: string; verify: boolean }> = {
+  command: 'explain',
+  describe: 'Say which tier, policy and rule decide a flow, and why',
+  builder: (yargs) =>
+    yargs
+      .option('from', { type: 'string', demandOption: true, describe: 'NAMESPACE/POD or an address' })
+      .option('to', { type: 'string', demandOption: true, describe: 'NAMESPACE/POD or an address' })
+      .option('port', { type: 'string', demandOption: true, describe: 'such as 80/tcp, 53/udp or icmp' })
+      .option('verify', {
+        type: 'boolean',
+        default: false,
+        describe: 'ask the kernel’s maps and programs too; exit code 1 where they disagree',
+      })
+      .option('output', output)
+      .example('$0 explain --from shop/web --to shop/db --port 5432/tcp', 'both ends of a connection between pods')
+      .example(
+        '$0 explain --from 192.0.2.7 --to shop/web --port 443/tcp --verify',
+        'from outside, compared with the kernel',
+      ) as Argv<never>,
+  handler: async ({ api, output: format, from, to, port, verify }) => {
+    const query = new URLSearchParams({ from, to, port, verify: String(verify) });
+    const flows = await new ApiClient(api).request<Explanation[]>('GET', `/v1/explain?${query}`);
+    if (format === 'json') console.log(JSON.stringify(flows, null, 2));
+    else for (const flow of flows) showExplanation(flow);
+    if (flows.some((flow) => flow.ends.some((end) => end.kernel?.agrees === false)))
+      throw new EngineError('KERNEL_DISAGREES', 'Cannot confirm the explanation: the kernel decides otherwise; see above');
+  },
+};
+
+function showExplanation(flow: Explanation): void {
+  const colors = { allow: 'green', deny: 'red', ask: 'yellow' } as const;
+  const port = flow.protocol === 'icmp' ? 'icmp' : `${flow.port}/${flow.protocol}`;
+  console.log(`${paint(colors[flow.verdict], flow.verdict)}  ${flow.source} → ${flow.destination} ${port}`);
+  if (!flow.ends.length) console.log('  neither side is a pod: no policy is about it');
+  for (const end of flow.ends) {
+    const tier = end.tier === 'none' ? '' : paint('dim', ` (${end.tier} tier)`);
+    console.log(`  ${end.direction.padEnd(7)} of ${end.pod}: ${paint(colors[end.verdict], end.verdict)}: ${end.reason}${tier}`);
+    if (!end.enforced) console.log(paint('dim', '    not enforced on this node: this is what its own node should do'));
+    if (end.kernel)
+      console.log(`    ${end.kernel.agrees ? 'the kernel agrees' : paint('red', 'the kernel disagrees')}: ${end.kernel.says}`);
+  }
+}
+
 const flows: CommandModule<object, { api: string; output: string; follow: boolean; last: number }> = {
   command: 'flows',
   describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
@@ -107,4 +151,4 @@ function showFlow(flow: FlowView | { lost: number }): void {
   console.log('lost' in flow ? paint('yellow', `${flow.lost} flows are missing here: this client reads too slowly`) : flowLine(flow));
 }
 
-export const observeCommands = [status, wait, flows] as CommandModule[];
+export const observeCommands = [status, wait, explain, flows] as CommandModule[];

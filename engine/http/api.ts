@@ -14,6 +14,7 @@ export interface ApiParts {
   readonly status: () => z.infer<typeof schemas.status>;
   /** Puts in force what is in the source now. */
   readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
+  readonly explain: (query: { from: string; to: string; port: string; verify: boolean }) => z.infer<typeof schemas.explanation>[];
   readonly plugins: () => z.infer<typeof schemas.plugin>[];
   readonly pushPlugin: (name: string, module: Uint8Array) => Promise<z.infer<typeof schemas.plugin>>;
   readonly flows: {
@@ -107,6 +108,28 @@ function addPolicy(api: FastifyInstance, parts: ApiParts): void {
     '/v1/reconcile',
     { schema: { tags: ['policy'], summary: 'Puts in force what is in the source now, and returns when it is', response } },
     async () => parts.reconcile(),
+  );
+  const text = { type: 'string', maxLength: 512 };
+  api.get<{ Querystring: { from: string; to: string; port: string; verify?: boolean } }>(
+    '/v1/explain',
+    {
+      schema: {
+        tags: ['policy'],
+        summary: 'Which tier, policy and rule decide a flow, at both its ends',
+        querystring: {
+          type: 'object',
+          properties: {
+            from: { ...text, description: 'NAMESPACE/POD or an address' },
+            to: { ...text, description: 'NAMESPACE/POD or an address' },
+            port: { ...text, description: '80/tcp, 53/udp, icmp' },
+            verify: { type: 'boolean', default: false, description: 'also ask the kernel, and compare' },
+          },
+          required: ['from', 'to', 'port'],
+        },
+        response: { 200: schemas.json(z.array(schemas.explanation)), default: schemas.json(schemas.failure) },
+      },
+    },
+    async ({ query: { from, to, port, verify = false } }) => parts.explain({ from, to, port, verify }),
   );
 }
 

@@ -7,6 +7,7 @@ type Sample = [labels: Record<string, string>, value: number];
 export interface MetricsParts {
   counters(): readonly { reason: string; packets: number; bytes: number }[];
   maps(): readonly { map: string; entries: number; maxEntries: number }[];
+  connections(): { live: number; expired: number };
   plugins(): readonly {
     name: string;
     state: string;
@@ -54,6 +55,19 @@ export function createMetrics(parts: MetricsParts): Registry {
   expose(Gauge, 'sluice_map_entries', 'Entries of a policy map', ['map'], () => parts.maps().map(({ map, entries }) => [{ map }, entries]));
   expose(Gauge, 'sluice_map_entries_max', 'Entries that a policy map has room for', ['map'], () =>
     parts.maps().map(({ map, maxEntries }) => [{ map }, maxEntries]),
+  );
+  expose(
+    Gauge,
+    'sluice_connections',
+    'Tracked connections that were answered; an expired one keeps its place until it is needed',
+    ['state'],
+    () => {
+      const { live, expired } = parts.connections();
+      return [
+        [{ state: 'live' }, live],
+        [{ state: 'expired' }, expired],
+      ];
+    },
   );
   expose(Gauge, 'sluice_plugin_epoch', 'Version of a plugin', ['plugin'], () =>
     parts.plugins().map(({ name, epoch }) => [{ plugin: name }, epoch]),

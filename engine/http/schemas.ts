@@ -59,6 +59,29 @@ export const flow = z.object({
   heldUs: z.number(),
 });
 
+const verdict = z.enum(['allow', 'deny', 'ask']);
+
+export const explanation = z.object({
+  source: z.string(),
+  destination: z.string(),
+  protocol: z.string(),
+  port: z.int(),
+  verdict,
+  ends: z.array(
+    z.object({
+      pod: z.string(),
+      direction: z.enum(['ingress', 'egress']),
+      enforced: z.boolean().describe('whether this node enforces it'),
+      verdict,
+      tier: z.string().describe('admin, network, baseline, plugin, or none where no policy decides'),
+      rule: z.string(),
+      plugin: z.string(),
+      reason: z.string(),
+      kernel: z.object({ agrees: z.boolean(), says: z.string() }).optional().describe('what the kernel says, with verify'),
+    }),
+  ),
+});
+
 export const failure = z.object({ code: z.string(), message: z.string() });
 
 /** A schema as fastify and the OpenAPI document take it. */

@@ -40,6 +40,7 @@ const library = ffi.Library(libraryPath, {
   sluice_map__dump: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32']],
   sluice_map__open: ['int', ['string']],
   sluice_map__close: ['void', ['int']],
+  sluice_connections__count: ['int', ['int', 'uint64', 'pointer', 'uint32']],
   sluice_ring__open: ['int', ['int', 'int', 'pointer']],
   sluice_ring__drain: ['int', ['size_t', 'pointer', 'uint32', 'int', 'pointer']],
   sluice_ring__wake: ['int', ['size_t']],
@@ -50,6 +51,7 @@ const library = ffi.Library(libraryPath, {
   sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],
   sluice_flow__drain: ['int', []],
   sluice_flow__settle: ['int', []],
+  sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],
   sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer', 'pointer']],
 });
 

@@ -34,28 +34,15 @@ export interface ClusterChanges {
   readonly pods: ReadonlyMap<string, Pod | undefined>;
 }
 
-/** The state of the compiler, which goes on changing. */
-export interface Compiled {
-  readonly endpoints: ReadonlyMap<Pod, CompiledEndpoint>;
-  /** Map entries, keys as latin1 strings of their bytes. */
-  readonly peers: EntryMap;
-  readonly networks: EntryMap;
-  readonly policies: EntryMap;
-  readonly ports: EntryMap;
-  readonly identities: ReadonlyMap<number, IdentityInfo>;
-  readonly origins: ReadonlyMap<number, RuleOrigin>;
-  /** Address key → the pod that has it. */
-  readonly podsByAddress: ReadonlyMap<string, Pod>;
-  readonly snapshot: Snapshot;
-}
-
 const EMPTY_ADDRESS = new Uint8Array(16);
 
-export class Compiler implements Compiled {
+export class Compiler {
+  /** Map entries, keys as latin1 strings of their bytes. */
   readonly peers = new EntryMap();
   readonly networks = new EntryMap();
   readonly policies = new EntryMap();
   readonly ports = new EntryMap();
+  /** Address key → the pod that has it. */
   readonly podsByAddress = new Map<string, Pod>();
   readonly endpoints = new Map<Pod, CompiledEndpoint>();
   readonly #ids = new StableIds();
@@ -130,11 +117,6 @@ export class Compiler implements Compiled {
   /** What a policy could say about a pod, for `explain`: endpoint or not. */
   membership(pod: Pod, direction: Direction): Membership | undefined {
     return this.#selection.of(pod, direction);
-  }
-
-  /** The networks that policy here names around an address. */
-  networksAround(address: Uint8Array): string[] {
-    return this.#networkIndex.containing(address);
   }
 
   /**

@@ -1,91 +1,23 @@
 /** The programs on packets of every shape, through test-run: what passes, what drops, and that each is counted by its reason. */
-import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { Direction, endpointCodec, policyStateCodec, Reason } from '../../engine/abi.gen.ts';
+import { Direction, endpointCodec, Reason } from '../../engine/abi.gen.ts';
 import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
-import { parseAddress, parseNetwork } from '../../engine/policy/address.ts';
+import { parseNetwork } from '../../engine/policy/address.ts';
 import { EntryMap } from '../../engine/policy/entry-map.ts';
-import { EMPTY_SNAPSHOT, type PolicyRule, type Snapshot } from '../../engine/policy/snapshot.ts';
-import { compiled } from '../support/compiled.ts';
+import type { PolicyRule } from '../../engine/policy/snapshot.ts';
 import { frame, icmp, ipv4, ipv6, raw, tcp, udp } from '../support/packets.ts';
 
-const PASS = -1;
-const DROP = 2;
-/** Loopback: what test-run takes for the packet's interface. */
-const IFINDEX = 1;
-const PIN = `/sys/fs/bpf/sluice-test-packets-${process.pid}`;
-
 describe.skipIf(inject('missing'))('endpoint programs', async () => {
-  const { Datapath, removeDatapath } = await import('../../engine/kernel/datapath.ts');
-  const { native } = await import('../../engine/kernel/native.ts');
-  let datapath: Awaited<ReturnType<typeof Datapath.load>>;
+  const { ProgramRunner, passes, drops, DROP } = await import('../support/program-runner.ts');
+  let runner: Awaited<ReturnType<typeof ProgramRunner.load>>;
+  const endpoint = (rules: Parameters<typeof runner.endpoint>[0]): void => runner.endpoint(rules);
+  const run = (program: 'from_pod' | 'to_pod', bytes: Buffer): ReturnType<typeof runner.run> => runner.run(program, bytes);
 
   beforeAll(async () => {
-    datapath = await Datapath.load(PIN);
+    runner = await ProgramRunner.load();
   });
-  afterAll(async () => {
-    datapath?.close();
-    await removeDatapath(PIN);
-    rmSync(PIN, { recursive: true, force: true });
-  });
+  afterAll(() => runner?.remove());
 
-  /** Puts a pod at 10.0.0.1 and fd00::1 behind the interface, with these rules. */
-  function endpoint(rules: Partial<Record<Direction, PolicyRule[]>>): void {
-    const pod = {
-      namespace: 'default',
-      name: 'pod',
-      labels: new Map([['app', 'pod']]),
-      addresses: [parseAddress('10.0.0.1') as Uint8Array, parseAddress('fd00::1') as Uint8Array],
-      ports: [],
-      hostNetwork: false,
-      ended: false,
-      interface: 'lo',
-    };
-    const policies = Object.keys(rules).length ? [{ namespace: 'default', name: 'policy', selector: [], rules }] : [];
-    const snapshot: Snapshot = { ...EMPTY_SNAPSHOT, pods: [pod], policies };
-    const compiler = compiled(snapshot);
-    for (const map of ['ports', 'policies', 'networks', 'peers'] as const) {
-      datapath.maps[map].delete(datapath.maps[map].dump().keys());
-      datapath.maps[map].update(compiler[map].entries);
-    }
-    const key = Buffer.alloc(4);
-    key.writeUInt32LE(IFINDEX);
-    datapath.maps.endpoints.update(new Map([[key.toString('latin1'), [...compiler.endpoints.values()][0]?.value as Buffer]]));
-    datapath.maps.connections.delete(datapath.maps.connections.dump().keys());
-    datapath.maps.shares.delete(datapath.maps.shares.dump().keys());
-    // Another seed: what stands in the slots is not found there any more.
-    seed += 1;
-    setPolicy({});
-  }
-
-  let seed = 1;
-  function setPolicy(state: { revision?: number; connectionsShare?: number }): void {
-    const value = Buffer.alloc(policyStateCodec.size);
-    policyStateCodec.write(value, 0, { ...DEFAULT_CONNTRACK, revision: 1, hashSeed: seed, ...state });
-    datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
-  }
-
-  const counts = (): Map<number, bigint> => new Map(datapath.readCounters().map(({ reason, packets }) => [reason, packets]));
-
-  /** Runs a frame through a program: the outcome, and the reasons that it counted. */
-  function run(program: 'from_pod' | 'to_pod', bytes: Buffer): { outcome: number; reasons: number[] } {
-    const before = counts();
-    const outcome = Buffer.alloc(4);
-    const result = native.sluice_program__test(
-      datapath.programFd(program),
-      bytes as never,
-      bytes.length,
-      IFINDEX,
-      1,
-      outcome as never,
-      Buffer.alloc(4) as never,
-    );
-    expect(result).toBe(0);
-    const reasons = [...counts()].filter(([reason, packets]) => packets !== (before.get(reason) ?? 0n)).map(([reason]) => reason);
-    return { outcome: outcome.readInt32LE(0), reasons };
-  }
-  const passes = (reason: Reason): object => ({ outcome: PASS, reasons: [reason] });
-  const drops = (reason: Reason): object => ({ outcome: DROP, reasons: [reason] });
   const to = { from: '10.0.0.9', to: '10.0.0.1' };
   const to6 = { from: 'fd00::9', to: 'fd00::1' };
   const web: PolicyRule = { ports: [{ protocol: 6, first: 80, last: 80 }] };
@@ -166,18 +98,6 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
       // A SYN is no reply, whatever ports it uses.
       expect(run('to_pod', frame(ipv4(to, tcp({ sport: 443, dport: 40000, flags: 'S' }))))).toEqual(drops(Reason.DROP_POLICY));
     });
-
-    test('judges an established connection again when policy changes', () => {
-      const data = frame(ipv4(to, tcp({ flags: 'A', payload: 10 })));
-      const close = (): void =>
-        datapath.maps.policies.update(new Map([...datapath.maps.policies.dump().keys()].map((key) => [key, Buffer.alloc(60)])));
-      run('to_pod', frame(ipv4(to, tcp())));
-      expect(run('to_pod', data)).toEqual(passes(Reason.PASS_ESTABLISHED));
-      close();
-      expect(run('to_pod', data)).toEqual(passes(Reason.PASS_ESTABLISHED));
-      setPolicy({ revision: 2 });
-      expect(run('to_pod', data)).toEqual(drops(Reason.DROP_POLICY));
-    });
   });
 
   test('drops what an endpoint sends from an address that is not its own', () => {
@@ -207,7 +127,7 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
   });
 
   test('drops and counts what comes to an interface without an endpoint', () => {
-    datapath.maps.endpoints.delete(datapath.maps.endpoints.dump().keys());
+    runner.datapath.maps.endpoints.delete(runner.datapath.maps.endpoints.dump().keys());
     expect(run('to_pod', frame(ipv4(to, tcp())))).toEqual(drops(Reason.DROP_NO_ENDPOINT));
   });
 
@@ -232,10 +152,10 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
     const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
     const [ports, policies, networks, peers] = [new EntryMap(), new EntryMap(), new EntryMap(), new EntryMap()];
     const nothing = { ports, policies, networks, peers, endpoints: new Map() };
-    const revision = (): number => datapath.maps.policy_states.find(Buffer.alloc(4))?.readUInt32LE(0) ?? Number.NaN;
-    expect(new PolicyMaps(datapath, DEFAULT_CONNTRACK).apply(nothing).failures).toEqual([]);
+    const revision = (): number => runner.datapath.maps.policy_states.find(Buffer.alloc(4))?.readUInt32LE(0) ?? Number.NaN;
+    expect(new PolicyMaps(runner.datapath, DEFAULT_CONNTRACK).apply(nothing).failures).toEqual([]);
     const before = revision();
-    const maps = new PolicyMaps(datapath, DEFAULT_CONNTRACK);
+    const maps = new PolicyMaps(runner.datapath, DEFAULT_CONNTRACK);
     expect(maps.apply(nothing)).toEqual({ changes: 0, failures: [] });
     expect(revision()).toBe(before + 1);
     maps.apply(nothing);
@@ -243,6 +163,6 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
   });
 
   test('the endpoint codec writes what the kernel map takes', () => {
-    expect(datapath.maps.endpoints.valueSize).toBe(endpointCodec.size);
+    expect(runner.datapath.maps.endpoints.valueSize).toBe(endpointCodec.size);
   });
 });

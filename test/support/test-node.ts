@@ -147,6 +147,19 @@ export class TestNode {
     return child;
   }
 
+  /** Starts a command in this node's network; it is ended with the node. */
+  startOnNode(...command: string[]): ChildProcess {
+    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Ends every engine, and waits for that. */
+  async stopEngines(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    for (const engine of this.#engines)
+      if (engine.process.exitCode === null && engine.process.signalCode === null) await engine.stop(signal);
+  }
+
   /** Whether a pod reaches an address with TCP: one connection, answered or not within the time. */
   async reaches(pod: string, address: string, port: number, seconds = 0.6): Promise<boolean> {
     const host = address.includes(':') ? `[${address}]` : address;
@@ -169,8 +182,7 @@ export class TestNode {
 
   async remove(): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
-    for (const engine of this.#engines)
-      if (engine.process.exitCode === null && engine.process.signalCode === null) await engine.stop('SIGKILL');
+    await this.stopEngines('SIGKILL');
     await this.sluice('cleanup', '--bpffs', this.bpffs);
     await this.sluice('lab', 'down', '--name', this.name);
     execFileSync('ip', ['netns', 'delete', this.#netns]);

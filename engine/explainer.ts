@@ -1,0 +1,159 @@
+/** `explain` as the API gives it: texts in, both ends of a flow out, and on request what the kernel itself says to each. */
+import { Action, Direction } from './abi.gen.ts';
+import { EngineError } from './errors.ts';
+import type { Datapath } from './kernel/datapath.ts';
+import { probeKernel, readRuleSet } from './kernel/probe.ts';
+import { addressKey, formatAddress, isIpv4, parseAddress } from './policy/address.ts';
+import { type EndExplanation, explain, formatParty, type Party, type Question } from './policy/explain.ts';
+import { formatOrigin } from './policy/rules.ts';
+import type { Pod } from './policy/snapshot.ts';
+import { nodeAddresses, type Reconciler } from './reconciler.ts';
+
+export interface ExplainQuery {
+  /** `namespace/pod`, or an address. */
+  readonly from: string;
+  readonly to: string;
+  /** `80/tcp`, `53/udp`, `icmp`. */
+  readonly port: string;
+  readonly verify: boolean;
+}
+
+type Verdict = 'allow' | 'deny' | 'ask';
+
+export interface EndView {
+  readonly pod: string;
+  readonly direction: 'ingress' | 'egress';
+  readonly enforced: boolean;
+  readonly verdict: Verdict;
+  readonly tier: string;
+  readonly rule: string;
+  readonly plugin: string;
+  readonly reason: string;
+  readonly kernel?: { readonly agrees: boolean; readonly says: string };
+}
+
+export interface ExplainedFlow {
+  readonly source: string;
+  readonly destination: string;
+  readonly protocol: string;
+  readonly port: number;
+  readonly verdict: Verdict;
+  readonly ends: EndView[];
+}
+
+const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1 };
+const ICMP6 = 58;
+const VERDICTS: Readonly<Record<Action, Verdict>> = { [Action.ALLOW]: 'allow', [Action.DENY]: 'deny', [Action.ASK]: 'ask' };
+
+export class Explainer {
+  readonly #reconciler: Reconciler;
+  readonly #datapath: Datapath;
+  readonly #pluginName: (id: number) => string;
+
+  constructor(reconciler: Reconciler, datapath: Datapath, pluginName: (id: number) => string) {
+    this.#reconciler = reconciler;
+    this.#datapath = datapath;
+    this.#pluginName = pluginName;
+  }
+
+  /**
+   * Explains a flow once for each address family that both sides have.
+   *
+   * @throws EngineError `CONFIG_INVALID` for what names no pod, address or port.
+   */
+  explain({ from, to, port, verify }: ExplainQuery): ExplainedFlow[] {
+    const [, number = '', protocol = ''] = /^(?:(\d{1,5})\/)?([a-z]+)$/.exec(port.toLowerCase()) ?? [];
+    if (!Object.hasOwn(PROTOCOLS, protocol) || Number(number) > 65_535 || (protocol === 'icmp') !== (number === ''))
+      throw new EngineError('CONFIG_INVALID', `Cannot explain port "${port}": must be such as 80/tcp, 53/udp, 9/sctp or icmp`);
+    const sources = this.#parties(from);
+    const destinations = this.#parties(to);
+    const pairs = sources.flatMap((source) =>
+      destinations
+        .filter((destination) => isIpv4(source.address) === isIpv4(destination.address))
+        .map((destination) => ({ source, destination })),
+    );
+    if (!pairs.length) throw new EngineError('CONFIG_INVALID', `Cannot explain ${from} to ${to}: they have no address family in common`);
+    return pairs.map(({ source, destination }) => {
+      const icmp = isIpv4(source.address) ? PROTOCOLS.icmp : ICMP6;
+      const question = {
+        source,
+        destination,
+        protocol: (protocol === 'icmp' ? icmp : PROTOCOLS[protocol]) as number,
+        port: Number(number),
+      };
+      return this.#explainFlow(question, protocol, verify);
+    });
+  }
+
+  #explainFlow(question: Question, protocol: string, verify: boolean): ExplainedFlow {
+    const ends = explain(this.#reconciler.compiled, question, nodeAddresses()).map((end) => this.#view(end, question, verify));
+    const denied = ends.find((end) => end.verdict === 'deny') ?? ends.find((end) => end.verdict === 'ask');
+    return {
+      source: `${formatParty(question.source)} (${formatAddress(question.source.address)})`,
+      destination: `${formatParty(question.destination)} (${formatAddress(question.destination.address)})`,
+      protocol,
+      port: question.port,
+      verdict: denied?.verdict ?? 'allow',
+      ends,
+    };
+  }
+
+  #view(end: EndExplanation, question: Question, verify: boolean): EndView {
+    const pod = `${end.pod.namespace}/${end.pod.name}`;
+    const plugin = end.action === Action.ASK && end.expected ? this.#pluginName(end.expected.rule.plugin) : '';
+    return {
+      pod,
+      direction: end.direction === Direction.INGRESS ? 'ingress' : 'egress',
+      enforced: end.endpoint !== undefined,
+      verdict: VERDICTS[end.action],
+      tier: end.tier,
+      rule: end.rule,
+      plugin,
+      reason: plugin ? `${end.reason}: ${plugin}` : end.reason,
+      ...(verify && end.endpoint && { kernel: this.#verify(end, pod, question) }),
+    };
+  }
+
+  /** Asks the kernel's program and maps, and compares. */
+  #verify(end: EndExplanation, pod: string, { source, destination, protocol, port }: Question): { agrees: boolean; says: string } {
+    const endpoint = this.#reconciler.status.endpoints.find((view) => view.pod === pod)?.id;
+    if (endpoint === undefined) return { agrees: false, says: 'the pod is not attached here' };
+    const answer = probeKernel(this.#datapath, {
+      endpoint,
+      direction: end.direction,
+      source: source.address,
+      destination: destination.address,
+      protocol,
+      port,
+    });
+    if (!answer) return { agrees: false, says: 'the kernel does not know this endpoint' };
+    const says = `${VERDICTS[answer.action as Action]}${answer.rule ? ` by ${formatOrigin(this.#reconciler.compiled.origins.get(answer.rule)) || `rule ${answer.rule}`}` : ''}, rule set ${answer.ruleSet}, peer identity ${answer.identity}`;
+    // A pod's own traffic and its node's never come to a rule: only the verdict can be compared.
+    if (!end.expected) return { agrees: end.tier === 'none' || answer.action === end.action, says };
+    const { ruleSet, identity, rule } = end.expected;
+    const inMap = readRuleSet(this.#datapath, endpoint, end.direction) === ruleSet;
+    return {
+      agrees:
+        inMap && answer.ruleSet === ruleSet && answer.identity === identity && answer.rule === rule.id && answer.action === rule.action,
+      says,
+    };
+  }
+
+  /** A pod at each of its addresses, or an address with the pod that has it. */
+  #parties(text: string): Party[] {
+    const { compiled } = this.#reconciler;
+    const address = parseAddress(text);
+    if (address) {
+      const pod = compiled.podsByAddress.get(addressKey(address));
+      return [{ address, ...(pod && { pod }) }];
+    }
+    const pod = compiled.snapshot.pods.find((candidate: Pod) => `${candidate.namespace}/${candidate.name}` === text);
+    if (!pod)
+      throw new EngineError(
+        'CONFIG_INVALID',
+        `Cannot explain "${text}": no such pod in the source, and no address; use NAMESPACE/POD or an IP address`,
+      );
+    if (!pod.addresses.length) throw new EngineError('CONFIG_INVALID', `Cannot explain "${text}": the pod has no address yet`);
+    return pod.addresses.map((own) => ({ address: own, pod }));
+  }
+}

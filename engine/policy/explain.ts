@@ -1,0 +1,139 @@
+/**
+ * Why a flow passes or not: for each of its two ends the tier, policy and rule that decide, from the compiled state that the
+ * kernel was given. For a pod that is no endpoint here, what its own node would compile.
+ */
+import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
+import type { IdentityInfo } from '../identity/identities.ts';
+import { addressKey, formatAddress, NetworkIndex } from './address.ts';
+import type { CompiledEndpoint, Compiler } from './compile.ts';
+import { findIdentity, findRule } from './decide.ts';
+import { matchesPeer } from './peer-index.ts';
+import { ALLOWED, decideTable, type PlacedRule } from './port-table.ts';
+import { type Membership, resolvePorts } from './rule-set.ts';
+import { formatOrigin, type RuleOrigin } from './rules.ts';
+import type { Pod } from './snapshot.ts';
+
+/** One side of a flow: an address, and the pod that has it. */
+export interface Party {
+  readonly address: Uint8Array;
+  readonly pod?: Pod;
+}
+
+export interface Question {
+  readonly source: Party;
+  readonly destination: Party;
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly port: number;
+}
+
+/** What one end of the flow says. */
+export interface EndExplanation {
+  readonly direction: Direction;
+  readonly pod: Pod;
+  /** Absent for a pod that is not enforced here. */
+  readonly endpoint?: CompiledEndpoint;
+  readonly action: Action;
+  readonly tier: 'admin' | 'network' | 'baseline' | 'plugin' | 'none';
+  /** `NetworkPolicy shop/web ingress[0]`, or empty where no rule decides. */
+  readonly rule: string;
+  readonly reason: string;
+  /** What the kernel should find, for an endpoint that something isolates or tags. */
+  readonly expected?: { readonly ruleSet: number; readonly identity: number; readonly rule: Rule };
+}
+
+/** The ends that have an opinion: the pod that sends, the pod that receives. */
+export function explain(compiler: Compiler, question: Question, nodeAddresses: readonly Uint8Array[]): EndExplanation[] {
+  const { source, destination } = question;
+  const nodes = new Set(nodeAddresses.map(addressKey));
+  const ends: EndExplanation[] = [];
+  if (source.pod) ends.push(explainEnd(compiler, question, source.pod, destination, Direction.EGRESS, nodes));
+  if (destination.pod) ends.push(explainEnd(compiler, question, destination.pod, source, Direction.INGRESS, nodes));
+  return ends;
+}
+
+function explainEnd(
+  compiler: Compiler,
+  { protocol, port }: Question,
+  pod: Pod,
+  peer: Party,
+  direction: Direction,
+  nodes: ReadonlySet<string>,
+): EndExplanation {
+  const endpoint = compiler.endpoints.get(pod);
+  const end = { direction, pod, ...(endpoint && { endpoint }) };
+  const unconditional = (reason: string): EndExplanation => ({ ...end, action: Action.ALLOW, tier: 'none', rule: '', reason });
+  if (pod.hostNetwork && !pod.cgroup)
+    return unconditional('shares the network of its node, and has no cgroup annotation: nothing is enforced');
+  if (pod.addresses.some((address) => addressKey(address) === addressKey(peer.address)))
+    return unconditional('no policy is about what a pod sends to itself');
+  if (pod.quarantined) return { ...end, action: Action.DENY, tier: 'none', rule: '', reason: 'its manifest is damaged: the pod is closed' };
+  const membership = compiler.membership(pod, direction);
+  if (!membership) return unconditional('no policy selects it for this direction');
+  if (nodes.has(addressKey(peer.address))) return unconditional('a pod and its own node always reach each other');
+  const ruleSet = endpoint?.ruleSets[direction];
+  const identity = findIdentity(compiler, peer.address);
+  const rule = ruleSet ? findRule(compiler, ruleSet.id, identity, protocol, port) : trace(compiler, membership, peer, protocol, port);
+  return {
+    ...end,
+    ...verdictOf(rule ?? { ...ALLOWED, action: Action.DENY }, compiler.origins, membership),
+    ...(ruleSet && rule && { expected: { ruleSet: ruleSet.id, identity, rule } }),
+  };
+}
+
+function verdictOf(
+  rule: Rule,
+  origins: ReadonlyMap<number, RuleOrigin>,
+  membership: Membership,
+): Pick<EndExplanation, 'action' | 'tier' | 'rule' | 'reason'> {
+  const origin = origins.get(rule.id);
+  if (origin?.index !== undefined) {
+    const words = { [Action.ALLOW]: 'allows it', [Action.DENY]: 'denies it', [Action.ASK]: 'has a plugin asked' }[rule.action as Action];
+    return { action: rule.action as Action, tier: origin.tier, rule: formatOrigin(origin), reason: `${formatOrigin(origin)} ${words}` };
+  }
+  if (rule.action === Action.ALLOW)
+    return { action: Action.ALLOW, tier: 'none', rule: '', reason: 'no rule is about it, and nothing isolates the pod' };
+  const names = membership.members.filter(({ tier }) => tier === 'network').map(({ namespace, name }) => `${namespace}/${name}`);
+  return {
+    action: Action.DENY,
+    tier: 'network',
+    rule: formatOrigin(origin),
+    reason: `isolated by NetworkPolicy ${names.join(', ')}, and no rule allows it`,
+  };
+}
+
+/** Decides without compiled entries, rule by rule. */
+function trace(compiler: Compiler, membership: Membership, peer: Party, protocol: number, port: number): Rule | undefined {
+  const { direction, members, ownPorts } = membership;
+  const identity = identityOf(membership, peer);
+  const isolating = members.some(({ tier }) => tier === 'network');
+  const placed = members
+    .flatMap((member) => member.rules)
+    .filter((rule) => rule.peers?.some((each) => matchesPeer(each, rule.namespace, identity, compiler.snapshot.namespaces)) ?? true)
+    .map(
+      (sourced): PlacedRule => ({
+        sourced,
+        ...(sourced.ports && { ranges: resolvePorts(sourced.ports, direction === Direction.INGRESS ? ownPorts : identity) }),
+      }),
+    );
+  const table = decideTable(placed, isolating ? { ...ALLOWED, action: Action.DENY } : undefined, () => {});
+  return table.ranges.find((range) => range.protocol === protocol && range.first <= port && port <= range.last)?.rule ?? table.other;
+}
+
+function identityOf({ members }: Membership, { address, pod }: Party): IdentityInfo {
+  const index = new NetworkIndex();
+  for (const peer of members.flatMap((member) => member.rules).flatMap((rule) => rule.peers ?? []))
+    if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) index.add(network);
+  return {
+    id: Identity.ANY,
+    ...(pod && { namespace: pod.namespace }),
+    labels: pod?.labels ?? new Map(),
+    networks: index.containing(address),
+    ports: new Map((pod?.ports ?? []).map((named) => [`${named.name}/${named.protocol}`, named.port])),
+  };
+}
+
+/** `shop/web 10.0.0.1`, or the address alone. */
+export function formatParty({ address, pod }: Party): string {
+  return pod ? `${pod.namespace}/${pod.name}` : formatAddress(address);
+}

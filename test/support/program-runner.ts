@@ -1,0 +1,114 @@
+/** Running packets through the programs by test-run: loaded with maps of their own, and an endpoint that the test describes. */
+import { rmSync } from 'node:fs';
+import { type Direction, policyStateCodec } from '../../engine/abi.gen.ts';
+import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
+import { Datapath, removeDatapath } from '../../engine/kernel/datapath.ts';
+import { native } from '../../engine/kernel/native.ts';
+import { parseAddress } from '../../engine/policy/address.ts';
+import type { Compiler } from '../../engine/policy/compile.ts';
+import { EMPTY_SNAPSHOT, type PolicyRule } from '../../engine/policy/snapshot.ts';
+import { compiled } from './compiled.ts';
+
+export const PASS = -1;
+export const DROP = 2;
+/** Loopback: what test-run takes for the packet's interface. */
+export const IFINDEX = 1;
+const MAPS = ['ports', 'policies', 'networks', 'peers'] as const;
+let runners = 0;
+
+export class ProgramRunner {
+  readonly datapath: Datapath;
+  readonly #pin: string;
+  #seed = 1;
+
+  private constructor(datapath: Datapath, pin: string) {
+    this.datapath = datapath;
+    this.#pin = pin;
+  }
+
+  static async load(): Promise<ProgramRunner> {
+    runners += 1;
+    const pin = `/sys/fs/bpf/sluice-test-${process.pid}-${runners}`;
+    return new ProgramRunner(await Datapath.load(pin), pin);
+  }
+
+  async remove(): Promise<void> {
+    this.datapath.close();
+    await removeDatapath(this.#pin);
+    rmSync(this.#pin, { recursive: true, force: true });
+  }
+
+  /** Puts a pod at 10.0.0.1 and fd00::1 behind the interface, with these rules of one NetworkPolicy. */
+  endpoint(rules: Partial<Record<Direction, readonly PolicyRule[]>>): void {
+    const pod = {
+      namespace: 'default',
+      name: 'pod',
+      labels: new Map([['app', 'pod']]),
+      addresses: [parseAddress('10.0.0.1') as Uint8Array, parseAddress('fd00::1') as Uint8Array],
+      ports: [],
+      hostNetwork: false,
+      ended: false,
+      interface: 'lo',
+    };
+    const policies = Object.keys(rules).length ? [{ namespace: 'default', name: 'policy', selector: [], rules }] : [];
+    const compiler = compiled({ ...EMPTY_SNAPSHOT, pods: [pod], policies });
+    this.load(compiler);
+    this.attach(compiler, 'default/pod');
+    this.forget();
+  }
+
+  /** Fills the policy maps with what was compiled. */
+  load(compiler: Compiler): void {
+    for (const map of MAPS) {
+      this.datapath.maps[map].delete(this.datapath.maps[map].dump().keys());
+      this.datapath.maps[map].update(new Map(compiler[map].entries));
+    }
+  }
+
+  /** Makes a compiled endpoint the one behind the interface. */
+  attach(compiler: Compiler, pod: string): void {
+    const endpoint = [...compiler.endpoints.values()].find((each) => `${each.pod.namespace}/${each.pod.name}` === pod);
+    const key = Buffer.alloc(4);
+    key.writeUInt32LE(IFINDEX);
+    this.datapath.maps.endpoints.update(new Map([[key.toString('latin1'), endpoint?.value as Buffer]]));
+  }
+
+  /** Forgets every connection: what stands in the slots is not found under another seed. */
+  forget(): void {
+    this.datapath.maps.connections.delete(this.datapath.maps.connections.dump().keys());
+    this.datapath.maps.shares.delete(this.datapath.maps.shares.dump().keys());
+    this.#seed += 1;
+    this.setPolicy({});
+  }
+
+  setPolicy(state: Partial<Parameters<typeof policyStateCodec.write>[2]>): void {
+    const value = Buffer.alloc(policyStateCodec.size);
+    policyStateCodec.write(value, 0, { ...DEFAULT_CONNTRACK, revision: 1, hashSeed: this.#seed, ...state });
+    this.datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
+  }
+
+  counts(): Map<number, bigint> {
+    return new Map(this.datapath.readCounters().map(({ reason, packets }) => [reason, packets]));
+  }
+
+  /** Runs a frame through a program, and returns the outcome. */
+  send(program: 'from_pod' | 'to_pod', bytes: Buffer): number {
+    const outcome = Buffer.alloc(4);
+    const fd = this.datapath.programFd(program);
+    const result = native.sluice_program__test(fd, bytes as never, bytes.length, IFINDEX, 1, outcome as never, Buffer.alloc(4) as never);
+    if (result !== 0) throw new Error(`test-run failed: ${result}`);
+    return outcome.readInt32LE(0);
+  }
+
+  /** The same, with the reasons that it counted. */
+  run(program: 'from_pod' | 'to_pod', bytes: Buffer): { outcome: number; reasons: number[] } {
+    const before = this.counts();
+    const outcome = this.send(program, bytes);
+    const reasons = [...this.counts()].filter(([reason, packets]) => packets !== (before.get(reason) ?? 0n)).map(([reason]) => reason);
+    return { outcome, reasons };
+  }
+}
+
+/** What run() gives for a packet that passed, or was dropped, for one reason. */
+export const passes = (reason: number): object => ({ outcome: PASS, reasons: [reason] });
+export const drops = (reason: number): object => ({ outcome: DROP, reasons: [reason] });
