@@ -153,7 +153,14 @@ export class Explainer {
         'CONFIG_INVALID',
         `Cannot explain "${text}": no such pod in the source, and no address; use NAMESPACE/POD or an IP address`,
       );
-    if (!pod.addresses.length) throw new EngineError('CONFIG_INVALID', `Cannot explain "${text}": the pod has no address yet`);
-    return pod.addresses.map((own) => ({ address: own, pod }));
+    const own = pod.addresses.length || pod.cgroup === undefined ? pod.addresses : hostAddresses();
+    if (!own.length) throw new EngineError('CONFIG_INVALID', `Cannot explain "${text}": the pod has no address yet`);
+    return own.map((each) => ({ address: each, pod }));
   }
+}
+
+/** The node's own addresses but for loopback: one of each family. */
+function hostAddresses(): Uint8Array[] {
+  const reachable = nodeAddresses().filter((address) => !/^(127\.|::1$|fe80:)/.test(formatAddress(address)));
+  return [reachable.find(isIpv4), reachable.find((address) => !isIpv4(address))].filter((address) => address !== undefined);
 }

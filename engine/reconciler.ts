@@ -108,7 +108,7 @@ export class Reconciler {
   }
 
   async #runOnce(): Promise<Status> {
-    const { source, plugins, workers, maps } = this.#parts;
+    const { source, plugins } = this.#parts;
     const started = performance.now();
     const snapshot = source.read();
     const problems = [...snapshot.problems];
@@ -119,12 +119,13 @@ export class Reconciler {
     const compiler = this.#compiler;
     const changes = compiler.update(snapshot, plugins.ids, nodeAddresses());
     problems.push(...compileProblems(compiler));
-    const { peers, networks, policies, ports } = compiler;
     const { endpoints, views } = this.#placeEndpoints(problems);
-    // Who is behind an identity is known before the kernel can ask about it, and as long as it can.
-    workers.setCluster({ ...describeChanges(changes), identitiesGone: [] });
-    const applied = maps.apply({ peers, networks, policies, ports, endpoints });
-    workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
+    let applied = this.#apply(changes, endpoints);
+    const retired = applied.failures.length ? undefined : compiler.retire();
+    if (retired) {
+      const later = this.#apply(retired, this.#placeEndpoints([]).endpoints);
+      applied = { changes: applied.changes + later.changes, failures: later.failures };
+    }
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
 
     this.#durationMs = performance.now() - started;
@@ -132,6 +133,16 @@ export class Reconciler {
     this.#status = { revision, appliedAt: new Date().toISOString(), endpoints: views, problems };
     this.#logOutcome(applied, problems);
     return this.#status;
+  }
+
+  /** Puts in force what the compiler holds. Who is behind an identity is known before the kernel can ask, and as long as it can. */
+  #apply(changes: ClusterChanges, endpoints: ReadonlyMap<number, PlacedEndpoint>): Applied {
+    const { workers, maps } = this.#parts;
+    const { peers, networks, policies, ports } = this.#compiler;
+    workers.setCluster({ ...describeChanges(changes), identitiesGone: [] });
+    const applied = maps.apply({ peers, networks, policies, ports, endpoints });
+    workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
+    return applied;
   }
 
   /** Endpoints where they are on this node; what is not there yet is a problem, and looked for. */

@@ -61,6 +61,8 @@ export class Compiler {
   readonly #ownIdentity = new Map<Pod, IdentityInfo>();
   readonly #ruleSets = new Map<string, { readonly ruleSet: RuleSet; readonly users: Set<Pod> }>();
   readonly #keys = new Map<Pod, (string | undefined)[]>();
+  /** Rule sets that nobody uses any more, but in the kernel. */
+  readonly #retired = new Set<string>();
   #snapshot: Snapshot = EMPTY_SNAPSHOT;
   #pluginIds: string = '';
   #nodeKeys = new Set<string>();
@@ -121,7 +123,10 @@ export class Compiler {
 
   /**
    * Takes over a snapshot. Plugins that `pluginIds` does not know answer nothing: what asks them is denied.
-   * Returns who is behind identities and addresses that changed.
+   *
+   * A rule set that an endpoint leaves is kept, for peers that get new identities before the endpoint switches: what comes
+   * of this is put in force, then retire() is called and put in force. Returns who is behind identities and addresses
+   * that changed.
    */
   update(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): ClusterChanges {
     const before = this.#snapshot;
@@ -144,6 +149,22 @@ export class Compiler {
     this.#renameNetworks();
     for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
     this.#forgetPolicies(before);
+    return this.#takeChanges();
+  }
+
+  /** Takes away what no endpoint uses since the last update; undefined where that is nothing. */
+  retire(): ClusterChanges | undefined {
+    const retired = [...this.#retired].filter((key) => !this.#ruleSets.get(key)?.users.size);
+    this.#retired.clear();
+    for (const key of retired) {
+      this.#ruleSets.get(key)?.ruleSet.remove();
+      this.#ruleSets.delete(key);
+      this.#book.forgetIsolation(key);
+      this.#ids.drop(`rule set ${key}`);
+    }
+    if (!retired.length) return undefined;
+    this.#renameNetworks();
+    for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
     return this.#takeChanges();
   }
 
@@ -254,11 +275,7 @@ export class Compiler {
   #leave(key: string, pod: Pod): void {
     const known = this.#ruleSets.get(key);
     known?.users.delete(pod);
-    if (!known || known.users.size) return;
-    known.ruleSet.remove();
-    this.#book.forgetIsolation(key);
-    this.#ruleSets.delete(key);
-    this.#ids.drop(`rule set ${key}`);
+    if (known && !known.users.size) this.#retired.add(key);
   }
 
   #removeEndpoint(pod: Pod): void {

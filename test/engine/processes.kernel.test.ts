@@ -103,11 +103,10 @@ spec: { hostNetwork: true }
       );
     });
 
-    test('explain knows them', async () => {
-      const { stdout } = await node
-        .sluiceOk('explain', '--from', 'host/agent', '--to', 'shop/web', '--port', '80/tcp')
-        .catch((error: Error) => ({ stdout: error.message }));
-      expect(stdout).toContain('has no address');
+    test('explain says why, and the kernel agrees', async () => {
+      const { stdout } = await node.sluiceOk('explain', '--from', 'host/agent', '--to', 'shop/db', '--port', '80/tcp', '--verify');
+      expect(stdout).toContain('deny: isolated by NetworkPolicy host/agent, and no rule allows it');
+      expect(stdout).toContain('the kernel agrees');
     });
   });
 

@@ -4,7 +4,7 @@
  * remove() takes everything away, also when the test failed half way; call it from afterAll or afterEach.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -60,7 +60,9 @@ export class TestNode {
 
   /** Writes a manifest into the source, whole or not at all. */
   write(file: string, text: string): void {
-    writeFileSync(join(this.source, file), text);
+    const half = join(this.source, `.${file}.tmp`);
+    writeFileSync(half, text);
+    renameSync(half, join(this.source, file));
   }
 
   delete(file: string): void {
