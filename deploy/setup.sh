@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings a fresh Debian 12 machine with Node and npm to where everything builds and runs: system packages, npm packages,
-# a BPF file system, the native library, the BPF programs and the example plugins. Does only what is missing.
+# a BPF file system, the native library, the BPF programs and the example plugins. Does only what is missing. What else is
+# wanted is named: `bench` adds the tools that benchmarks compare with, `kernels` what runs tests on other kernels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,6 +9,13 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps iputils-ping)
+for want in "$@"; do
+  case $want in
+    bench) packages+=(iptables ipset nftables) ;;
+    kernels) packages+=(qemu-system-x86 busybox-static kmod xz-utils dpkg-dev) ;;
+    *) fail "cannot set up $want: must be bench or kernels" ;;
+  esac
+done
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

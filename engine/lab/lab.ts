@@ -134,7 +134,9 @@ function podNetwork(lab: string, network: number, manifest: Manifest, index: num
   if (!name) throw new EngineError('LAB', `Cannot bring up lab ${lab}: a Pod has no name`);
   const hash = createHash('sha256').update(`${lab}/${namespace}/${name}`).digest('hex').slice(0, 10);
   const listed = manifest.status?.podIPs?.map((entry) => entry.ip);
-  const addresses = listed?.length ? listed : [`10.${network}.${index >> 8}.${index & 255}`, `fd${network}::${index.toString(16)}`];
+  const addresses = listed?.length
+    ? listed
+    : [`10.${network}.${index >> 8}.${index & 255}`, `${ipv6Network(network)}::${index.toString(16)}`];
   return { namespace, name, netns: `${netnsPrefix(lab)}${namespace}.${name}`, interface: `sl${hash}`, addresses };
 }
 
@@ -192,4 +194,9 @@ function labDirectory(name: string): string {
 
 function netnsPrefix(name: string): string {
   return `sluice.${name}.`;
+}
+
+/** fd88 for 10.88, and then on in the digits of IPv6. */
+function ipv6Network(network: number): string {
+  return `fd${(0x88 + network - FIRST_NETWORK).toString(16)}`;
 }

@@ -5,6 +5,8 @@ const IPV4_PREFIX = 96;
 export const ADDRESS_BITS = 128;
 const IPV4 = /^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/;
 
+const IPV4_HEAD = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
 export interface Network {
   /** 16 bytes, host bits zero. */
   readonly address: Uint8Array;
@@ -12,15 +14,18 @@ export interface Network {
   readonly bits: number;
   /** Canonical text; equal networks, equal text. */
   readonly text: string;
+  /** The address as addressKey() has it. */
+  readonly key: string;
 }
 
 /** The address as 16 bytes, or undefined when the text is none. Zone ids and leading zeros are refused. */
 export function parseAddress(text: string): Uint8Array | undefined {
-  if (IPV4.test(text) ? !ipaddr.IPv4.isValid(text) : text.includes('%') || !text.includes(':') || !ipaddr.IPv6.isValid(text))
-    return undefined;
-  const parsed = ipaddr.parse(text);
-  const ipv6 = parsed.kind() === 'ipv4' ? (parsed as ipaddr.IPv4).toIPv4MappedAddress() : (parsed as ipaddr.IPv6);
-  return Uint8Array.from(ipv6.toByteArray());
+  if (IPV4.test(text)) {
+    const parts = text.split('.').map(Number);
+    return parts.every((part) => part <= 255) ? Uint8Array.from([...IPV4_HEAD, ...parts]) : undefined;
+  }
+  if (text.includes('%') || !text.includes(':') || !ipaddr.IPv6.isValid(text)) return undefined;
+  return Uint8Array.from(ipaddr.IPv6.parse(text).toByteArray());
 }
 
 /** The network, its host bits cleared, or undefined when the text is none. */
@@ -35,9 +40,9 @@ export function parseNetwork(text: string): Network | undefined {
 
 /** The network of that many bits around an address. */
 export function networkOf(address: Uint8Array, bits: number): Network {
-  const masked = maskAddress(address, bits);
+  const masked = bits === ADDRESS_BITS ? address : maskAddress(address, bits);
   const ipv4 = isIpv4(masked) && bits >= IPV4_PREFIX;
-  return { address: masked, bits, text: `${formatAddress(masked)}/${ipv4 ? bits - IPV4_PREFIX : bits}` };
+  return { address: masked, bits, text: `${formatAddress(masked)}/${ipv4 ? bits - IPV4_PREFIX : bits}`, key: addressKey(masked) };
 }
 
 /** A copy with all bits beyond the first `bits` cleared. */
@@ -62,7 +67,9 @@ export function formatAddress(address: Uint8Array): string {
 
 /** The bytes as a string, to be compared and used as a key. */
 export function addressKey(address: Uint8Array): string {
-  return String.fromCharCode(...address);
+  const a = address as unknown as number[];
+  // biome-ignore format: sixteen bytes; a spread is ten times as slow
+  return String.fromCharCode(a[0] as number, a[1] as number, a[2] as number, a[3] as number, a[4] as number, a[5] as number, a[6] as number, a[7] as number, a[8] as number, a[9] as number, a[10] as number, a[11] as number, a[12] as number, a[13] as number, a[14] as number, a[15] as number);
 }
 
 /** The networks that policy names, counted by who names them, and which of them an address is in. */
@@ -89,7 +96,7 @@ export class NetworkIndex {
     this.#networks.set(network.text, { network, users: 1 });
     let sameBits = this.#byBits.get(network.bits);
     if (!sameBits) this.#byBits.set(network.bits, (sameBits = new Map()));
-    sameBits.set(addressKey(network.address), network);
+    sameBits.set(network.key, network);
     this.#note(network);
   }
 
@@ -98,7 +105,7 @@ export class NetworkIndex {
     if (!known || --known.users) return;
     this.#networks.delete(network.text);
     const sameBits = this.#byBits.get(network.bits);
-    sameBits?.delete(addressKey(network.address));
+    sameBits?.delete(network.key);
     if (!sameBits?.size) this.#byBits.delete(network.bits);
     this.#note(network);
   }
@@ -116,10 +123,10 @@ export class NetworkIndex {
     const least = bits >= IPV4_PREFIX && isIpv4(address) ? IPV4_PREFIX : 0;
     for (const [length, networks] of this.#byBits) {
       if (length > bits || length < least) continue;
-      const network = networks.get(addressKey(maskAddress(address, length)));
+      const network = networks.get(addressKey(length === ADDRESS_BITS ? address : maskAddress(address, length)));
       if (network) found.push(network.text);
     }
-    return found.sort();
+    return found.length > 1 ? found.sort() : found;
   }
 
   /** Whether a listed IPv6 network covers the range that IPv4 addresses are mapped into. */
@@ -157,7 +164,7 @@ export class SortedAddresses {
   /** Keys of the addresses inside a network. */
   within(network: Network): string[] {
     this.#settle();
-    const first = addressKey(network.address);
+    const first = network.key;
     const from = this.#search(first);
     let to = from;
     const inside = (key: string): boolean => addressKey(maskAddress(Buffer.from(key, 'latin1'), network.bits)) === first;

@@ -4,7 +4,7 @@
  * The compiler keeps what it made. A snapshot that differs a little changes a few entries, at a cost that follows the
  * difference and not the cluster; objects that did not change must be the same objects.
  */
-import { Direction, type Endpoint, endpointCodec, Identity, networkKeyCodec } from '../abi.gen.ts';
+import { Direction, type Endpoint, endpointCodec, Identity } from '../abi.gen.ts';
 import { Identities, type IdentityInfo } from '../identity/identities.ts';
 import { ADDRESS_BITS, addressKey, EVERY_IPV4, formatAddress, isIpv4, type Network, NetworkIndex, SortedAddresses } from './address.ts';
 import { difference } from './array-diff.ts';
@@ -394,14 +394,13 @@ function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['r
   return value;
 }
 
-function networkKey(network: Network): string {
-  const key = Buffer.alloc(networkKeyCodec.size);
-  networkKeyCodec.write(key, 0, { prefixBits: network.bits, address: network.address });
-  return key.toString('latin1');
+/** Key of the networks map: struct network_key. */
+function networkKey({ bits, key }: Network): string {
+  return String.fromCharCode(bits, 0, 0, 0) + key;
 }
 
 function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
+  const bytes = Buffer.allocUnsafe(4);
   bytes.writeUInt32LE(value);
   return bytes;
 }

@@ -151,7 +151,7 @@ export class PortTables {
       for (const { bits } of prefixes) entry.prefixes |= 1 << bits;
       this.#use(entry.portTable, text, prefixes);
     }
-    const bytes = Buffer.alloc(policyEntryCodec.size);
+    const bytes = Buffer.allocUnsafe(policyEntryCodec.size);
     policyEntryCodec.write(bytes, 0, entry);
     return { entry: bytes, portTable: entry.portTable };
   }

@@ -5,7 +5,7 @@
  * Its id names the policies, not what they say: a rule that changes rewrites the entries that it is about, each from what
  * the old policy said to what the new one says, with nothing in between.
  */
-import { Action, Direction, Identity, policyKeyCodec, type Rule, RuleSet as RuleSetId } from '../abi.gen.ts';
+import { Action, Direction, Identity, type Rule, RuleSet as RuleSetId } from '../abi.gen.ts';
 import type { IdentityInfo } from '../identity/identities.ts';
 import { difference } from './array-diff.ts';
 import type { EntryMap } from './entry-map.ts';
@@ -223,11 +223,14 @@ export class RuleSet implements PeerUser {
   }
 }
 
-/** Key of the policies map. */
+/** Key of the policies map: struct policy_key. */
 export function policyKey(ruleSet: number, identity: number): string {
-  const key = Buffer.alloc(policyKeyCodec.size);
-  policyKeyCodec.write(key, 0, { ruleSet, identity });
-  return key.toString('latin1');
+  return u32Key(ruleSet) + u32Key(identity);
+}
+
+/** The number as its four bytes in memory. */
+function u32Key(value: number): string {
+  return String.fromCharCode(value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24);
 }
 
 /** `name/protocol` of the ports that are names. */

@@ -75,12 +75,11 @@ export const selector = z.strictObject({ matchLabels: labels, matchExpressions: 
   return [...exact, ...(value.matchExpressions ?? [])].sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
 });
 
-const cidr = z
-  .string()
-  .refine((text) => parseNetwork(text) !== undefined, {
-    error: (issue) => `"${String(issue.input)}" is not a CIDR such as 10.0.0.0/8 or fd00::/8`,
-  })
-  .transform((text) => parseNetwork(text) as Network);
+const cidr = z.string().transform((text, context): Network => {
+  const network = parseNetwork(text);
+  if (!network) context.addIssue({ code: 'custom', message: `"${text}" is not a CIDR such as 10.0.0.0/8 or fd00::/8` });
+  return network ?? z.NEVER;
+});
 
 const ipBlock = z.strictObject({ cidr, except: list(cidr) }).superRefine((block, context) => {
   for (const [i, except] of (block.except ?? []).entries()) {

@@ -3,8 +3,8 @@
  * The benchmark's client and server.
  *
  *   load server PORT              answers each connection's bytes with the same bytes
- *   load connect ADDRESS PORT N   opens N connections one after another; each sends and receives 64 bytes
- *   load trip ADDRESS PORT N      one connection, N round trips of 64 bytes
+ *   load client ADDRESS PORT N    opens N connections one after another, each sends and receives 64 bytes; then one more
+ *                                 connection with N round trips of 64 bytes
  *
  * Prints one line of JSON: microseconds, p50, p99, and connections or round trips a second.
  */
@@ -124,40 +124,53 @@ static void print_times(const char *name, double *times, int n)
 	printf("\"%s\":{\"p50\":%.2f,\"p99\":%.2f,\"max\":%.2f},", name, times[n / 2], times[(int)(n * 0.99)], times[n - 1]);
 }
 
-int main(int argc, char **argv)
+static void measure_connections(const struct sockaddr_in6 *address, int n)
 {
-	struct sockaddr_in6 address;
-	double *connects, *wholes, begin;
-	int n, fd = -1, trips;
+	double *connects = calloc(n, sizeof(double)), *wholes = calloc(n, sizeof(double)), begin = now_us();
 
-	if (argc == 3 && !strcmp(argv[1], "server"))
-		serve(atoi(argv[2]));
-	if (argc != 5)
-		return 2;
-	trips = !strcmp(argv[1], "trip");
-	address = address_of(argv[2], atoi(argv[3]));
-	n = atoi(argv[4]);
-	connects = calloc(n, sizeof(double));
-	wholes = calloc(n, sizeof(double));
-	if (trips)
-		fd = open_connection(&address);
-	begin = now_us();
 	for (int i = 0; i < n; i++) {
 		double start = now_us();
+		int fd = open_connection(address);
 
-		if (!trips)
-			fd = open_connection(&address);
 		connects[i] = now_us() - start;
 		round_trip(fd);
-		if (!trips)
-			close(fd);
+		close(fd);
 		wholes[i] = now_us() - start;
 	}
 	begin = now_us() - begin;
-	printf("{");
-	if (!trips)
-		print_times("connect", connects, n);
+	print_times("connect", connects, n);
 	print_times("whole", wholes, n);
-	printf("\"perSecond\":%.0f}\n", n / begin * 1e6);
+	printf("\"perSecond\":%.0f,", n / begin * 1e6);
+}
+
+static void measure_trips(const struct sockaddr_in6 *address, int n)
+{
+	double *trips = calloc(n, sizeof(double));
+	int fd = open_connection(address);
+
+	for (int i = 0; i < n; i++) {
+		double start = now_us();
+
+		round_trip(fd);
+		trips[i] = now_us() - start;
+	}
+	print_times("trip", trips, n);
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_in6 address;
+	int n;
+
+	if (argc == 3 && !strcmp(argv[1], "server"))
+		serve(atoi(argv[2]));
+	if (argc != 5 || strcmp(argv[1], "client"))
+		return 2;
+	address = address_of(argv[2], atoi(argv[3]));
+	n = atoi(argv[4]);
+	printf("{");
+	measure_connections(&address, n);
+	measure_trips(&address, n);
+	printf("\"count\":%d}\n", n);
 	return 0;
 }
