@@ -32,14 +32,7 @@ spec: { hostNetwork: true }
   afterAll(async () => {
     await node.remove();
     await until(
-      () => {
-        try {
-          cgroup.remove();
-          return true;
-        } catch {
-          return false;
-        }
-      },
+      () => cgroup.tryRemove(),
       5000,
       () => 'cgroup still in use',
     );

@@ -24,8 +24,14 @@ export class TestCgroup {
     return ['sh', '-c', `echo $$ > ${this.path}/cgroup.procs && exec "$@"`, 'sh', ...command];
   }
 
-  /** Its processes must have ended. */
-  remove(): void {
-    rmdirSync(this.path);
+  /** Removes it; false while processes in it still end. */
+  tryRemove(): boolean {
+    try {
+      rmdirSync(this.path);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+      return false;
+    }
   }
 }

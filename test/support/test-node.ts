@@ -10,6 +10,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const cli = fileURLToPath(new URL('../../engine/cli/sluice.js', import.meta.url));
+/** How much longer than elsewhere things may take: on an emulated machine, ten times. */
+const SLOW = Number(process.env.SLUICE_TEST_SLOW ?? 1);
 let nodes = 0;
 
 export interface Ran {
@@ -129,7 +131,7 @@ export class TestNode {
 
   /** Puts the source as it is now in force; throws where something is not. */
   async apply(): Promise<void> {
-    await this.sluiceOk('wait', '--timeout', '10s');
+    await this.sluiceOk('wait', '--timeout', `${10 * SLOW}s`);
   }
 
   /** Runs a command in this node's network. */
@@ -165,16 +167,16 @@ export class TestNode {
   /** Whether a pod reaches an address with TCP: one connection, answered or not within the time. */
   async reaches(pod: string, address: string, port: number, seconds = 0.6): Promise<boolean> {
     const host = address.includes(':') ? `[${address}]` : address;
-    return (await this.exec(pod, 'curl', '-gs', '-m', String(seconds), '-o', '/dev/null', `http://${host}:${port}/`)).code === 0;
+    return (await this.exec(pod, 'curl', '-gs', '-m', String(seconds * SLOW), '-o', '/dev/null', `http://${host}:${port}/`)).code === 0;
   }
 
   curl(...args: string[]): Promise<Ran> {
-    return this.run('curl', '-gsf', '-m', '5', ...args);
+    return this.run('curl', '-gsf', '-m', String(5 * SLOW), ...args);
   }
 
   /** A JSON answer of the engine's API. */
   async api<T>(path: string, ...args: string[]): Promise<T> {
-    const { stdout } = await this.run('curl', '-gs', '-m', '10', ...args, `http://127.0.0.1:9470${path}`);
+    const { stdout } = await this.run('curl', '-gs', '-m', String(10 * SLOW), ...args, `http://127.0.0.1:9470${path}`);
     return JSON.parse(stdout) as T;
   }
 
@@ -207,7 +209,7 @@ function runIn(netns: string, command: readonly string[]): Promise<Ran> {
 
 /** Waits for a condition, at most that long. @throws Error with what `explain` says when the time is over. */
 export async function until(condition: () => Promise<boolean> | boolean, limitMs: number, explain: () => string = () => ''): Promise<void> {
-  const deadline = performance.now() + limitMs;
+  const deadline = performance.now() + limitMs * SLOW;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`not so within ${limitMs} ms: ${explain()}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
