@@ -18,5 +18,5 @@ echo "test:kernels: under $package, emulated: this takes some minutes" >&2
 tests=("${@:-}")
 [ $# -gt 0 ] || tests=(test/bpf/endpoint test/bpf/policy-cases test/kernels)
 # Emulation is ten times slower than the machine: what a test waits for has that much more time.
-exec sh test/kernels/boot.sh "$deb" env PATH="$PWD/node_modules/.bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root SLUICE_TEST_SLOW=10 \
-  vitest run --project kernel "${tests[@]}" --testTimeout 300000 --hookTimeout 300000
+exec sh test/kernels/boot.sh "$deb" env PATH="$PWD/node_modules/.bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root CI=true SLUICE_TEST_SLOW=10 \
+  vitest run --project kernel "${tests[@]}"
