@@ -45,7 +45,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb NO_COLOR=1
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/shm
-for directory in /dev/shm /run /tmp; do mount -t tmpfs tmpfs "$directory"; done
+for directory in /dev/shm /run; do mount -t tmpfs tmpfs "$directory"; done
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 mkdir -p /lib/modules /run/job
