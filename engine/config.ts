@@ -19,6 +19,10 @@ export interface Config {
   readonly holdTimeoutMs: number;
   readonly logLevel: string;
   readonly conntrack: ConntrackLimits;
+  /** The cgroup whose processes HostPolicies are about; absent: the host firewall is off. */
+  readonly hostFirewall?: string;
+  /** How long a change of the host firewall holds without a confirmation. */
+  readonly confirmMs: number;
 }
 
 /** How long connections live without packets, in seconds, and how many tracked ones one endpoint may have. */
@@ -56,6 +60,8 @@ export function readConfig(flags: {
   holdTimeoutMs: number;
   logLevel: string;
   conntrack: readonly string[];
+  hostFirewall: string | undefined;
+  confirmMs: number;
 }): Config {
   const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
   if (kind === 'kubernetes')
@@ -71,6 +77,10 @@ export function readConfig(flags: {
     throw new EngineError('CONFIG_INVALID', `Cannot use --log-level ${flags.logLevel}: must be one of ${LOG_LEVELS.join(', ')}`);
   if (!Number.isInteger(flags.holdTimeoutMs) || flags.holdTimeoutMs < 1 || flags.holdTimeoutMs > 10_000)
     throw new EngineError('CONFIG_INVALID', `Cannot use --hold-timeout ${flags.holdTimeoutMs}: must be 1 to 10000 milliseconds`);
+  if (flags.hostFirewall !== undefined && (!flags.hostFirewall.startsWith('/') || flags.hostFirewall.split('/').includes('..')))
+    throw new EngineError('CONFIG_INVALID', `Cannot use --host-firewall ${flags.hostFirewall}: must be a cgroup such as /system.slice`);
+  if (flags.confirmMs < 1000 || flags.confirmMs > 3_600_000)
+    throw new EngineError('CONFIG_INVALID', 'Cannot use --confirm-timeout: must be 1s to 1h');
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
   return Object.freeze({
     source: { kind: 'dir', path },
@@ -80,6 +90,8 @@ export function readConfig(flags: {
     holdTimeoutMs: flags.holdTimeoutMs,
     logLevel: flags.logLevel,
     conntrack: parseConntrack(flags.conntrack),
+    ...(flags.hostFirewall !== undefined && { hostFirewall: flags.hostFirewall }),
+    confirmMs: flags.confirmMs,
   } as const);
 }
 

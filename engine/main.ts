@@ -6,10 +6,11 @@ import { Failure } from './flow/control.ts';
 import { FlowLog } from './flow/flow-log.ts';
 import type { FromWorker } from './flow/messages.ts';
 import { WorkerPool } from './flow/pool.ts';
+import { HostFirewall } from './host-firewall.ts';
 import { createApi, listen } from './http/api.ts';
 import { createMetrics } from './http/metrics.ts';
 import { Datapath } from './kernel/datapath.ts';
-import { setNativeLog } from './kernel/native.ts';
+import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
@@ -70,11 +71,21 @@ async function assemble(
   const states = pluginStates(datapath);
   const registry = new PluginRegistry(pool, states, new ModuleStore(config.stateDir, log), log.child({ room: 'plugins' }));
   const maps = new PolicyMaps(datapath, config.conntrack);
+  const hostFirewall = new HostFirewall({
+    cgroup: config.hostFirewall,
+    stateDir: config.stateDir,
+    confirmMs: config.confirmMs,
+    nowMs: Date.now,
+    kernelNowNs,
+    log: log.child({ room: 'host-firewall' }),
+  });
+  stops.push(() => hostFirewall.close());
   const reconciler = new Reconciler({
     source,
     plugins: registry,
     workers: pool,
     maps,
+    hostFirewall,
     findPlace: (place) => datapath.find(place),
     log: log.child({ room: 'policy' }),
   });
@@ -118,6 +129,11 @@ async function assemble(
     status,
     reconcile,
     explain: (query) => explainer.explain(query),
+    hostFirewall: () => ({ ...hostFirewall.status, policies: [...hostFirewall.status.policies] }),
+    changeHostFirewall: async (change) => {
+      hostFirewall[change]();
+      await reconciler.run();
+    },
     plugins: () => registry.list(),
     pushPlugin: (name, module) => registry.push(name, module),
     flows,
@@ -144,7 +160,9 @@ async function assemble(
   stops.push(() => clearInterval(records));
   pressure.start();
   stops.push(() => pressure.close());
-  source.watch(() => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force')));
+  const runAgain = (): void => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force'));
+  hostFirewall.onLapse = runAgain;
+  source.watch(runAgain);
   stops.push(() => source.close());
   ready = true;
   log.info({ url, attachment: datapath.attachment, endpoints: reconciler.status.endpoints.length }, 'ready');

@@ -6,6 +6,7 @@
 import { networkInterfaces } from 'node:os';
 import { EngineError, messageOf } from './errors.ts';
 import type { ToWorker } from './flow/messages.ts';
+import type { HostEndpoints } from './host-firewall.ts';
 import type { Place } from './kernel/datapath.ts';
 import type { Applied, PlacedEndpoint, PolicyState } from './kernel/policy-maps.ts';
 import type { Logger } from './log.ts';
@@ -13,7 +14,7 @@ import type { Declaration } from './plugins/registry.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
 import { type ClusterChanges, type CompiledEndpoint, Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';
-import { formatProblem, type Problem, type Snapshot } from './policy/snapshot.ts';
+import { formatProblem, type HostPolicy, type Problem, type Snapshot } from './policy/snapshot.ts';
 
 export interface ReconcilerParts {
   readonly source: { read(): Snapshot };
@@ -23,6 +24,7 @@ export interface ReconcilerParts {
   };
   readonly workers: { setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void };
   readonly maps: { apply(state: PolicyState): Applied };
+  readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
   readonly log: Logger;
 }
@@ -117,13 +119,14 @@ export class Reconciler {
     problems.push(...unknownPlugins(snapshot, plugins.ids));
 
     const compiler = this.#compiler;
-    const changes = compiler.update(snapshot, plugins.ids, nodeAddresses());
+    const host = this.#parts.hostFirewall.next(snapshot.hostPolicies, problems);
+    const changes = compiler.update(withHost(snapshot, host), plugins.ids, nodeAddresses());
     problems.push(...compileProblems(compiler));
-    const { endpoints, views } = this.#placeEndpoints(problems);
+    const { endpoints, views } = this.#placeEndpoints(problems, host);
     let applied = this.#apply(changes, endpoints);
     const retired = applied.failures.length ? undefined : compiler.retire();
     if (retired) {
-      const later = this.#apply(retired, this.#placeEndpoints([]).endpoints);
+      const later = this.#apply(retired, this.#placeEndpoints([], host).endpoints);
       applied = { changes: applied.changes + later.changes, failures: later.failures };
     }
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
@@ -146,14 +149,15 @@ export class Reconciler {
   }
 
   /** Endpoints where they are on this node; what is not there yet is a problem, and looked for. */
-  #placeEndpoints(problems: Problem[]): { endpoints: Map<number, PlacedEndpoint>; views: EndpointView[] } {
+  #placeEndpoints(problems: Problem[], host: HostEndpoints | undefined): { endpoints: Map<number, PlacedEndpoint>; views: EndpointView[] } {
     const endpoints = new Map<number, PlacedEndpoint>();
     const views: EndpointView[] = [];
     this.#pending = [];
     for (const endpoint of this.#compiler.endpoints.values()) {
+      if (endpoint.pod === host?.fallback?.confirmed) continue;
       const place = placeOf(endpoint);
       const where = 'cgroup' in place ? `cgroup ${place.cgroup}` : `interface ${place.interface}`;
-      const object = `Pod ${endpoint.pod.namespace}/${endpoint.pod.name}`;
+      const object = endpoint.pod.hostPolicies ? 'host firewall' : `Pod ${endpoint.pod.namespace}/${endpoint.pod.name}`;
       const id = this.#parts.findPlace(place);
       if (id === undefined) {
         problems.push({ file: '', line: 0, object, reason: `no ${where} here`, pending: true });
@@ -161,11 +165,18 @@ export class Reconciler {
       } else if (endpoints.has(id)) {
         problems.push({ file: '', line: 0, object, reason: `${where} belongs to another pod already` });
       } else {
-        endpoints.set(id, { value: endpoint.value, place });
+        endpoints.set(id, { value: endpoint.value, place, ...this.#fallbackOf(endpoint, host) });
         views.push(viewOf(endpoint, id, place));
       }
     }
     return { endpoints, views };
+  }
+
+  /** What the host's endpoint falls back to, while a change of its policy is pending. */
+  #fallbackOf({ pod }: CompiledEndpoint, host: HostEndpoints | undefined): Pick<PlacedEndpoint, 'fallback'> {
+    const fallback = pod === host?.current ? host.fallback : undefined;
+    const value = fallback && this.#compiler.endpoints.get(fallback.confirmed)?.value;
+    return value ? { fallback: { value, atNs: fallback.confirmByNs } } : {};
   }
 
   #logOutcome(applied: Applied, problems: readonly Problem[]): void {
@@ -204,13 +215,20 @@ export function namesOf(reconciler: Reconciler, pluginName: (id: number) => stri
   };
 }
 
+/** The snapshot with the node itself as an endpoint, where that is asked for. */
+function withHost(snapshot: Snapshot, host: HostEndpoints | undefined): Snapshot {
+  if (!host) return snapshot;
+  const pods = [host.current, ...(host.fallback ? [host.fallback.confirmed] : [])];
+  return { ...snapshot, pods: [...snapshot.pods, ...pods] };
+}
+
 function placeOf({ pod }: CompiledEndpoint): Place {
   return pod.cgroup === undefined ? { interface: pod.interface ?? '' } : { cgroup: pod.cgroup };
 }
 
 function viewOf({ pod, identity, ruleSets }: CompiledEndpoint, id: number, place: Place): EndpointView {
   const [ingress, egress] = ruleSets.map((ruleSet) => pod.quarantined === true || ruleSet?.isolated === true) as [boolean, boolean];
-  return { pod: `${pod.namespace}/${pod.name}`, id, ...place, identity, isolated: { ingress, egress } };
+  return { pod: pod.hostPolicies ? pod.name : `${pod.namespace}/${pod.name}`, id, ...place, identity, isolated: { ingress, egress } };
 }
 
 function describeChanges({

@@ -5,6 +5,7 @@ import { DEFAULT_API } from '../config.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { VERSION } from '../version.ts';
 import { engineCommands } from './engine-commands.ts';
+import { hostCommand } from './host-command.ts';
 import { labCommand } from './lab-command.ts';
 import { observeCommands } from './observe-commands.ts';
 import { pluginCommand } from './plugin-command.ts';
@@ -23,7 +24,7 @@ const cli = yargs(hideBin(process.argv))
     describe: 'address of the engine’s API (or SLUICE_API)',
     global: true,
   })
-  .command([...engineCommands, ...observeCommands, pluginCommand, labCommand])
+  .command([...engineCommands, ...observeCommands, pluginCommand, hostCommand, labCommand])
   .completion('completion', 'Print a script that completes commands: source <(sluice completion)')
   .demandCommand(1, 'Say what to do: one of the commands above.')
   .strict()

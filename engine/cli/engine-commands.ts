@@ -11,10 +11,19 @@ function requireRoot(): void {
   if (process.getuid?.() !== 0) throw new EngineError('NOT_ROOT', 'Cannot load BPF programs: this is not root; run it with sudo');
 }
 
-const run: CommandModule<
-  object,
-  { source: string; api: string; bpffs: string; stateDir: string; holdTimeout: string; conntrack: string[]; logLevel: string }
-> = {
+interface RunFlags {
+  source: string;
+  api: string;
+  bpffs: string;
+  stateDir: string;
+  holdTimeout: string;
+  conntrack: string[];
+  hostFirewall?: string;
+  confirmTimeout: string;
+  logLevel: string;
+}
+
+const run: CommandModule<object, RunFlags> = {
   command: 'run',
   describe: 'Run the engine: read policy, program the kernel, ask plugins',
   builder: (yargs) =>
@@ -34,12 +43,26 @@ const run: CommandModule<
         describe:
           'how long connections live without packets: opening=60s established=8000s closing=10s unanswered=30s answered=120s; how many one endpoint may have: share=32768',
       })
+      .option('host-firewall', {
+        type: 'string',
+        describe: 'a cgroup such as /system.slice, whose processes HostPolicies are about; off without it',
+      })
+      .option('confirm-timeout', {
+        type: 'string',
+        default: '60s',
+        describe: 'a change of the host firewall goes back to what was before, unless sluice host confirm comes within this',
+      })
       .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
       .config('config', 'a JSON file with any of these options')
       .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
       .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API') as Argv<never>,
   handler: async (flags) => {
-    const config = readConfig({ ...flags, holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout') });
+    const config = readConfig({
+      ...flags,
+      holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout'),
+      hostFirewall: flags.hostFirewall,
+      confirmMs: parseDuration(flags.confirmTimeout, '--confirm-timeout'),
+    });
     const log = createLogger(config.logLevel);
     requireRoot();
     // Loading it loads the native library, which only the commands of this file need.

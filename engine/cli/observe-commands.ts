@@ -9,23 +9,15 @@ import type { FlowView } from '../flow/flow-log.ts';
 import type { explanation as explanationSchema, status as statusSchema } from '../http/schemas.ts';
 import { formatProblem } from '../policy/snapshot.ts';
 import { ApiClient } from './client.ts';
-import { flowLine, paint, table } from './output.ts';
+import { flowLine, outputOption, paint, table } from './output.ts';
 
 type Status = z.infer<typeof statusSchema>;
 type Explanation = z.infer<typeof explanationSchema>;
 
-const output = {
-  alias: 'o',
-  type: 'string',
-  choices: ['text', 'json'] as const,
-  default: 'text' as const,
-  describe: 'how to show it',
-} as const;
-
 const status: CommandModule<object, { api: string; output: string }> = {
   command: 'status',
   describe: 'Show what is in force, and what is not',
-  builder: (yargs) => yargs.option('output', output).example('$0 status -o json', 'for programs') as Argv<never>,
+  builder: (yargs) => yargs.option('output', outputOption).example('$0 status -o json', 'for programs') as Argv<never>,
   handler: async ({ api, output: format }) => {
     const state = await new ApiClient(api).request<Status>('GET', '/v1/status');
     if (format === 'json') console.log(JSON.stringify(state, null, 2));
@@ -95,7 +87,7 @@ const explain: CommandModule<object, { api: string; output: string; from: string
         default: false,
         describe: 'ask the kernel’s maps and programs too; exit code 1 where they disagree',
       })
-      .option('output', output)
+      .option('output', outputOption)
       .example('$0 explain --from shop/web --to shop/db --port 5432/tcp', 'both ends of a connection between pods')
       .example(
         '$0 explain --from 192.0.2.7 --to shop/web --port 443/tcp --verify',
@@ -130,7 +122,7 @@ const flows: CommandModule<object, { api: string; output: string; follow: boolea
   describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
   builder: (yargs) =>
     yargs
-      .option('output', output)
+      .option('output', outputOption)
       .option('follow', { alias: 'f', type: 'boolean', default: false, describe: 'go on with each new flow' })
       .option('last', { type: 'number', default: 100, describe: 'how many of the latest to show first' })
       .example('$0 flows --follow', 'watch decisions as they fall')

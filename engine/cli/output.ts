@@ -21,6 +21,15 @@ const BORDERLESS = {
   middle: '  ',
 };
 
+/** The flag of every command that shows something. */
+export const outputOption = {
+  alias: 'o',
+  type: 'string',
+  choices: ['text', 'json'] as const,
+  default: 'text' as const,
+  describe: 'how to show it',
+} as const;
+
 type Color = 'green' | 'red' | 'yellow' | 'cyan' | 'bold' | 'dim';
 
 /** Text in a colour, where stdout shows colours. */

@@ -15,6 +15,8 @@ export interface ApiParts {
   /** Puts in force what is in the source now. */
   readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
   readonly explain: (query: { from: string; to: string; port: string; verify: boolean }) => z.infer<typeof schemas.explanation>[];
+  readonly hostFirewall: () => z.infer<typeof schemas.hostFirewall>;
+  readonly changeHostFirewall: (change: 'confirm' | 'retry') => Promise<void>;
   readonly plugins: () => z.infer<typeof schemas.plugin>[];
   readonly pushPlugin: (name: string, module: Uint8Array) => Promise<z.infer<typeof schemas.plugin>>;
   readonly flows: {
@@ -27,7 +29,12 @@ export interface ApiParts {
 }
 
 /** What a client of each error did wrong, or 500. */
-const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = { PLUGIN_UNKNOWN: 404, PLUGIN_INVALID: 422, CONFIG_INVALID: 400 };
+const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = {
+  PLUGIN_UNKNOWN: 404,
+  PLUGIN_INVALID: 422,
+  CONFIG_INVALID: 400,
+  NOTHING_PENDING: 409,
+};
 
 /** Unsent bytes after which a follower that reads too slowly misses flows. */
 const FOLLOWER_BACKLOG = 1 << 20;
@@ -43,6 +50,7 @@ export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
   guard(api, parts.log);
   addHealth(api, parts);
   addPolicy(api, parts);
+  addHostFirewall(api, parts);
   addPlugins(api, parts);
   addFlows(api, parts);
   return api;
@@ -131,6 +139,22 @@ function addPolicy(api: FastifyInstance, parts: ApiParts): void {
     },
     async ({ query: { from, to, port, verify = false } }) => parts.explain({ from, to, port, verify }),
   );
+}
+
+function addHostFirewall(api: FastifyInstance, parts: ApiParts): void {
+  const response = { 200: schemas.json(schemas.hostFirewall), default: schemas.json(schemas.failure) };
+  const route = (summary: string) => ({ schema: { tags: ['host firewall'], summary, response } });
+  api.get('/v1/host-firewall', route('Whether the host firewall is on, and whether a change waits for its confirmation'), async () =>
+    parts.hostFirewall(),
+  );
+  const change = (name: 'confirm' | 'retry', summary: string): void => {
+    api.post(`/v1/host-firewall/${name}`, route(summary), async () => {
+      await parts.changeHostFirewall(name);
+      return parts.hostFirewall();
+    });
+  };
+  change('confirm', 'Makes the pending change lasting');
+  change('retry', 'Puts a change that lapsed in force once more, until it is confirmed');
 }
 
 function addPlugins(api: FastifyInstance, parts: ApiParts): void {

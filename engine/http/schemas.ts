@@ -59,6 +59,15 @@ export const flow = z.object({
   heldUs: z.number(),
 });
 
+export const hostFirewall = z.object({
+  state: z
+    .enum(['off', 'confirmed', 'pending', 'lapsed'])
+    .describe('pending: in force until confirmBy; lapsed: what was before is in force'),
+  cgroup: z.string(),
+  policies: z.array(z.string()).describe('as they are in force, with versions'),
+  confirmBy: z.string().optional(),
+});
+
 const verdict = z.enum(['allow', 'deny', 'ask']);
 
 export const explanation = z.object({

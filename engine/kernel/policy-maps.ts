@@ -38,6 +38,8 @@ export interface PlacedEndpoint {
   /** struct endpoint. */
   readonly value: Buffer;
   readonly place: Place;
+  /** What holds from then on, unless that is taken back: struct endpoint of the rule sets that were confirmed. */
+  readonly fallback?: { readonly value: Buffer; readonly atNs: bigint };
 }
 
 export interface Applied {
@@ -175,8 +177,9 @@ export class PolicyMaps {
   #switchEndpoints(state: PolicyState, written: boolean, attempt: (act: () => void) => boolean): void {
     const held = this.#entries('endpoints');
     const wanted: Entries = new Map();
-    for (const [id, { value }] of state.endpoints) {
+    for (const [id, endpoint] of state.endpoints) {
       const key = idKey(id);
+      const value = withFallback(endpoint);
       wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
     const fresh = [...wanted].filter(([key, value]) => !held.get(key)?.equals(value));
@@ -216,6 +219,14 @@ function idKey(id: number): string {
   const key = Buffer.alloc(4);
   key.writeUInt32LE(id);
   return key.toString('latin1');
+}
+
+function withFallback({ value, fallback }: PlacedEndpoint): Buffer {
+  if (!fallback) return value;
+  const bytes = Buffer.alloc(endpointCodec.size);
+  const { ruleSets } = endpointCodec.read(fallback.value, 0);
+  endpointCodec.write(bytes, 0, { ...endpointCodec.read(value, 0), confirmed: ruleSets, confirmByNs: fallback.atNs });
+  return bytes;
 }
 
 /** The endpoint with both directions closed: its rule sets could not be written. */

@@ -285,6 +285,8 @@ export class Compiler {
     const identity = this.#ownIdentity.get(pod);
     if (identity) this.#identities.release(identity);
     this.#ownIdentity.delete(pod);
+    const left = new Set([...this.endpoints.keys()].flatMap((other) => other.hostPolicies ?? []));
+    for (const policy of pod.hostPolicies ?? []) if (!left.has(policy)) this.#book.forget('HostPolicy', policy);
   }
 
   /** Gives new identities to what lies in networks that policy began or ceased to name. */

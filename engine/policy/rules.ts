@@ -4,7 +4,7 @@
  * A policy that changes keeps the rules that stay as they are, as the same objects: what depends on them sees no change.
  */
 import { Action, Direction, type Rule } from '../abi.gen.ts';
-import type { AskRule, ClusterPolicy, Peer, PluginPolicy, Policy, PolicyRule, PortSpec, TierRule } from './snapshot.ts';
+import type { AskRule, ClusterPolicy, HostPolicy, Peer, PluginPolicy, Policy, PolicyRule, PortSpec, TierRule } from './snapshot.ts';
 import type { StableIds } from './stable-id.ts';
 
 /** In the order in which they are asked. A plugin narrows what the others allow, or replaces them. */
@@ -13,7 +13,7 @@ export type TierName = (typeof TIERS)[number];
 
 /** Where a rule comes from, to be shown to people. */
 export interface RuleOrigin {
-  readonly kind: 'NetworkPolicy' | 'ClusterNetworkPolicy' | 'PluginPolicy';
+  readonly kind: 'NetworkPolicy' | 'ClusterNetworkPolicy' | 'PluginPolicy' | 'HostPolicy';
   readonly tier: TierName;
   /** Empty for what has none. */
   readonly namespace: string;
@@ -48,6 +48,7 @@ export interface SourcedRule {
 export interface PolicyRules {
   /** Names the policy among all: kind, namespace and name. */
   readonly key: string;
+  readonly kind: RuleOrigin['kind'];
   readonly tier: TierName;
   readonly namespace: string;
   readonly name: string;
@@ -90,6 +91,11 @@ export class RuleBook {
     return rules && this.#keep('NetworkPolicy', 'network', policy, direction, rules, () => ({ action: 'accept' }));
   }
 
+  host(policy: HostPolicy, direction: Direction): PolicyRules | undefined {
+    const rules = policy.rules[direction];
+    return rules && this.#keep('HostPolicy', 'network', policy, direction, rules, () => ({ action: 'accept' }));
+  }
+
   cluster(policy: ClusterPolicy, direction: Direction): PolicyRules | undefined {
     const rules = policy.rules[direction];
     const tier = policy.tier === 'Admin' ? 'admin' : 'baseline';
@@ -117,7 +123,8 @@ export class RuleBook {
     const names = policies.map((policy) => policy.name);
     const name = names.length > 3 ? `${names.slice(0, 3).join(', ')} and ${names.length - 3} more` : names.join(', ');
     const id = this.#ids.get(isolationText(ruleSet));
-    this.origins.set(id, { kind: 'NetworkPolicy', tier: 'network', namespace: policies[0]?.namespace ?? '', name, direction });
+    const kind = policies[0]?.kind ?? 'NetworkPolicy';
+    this.origins.set(id, { kind, tier: 'network', namespace: policies[0]?.namespace ?? '', name, direction });
     return id;
   }
 
@@ -180,7 +187,7 @@ export class RuleBook {
       };
     });
     this.#drop(olds.slice(sourced.length));
-    const kept: PolicyRules = { key, tier, namespace, name: policy.name, rules: sourced };
+    const kept: PolicyRules = { key, kind, tier, namespace, name: policy.name, rules: sourced };
     this.#kept.set(key, { policy, plugins, rules: kept });
     return kept;
   }

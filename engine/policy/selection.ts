@@ -5,7 +5,7 @@ import type { Membership } from './rule-set.ts';
 import { namesIn } from './rule-set.ts';
 import type { PolicyRules, RuleBook } from './rules.ts';
 import { matches } from './selector.ts';
-import type { ClusterPolicy, PluginPolicy, Pod, Policy, Snapshot } from './snapshot.ts';
+import type { ClusterPolicy, NamedPort, PluginPolicy, Pod, Policy, Snapshot } from './snapshot.ts';
 
 export class Selection {
   readonly #book: RuleBook;
@@ -30,22 +30,20 @@ export class Selection {
   /** What the rule set of one direction is made of; undefined where nothing isolates or tags. */
   of(pod: Pod, direction: Direction): Membership | undefined {
     const book = this.#book;
+    if (pod.hostPolicies) return membershipOf(direction, present(pod.hostPolicies.map((policy) => book.host(policy, direction))), []);
     const cluster = this.#clusterPolicies.filter((policy) => this.#isSubject(policy, pod));
     const inTier = (tier: ClusterPolicy['tier']): (PolicyRules | undefined)[] =>
       cluster.filter((policy) => policy.tier === tier && policy.rules[direction]?.length).map((policy) => book.cluster(policy, direction));
     const selecting = <P extends Policy | PluginPolicy>(policies: Map<string, P[]>): P[] =>
       (policies.get(pod.namespace) ?? []).filter((policy) => matches(policy.selector, pod.labels));
-    const members = [
+    const members = present([
       ...inTier('Admin'),
       ...selecting(this.#policies).map((policy) => book.network(policy, direction)),
       ...inTier('Baseline'),
       ...selecting(this.#pluginPolicies).map((policy) => (policy.rules[direction]?.length ? book.plugin(policy, direction) : undefined)),
-    ].filter((member) => member !== undefined);
-    if (!members.length) return undefined;
+    ]);
     const named = direction === Direction.INGRESS && members.some((member) => member.rules.some((rule) => namesIn(rule.ports).length));
-    const ownPorts = named ? pod.ports : [];
-    const ports = ownPorts.map((port) => `${port.name}/${port.protocol}=${port.port}`).sort();
-    return { key: JSON.stringify([direction, members.map((member) => member.key), ports]), direction, members, ownPorts };
+    return membershipOf(direction, members, named ? pod.ports : []);
   }
 
   #isSubject({ subject }: ClusterPolicy, pod: Pod): boolean {
@@ -53,6 +51,16 @@ export class Selection {
     const namespaces = this.#snapshot?.namespaces ?? new Map();
     return matches(subject.namespaces, namespaceLabels(namespaces, pod.namespace)) && matches(subject.pods, pod.labels);
   }
+}
+
+function present(members: readonly (PolicyRules | undefined)[]): PolicyRules[] {
+  return members.filter((member) => member !== undefined);
+}
+
+function membershipOf(direction: Direction, members: readonly PolicyRules[], ownPorts: readonly NamedPort[]): Membership | undefined {
+  if (!members.length) return undefined;
+  const ports = ownPorts.map((port) => `${port.name}/${port.protocol}=${port.port}`).sort();
+  return { key: JSON.stringify([direction, members.map((member) => member.key), ports]), direction, members, ownPorts };
 }
 
 function byNamespace<P extends { readonly namespace: string; readonly name: string }>(policies: readonly P[]): Map<string, P[]> {

@@ -45,6 +45,8 @@ export interface Pod {
   readonly interface?: string;
   /** Path of its cgroup (`sluice.dev/cgroup`), for a pod in the host's network and for chosen processes of the host. */
   readonly cgroup?: string;
+  /** The node itself, judged by these and nothing else. */
+  readonly hostPolicies?: readonly HostPolicy[];
   /** Its manifest is damaged: nothing that policy says of it can be trusted, so it reaches nobody and nobody reaches it. */
   readonly quarantined?: boolean;
 }
@@ -71,6 +73,15 @@ export interface Policy {
   readonly name: string;
   readonly selector: Selector;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
+}
+
+/** What the node's own processes may do; a direction that it does not isolate is absent. */
+export interface HostPolicy {
+  /** With its version, `ssh@1a2b3c4d`: another text, another name. */
+  readonly name: string;
+  readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
+  /** What it says cannot be understood. */
+  readonly invalid?: boolean;
 }
 
 export type Tier = 'Admin' | 'Baseline';
@@ -143,6 +154,7 @@ export interface Snapshot {
   readonly clusterPolicies: readonly ClusterPolicy[];
   readonly pluginPolicies: readonly PluginPolicy[];
   readonly plugins: readonly PolicyPlugin[];
+  readonly hostPolicies: readonly HostPolicy[];
   readonly problems: readonly Problem[];
 }
 
@@ -153,5 +165,6 @@ export const EMPTY_SNAPSHOT: Snapshot = {
   clusterPolicies: [],
   pluginPolicies: [],
   plugins: [],
+  hostPolicies: [],
   problems: [],
 };

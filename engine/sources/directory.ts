@@ -159,6 +159,7 @@ function buildSnapshot(files: readonly ReadFile[], found: readonly Problem[], re
     clusterPolicies: of('ClusterNetworkPolicy'),
     pluginPolicies: of('PluginPolicy'),
     plugins: of('PolicyPlugin'),
+    hostPolicies: of('HostPolicy'),
     problems,
   };
 }

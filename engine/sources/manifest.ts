@@ -1,11 +1,23 @@
 /** From the text of a file to objects of the snapshot: YAML or JSON, many documents, Lists. Every problem has its line. */
+import { createHash } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
 import { CORE_SCHEMA, loadAll } from 'js-yaml';
 import { type Document, LineCounter, parseAllDocuments } from 'yaml';
 import type { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
-import type { ClusterPolicy, Namespace, PluginPolicy, Pod, Policy, PolicyPlugin, Problem, Selector, TierRule } from '../policy/snapshot.ts';
+import type {
+  ClusterPolicy,
+  HostPolicy,
+  Namespace,
+  PluginPolicy,
+  Pod,
+  Policy,
+  PolicyPlugin,
+  Problem,
+  Selector,
+  TierRule,
+} from '../policy/snapshot.ts';
 import * as schema from './schema.ts';
 
 /** The host side of a pod's veth. */
@@ -29,6 +41,7 @@ export type ManifestObject = {
   | { readonly kind: 'ClusterNetworkPolicy'; readonly value: ClusterPolicy }
   | { readonly kind: 'PluginPolicy'; readonly value: PluginPolicy }
   | { readonly kind: 'PolicyPlugin'; readonly value: PolicyPlugin }
+  | { readonly kind: 'HostPolicy'; readonly value: HostPolicy }
 );
 
 export interface Manifest {
@@ -45,9 +58,10 @@ const KINDS: Readonly<Record<string, string>> = {
   ClusterNetworkPolicy: 'policy.networking.k8s.io/v1alpha2',
   PluginPolicy: 'sluice.dev/v1alpha1',
   PolicyPlugin: 'sluice.dev/v1alpha1',
+  HostPolicy: 'sluice.dev/v1alpha1',
 };
 
-const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin']);
+const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
 
 /** What people keep beside policies, and what no policy depends on so far. */
 const IGNORED_KINDS = new Set(
@@ -241,6 +255,8 @@ function readObject(source: Source): ManifestObject | undefined {
       return placed(place, kind, readClusterPolicy(source));
     case 'PluginPolicy':
       return placed(place, kind, readPluginPolicy(source));
+    case 'HostPolicy':
+      return placed(place, kind, readHostPolicy(source));
     default:
       return placed(place, 'PolicyPlugin', readPolicyPlugin(source));
   }
@@ -354,6 +370,15 @@ function readPolicyPlugin(source: Source): PolicyPlugin | undefined {
   if (!metadata || !spec) return undefined;
   const { file, ...rest } = spec;
   return { name: metadata.name, ...rest, ...(file && { file: resolve(dirname(source.file), file) }) };
+}
+
+/** One that is invalid says so: what stands for the host must not fall with a typing error. */
+function readHostPolicy(source: Source): HostPolicy | undefined {
+  const metadata = source.parse(schema.metadata, ['metadata']);
+  const rules = source.parse(schema.hostPolicySpec, ['spec']);
+  if (!metadata || !rules) return { name: String(source.metadata.name ?? '?'), rules: {}, invalid: true };
+  const version = createHash('sha256').update(JSON.stringify(source.raw.spec)).digest('hex').slice(0, 8);
+  return { name: `${metadata.name}@${version}`, rules };
 }
 
 /** Name and namespace as far as they are strings at all. */

@@ -151,18 +151,22 @@ const egressRule = z.strictObject({ to: list(peer), ports: list(port) }).transfo
 
 export const policyTypes = list(z.enum(['Ingress', 'Egress']));
 
+/** The rules of the directions that a policy isolates. */
+function isolating(spec: {
+  policyTypes?: ('Ingress' | 'Egress')[] | undefined;
+  ingress?: PolicyRule[] | undefined;
+  egress?: PolicyRule[] | undefined;
+}): Partial<Record<Direction, PolicyRule[]>> {
+  const types = spec.policyTypes?.length ? spec.policyTypes : spec.egress?.length ? ['Ingress', 'Egress'] : ['Ingress'];
+  return {
+    ...(types.includes('Ingress') && { [Direction.INGRESS]: spec.ingress ?? [] }),
+    ...(types.includes('Egress') && { [Direction.EGRESS]: spec.egress ?? [] }),
+  };
+}
+
 export const networkPolicySpec = z
   .strictObject({ podSelector: absent(selector), ingress: list(ingressRule), egress: list(egressRule), policyTypes })
-  .transform((spec) => {
-    const types = spec.policyTypes?.length ? spec.policyTypes : spec.egress?.length ? ['Ingress', 'Egress'] : ['Ingress'];
-    return {
-      selector: spec.podSelector ?? [],
-      rules: {
-        ...(types.includes('Ingress') && { [Direction.INGRESS]: spec.ingress ?? [] }),
-        ...(types.includes('Egress') && { [Direction.EGRESS]: spec.egress ?? [] }),
-      } satisfies Partial<Record<Direction, PolicyRule[]>>,
-    };
-  });
+  .transform((spec) => ({ selector: spec.podSelector ?? [], rules: isolating(spec) }));
 
 /** What a ClusterNetworkPolicy says in lists: at most 25, as the API. */
 const LIST_MAX = 25;
@@ -281,6 +285,21 @@ export const clusterPolicySpec = z
       ...(spec.egress?.length && { [Direction.EGRESS]: spec.egress.map(({ rule }) => rule) }),
     } satisfies Partial<Record<Direction, TierRule[]>>,
   }));
+
+/** As a NetworkPolicy without a podSelector: it is about the node. */
+export const hostPolicySpec = z
+  .strictObject({ ingress: list(ingressRule), egress: list(egressRule), policyTypes })
+  .superRefine((spec, context) => {
+    for (const direction of ['ingress', 'egress'] as const)
+      for (const [i, rule] of (spec[direction] ?? []).entries())
+        if (rule.peers?.some((each) => each.kind === 'pods' && each.namespaces === 'own'))
+          context.addIssue({
+            code: 'custom',
+            path: [direction, i],
+            message: 'podSelector needs a namespaceSelector beside it: a HostPolicy has no namespace',
+          });
+  })
+  .transform((spec) => isolating(spec));
 
 const ask = z.strictObject({
   plugin: z.string().regex(DNS_SUBDOMAIN, 'must be the name of a PolicyPlugin'),

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { Action, Direction } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
-import type { Snapshot } from '../../../engine/policy/snapshot.ts';
+import { EMPTY_SNAPSHOT, type Snapshot } from '../../../engine/policy/snapshot.ts';
 import { compiled, ruleOfMaps, snapshotOf } from '../../support/compiled.ts';
 import { naiveVerdict } from '../../support/naive-policy.ts';
 import { RandomCluster } from '../../support/random-cluster.ts';
@@ -61,13 +61,11 @@ function snapshotAfter(cluster: RandomCluster, known: Map<object, unknown>): Sna
   }
   const read = <T>(objects: readonly object[]): T[] => objects.map((object) => known.get(object) as T);
   return {
+    ...EMPTY_SNAPSHOT,
     namespaces: new Map(read<{ name: string }>(cluster.namespaces).map((namespace) => [namespace.name, namespace as never])),
     pods: read(cluster.pods),
     policies: read(cluster.policies),
     clusterPolicies: read(cluster.clusterPolicies),
-    pluginPolicies: [],
-    plugins: [],
-    problems: [],
   };
 }
 
