@@ -56,7 +56,7 @@ static __always_inline int cgroup_socket(struct bpf_sock_addr *socket, const __u
 		.trusts_node = 1,
 	};
 	const __u32 *words = (const __u32 *)peer;
-	struct judgement judgement;
+	struct judgement judgement = {};
 	struct ask *denied;
 
 	/* No address means this host, in either family. */

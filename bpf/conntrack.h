@@ -192,42 +192,52 @@ static __always_inline void connection_touch(struct __sk_buff *skb, struct track
 		opening_write(skb, tracking, connection);
 }
 
-/*
- * Tracks a connection as it was judged: revision, plugin, epoch, peer_identity and direction are the caller's. One that
- * was tracked before keeps its state and its place.
- */
+/* How a connection was judged. */
+struct judged {
+	__u32 revision;
+	__u32 epoch;
+	__u32 plugin;
+	__u32 peer_identity;
+	__u8 direction;		/* enum direction: who opened it */
+};
+
+/* Tracks a connection as it was judged. One that was tracked before keeps its state and its place. */
 static __always_inline void connection_track(struct __sk_buff *skb, struct tracking *tracking,
 					     const struct policy_state *policy, const struct packet *packet,
-					     struct connection *judged, enum direction direction)
+					     const struct judged *judged, enum direction direction)
 {
-	struct connection *before = tracking->connection;
+	struct connection *connection = tracking->connection;
 
-	if (before && !tracking->slot) {
-		before->revision = judged->revision;
-		before->epoch = judged->epoch;
-		before->plugin = judged->plugin;
-		before->peer_identity = judged->peer_identity;
-		connection_touch(skb, tracking, policy, packet, direction);
-		return;
+	if (!connection) {
+		connection = &tracking->copy;
+		__builtin_memset(connection, 0, sizeof(*connection));
+		connection->direction = judged->direction;
+		/* Belongs to a connection older than its entry. */
+		if (packet->protocol == IPPROTO_TCP && !packet->opens)
+			connection->flags = CONNECTION_PICKED_UP;
+		__builtin_memcpy(connection->local, packet_local(packet, direction), 16);
+		if (packet->opens)	/* what used these ports before is over */
+			bpf_map_delete_elem(&connections, &tracking->key);
+		if (!tracking->slot)
+			tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
+		if (!tracking->slot)	/* not possible: the index is within the array */
+			return;
 	}
-	if (before)
-		judged->flags = before->flags;
-	else if (!packet->opens)
-		judged->flags = CONNECTION_PICKED_UP;
+	connection->revision = judged->revision;
+	connection->epoch = judged->epoch;
+	connection->plugin = judged->plugin;
+	connection->peer_identity = judged->peer_identity;
 	if (packet->closes)
-		judged->flags |= CONNECTION_CLOSING;
-	judged->expires_ns = tracking->now_ns + connection_lifetime_ns(policy, packet->protocol, judged->flags);
-	__builtin_memcpy(judged->local, packet_local(packet, direction), 16);
+		connection->flags |= CONNECTION_CLOSING;
+	if (direction != connection->direction)
+		connection->flags |= CONNECTION_REPLIED;
+	connection->expires_ns = tracking->now_ns + connection_lifetime_ns(policy, packet->protocol, connection->flags);
 	if (!tracking->slot)
-		tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
-	if (!tracking->slot)	/* not possible: the index is within the array */
-		return;
-	if (packet->opens)	/* what used these ports before is over */
-		bpf_map_delete_elem(&connections, &tracking->key);
-	if (before && direction != judged->direction)
-		connection_promote(skb, tracking, policy, judged);
+		return;		/* written in place */
+	if (direction != connection->direction)
+		connection_promote(skb, tracking, policy, connection);
 	else
-		opening_write(skb, tracking, judged);
+		opening_write(skb, tracking, connection);
 }
 
 #endif

@@ -71,7 +71,7 @@ int explain(struct __sk_buff *skb)
 	__u32 id = skb->mark;
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &id);
 	struct packet packet = {};
-	struct judgement judgement;
+	struct judgement judgement = {};
 	struct question question = { .trusts_node = 1 };
 
 	if (!endpoint || packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW)

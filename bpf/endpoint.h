@@ -165,8 +165,8 @@ static __always_inline int packet_trusts_node(struct __sk_buff *skb, enum direct
 static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum direction direction, const enum place place)
 {
 	struct tracking tracking = {};
-	struct judgement judgement;
-	struct connection judged = {};
+	struct judgement judgement = {};
+	struct judged judged = {};
 	struct question question;
 	struct policy_state *policy;
 	struct plugin_state *plugin;

@@ -54,7 +54,8 @@ static __always_inline void endpoint_judge(const struct endpoint *endpoint, cons
 		judgement->reason = REASON_PASS_NODE;
 		return;
 	}
-	judgement->rule = policy_find(judgement->rule_set, judgement->peer_identity, question->protocol, question->port);
+	judgement->rule.action = ACTION_DENY;
+	policy_find(judgement->rule_set, judgement->peer_identity, question->protocol, question->port, &judgement->rule);
 	judgement->reason = judgement->rule.action == ACTION_ALLOW ? REASON_PASS_POLICY : REASON_DROP_POLICY;
 }
 

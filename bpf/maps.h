@@ -2,7 +2,8 @@
 /*
  * Every map, with who writes, who reads, when an entry leaves and what happens when the map is full.
  *
- * Maps that the engine fills allocate on demand: they are sized for the largest cluster and cost what is in them.
+ * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
+ * starts, the entries here are what they have without an engine.
  * All but hold_stage are pinned, so that a restarted engine finds them.
  */
 #ifndef SLUICE_MAPS_H

@@ -312,16 +312,19 @@ static __always_inline int packet_quote_transport(struct __sk_buff *skb, struct 
 /*
  * Fills quoted, which must be zero, with the packet that an ICMP error is about, as far as addresses and ports go.
  *
- * Returns 0 when the quote does not have them: cut, a later fragment, behind IPv6 extension headers.
+ * Returns 0 when the quote does not have them: cut, a later fragment, behind IPv6 extension headers. Global as packet_parse.
  */
-static __always_inline int packet_quote(struct __sk_buff *skb, const struct packet *error, struct packet *quoted)
+__noinline int packet_quote(struct __sk_buff *skb, const struct packet *error, struct packet *quoted)
 {
-	__u32 offset = error->transport_offset + sizeof(struct icmp_header);
 	union {
 		struct iphdr v4;
 		struct ipv6hdr v6;
 	} buffer;
+	__u32 offset;
 
+	if (!error || !quoted)
+		return 0;
+	offset = error->transport_offset + sizeof(struct icmp_header);
 	if (error->protocol == IPPROTO_ICMP) {
 		struct iphdr *ip = packet_read(skb, offset, &buffer, sizeof(buffer.v4));
 
@@ -344,11 +347,17 @@ static __always_inline int packet_quote(struct __sk_buff *skb, const struct pack
 	return packet_quote_transport(skb, quoted, offset);
 }
 
-/* Fills packet, which must be zero, from skb, whose link header takes that many bytes. */
-static __always_inline enum parsed packet_parse(struct __sk_buff *skb, struct packet *packet, const __u32 link_header)
+/*
+ * Fills packet, which must be zero, from skb, whose link header takes that many bytes. Returns enum parsed.
+ *
+ * Global, so that it is verified by itself: each way through it would multiply the ways through its callers.
+ */
+__noinline int packet_parse(struct __sk_buff *skb, struct packet *packet, __u32 link_header)
 {
 	__be16 protocol = skb->protocol;
 
+	if (!packet)
+		return PARSED_MALFORMED;
 	packet->network_offset = link_header;
 	for (int i = 0; i <= VLAN_TAGS_MAX; i++) {
 		struct {

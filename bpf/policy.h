@@ -21,31 +21,36 @@ static __always_inline __u32 identity_find(const __u8 *address)
 }
 
 /*
- * Finds the rule for a peer and a port, in host order. A rule set without an entry for anyone is one that is not there: closed.
+ * Finds the rule for a peer and a port, in host order: the ranges in the entry first, then the table, longest port prefix
+ * first, of the lengths that it uses. Global, so that it is verified by itself (see packet_parse).
  *
- * The ranges in the entry first, then the table: longest port prefix first, of the lengths that it uses.
+ * Returns 0 when the rule set has no entry for anyone, which is one that is not there: closed.
  */
-static __always_inline struct rule policy_find(__u32 rule_set, __u32 identity, __u8 protocol, __u16 number)
+__noinline int policy_find(__u32 rule_set, __u32 identity, __u8 protocol, __u16 number, struct rule *found)
 {
 	struct policy_key key = { .rule_set = rule_set, .identity = identity };
 	struct policy_entry *entry = bpf_map_lookup_elem(&policies, &key);
 	struct port_key port = { .protocol = protocol };
-	struct rule closed = {};
 
+	if (!found)
+		return 0;
 	if (!entry) {
 		key.identity = IDENTITY_ANY;
 		entry = bpf_map_lookup_elem(&policies, &key);
 	}
 	if (!entry)
-		return closed;
+		return 0;
+	*found = entry->other;
 	for (int i = 0; i < ABI_PORTS_NEAR; i++) {
 		const struct port_rule *near = &entry->near[i];
 
-		if (near->protocol == protocol && near->first <= number && number <= near->last && protocol)
-			return near->rule;
+		if (near->protocol == protocol && near->first <= number && number <= near->last && protocol) {
+			*found = near->rule;
+			return 1;
+		}
 	}
 	if (!entry->prefixes)
-		return entry->other;
+		return 1;
 
 	port.port_table = entry->port_table;
 	for (int bits = ABI_PORT_PREFIX_BITS; bits >= 0; bits--) {
@@ -56,10 +61,12 @@ static __always_inline struct rule policy_find(__u32 rule_set, __u32 identity, _
 		port.prefix_bits = bits;
 		port.port = number & ~((1U << (ABI_PORT_PREFIX_BITS - bits)) - 1);
 		rule = bpf_map_lookup_elem(&ports, &port);
-		if (rule)
-			return *rule;
+		if (rule) {
+			*found = *rule;
+			return 1;
+		}
 	}
-	return entry->other;
+	return 1;
 }
 
 #endif

@@ -9,7 +9,7 @@ import { WorkerPool } from './flow/pool.ts';
 import { HostFirewall } from './host-firewall.ts';
 import { createApi, listen } from './http/api.ts';
 import { createMetrics } from './http/metrics.ts';
-import { Datapath } from './kernel/datapath.ts';
+import { Datapath, type MapSizes } from './kernel/datapath.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
@@ -19,7 +19,8 @@ import type { Logger } from './log.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
 import { ModuleStore } from './plugins/module-store.ts';
 import { PluginRegistry } from './plugins/registry.ts';
-import { namesOf, Reconciler } from './reconciler.ts';
+import { Compiler } from './policy/compile.ts';
+import { namesOf, nodeAddresses, Reconciler } from './reconciler.ts';
 import { DirectorySource } from './sources/directory.ts';
 import { VERSION } from './version.ts';
 
@@ -39,10 +40,13 @@ export interface Engine {
 export async function startEngine(config: Config, log: Logger): Promise<Engine> {
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
   const source = new DirectorySource(config.source.path, log.child({ room: 'sources' }));
-  const datapath = await Datapath.load(config.bpffs);
+  // Compiled before there are maps: they must have room for it.
+  const compiler = new Compiler();
+  compiler.update(source.read(), new Map(), nodeAddresses());
+  const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
   const stops: (() => Promise<void> | void)[] = [() => datapath.close()];
   try {
-    return await assemble(config, log, source, datapath, stops);
+    return await assemble(config, log, { source, compiler, datapath }, stops);
   } catch (error) {
     for (const stop of stops.reverse()) await stop();
     throw error;
@@ -52,8 +56,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
 async function assemble(
   config: Config,
   log: Logger,
-  source: DirectorySource,
-  datapath: Datapath,
+  { source, compiler, datapath }: { source: DirectorySource; compiler: Compiler; datapath: Datapath },
   stops: (() => Promise<void> | void)[],
 ): Promise<Engine> {
   const pool = new WorkerPool({
@@ -82,6 +85,7 @@ async function assemble(
   stops.push(() => hostFirewall.close());
   const reconciler = new Reconciler({
     source,
+    compiler,
     plugins: registry,
     workers: pool,
     maps,
@@ -136,7 +140,8 @@ async function assemble(
     },
     plugins: () => registry.list(),
     pushPlugin: (name, module) => registry.push(name, module),
-    flows,
+    flows: flows.feed,
+    events: reconciler.events,
     metrics,
     moduleBytesMax: MODULE_BYTES_MAX,
     log: log.child({ room: 'http' }),
@@ -174,6 +179,17 @@ async function assemble(
     log.info('stopped; enforcement stays in the kernel');
   };
   return { url, stop: () => (stopped ??= stopAll()) };
+}
+
+/** Room for twice what the source needs now, and at least for a cluster of moderate size. */
+function mapSizes(compiler: Compiler): MapSizes {
+  const size = (entries: number, least: number): number => 2 ** Math.ceil(Math.log2(Math.max(least, entries * 2)));
+  return {
+    peers: size(compiler.peers.entries.size, 16_384),
+    networks: size(compiler.networks.entries.size, 16_384),
+    policies: size(compiler.policies.entries.size, 65_536),
+    ports: size(compiler.ports.entries.size, 16_384),
+  };
 }
 
 function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {

@@ -5,6 +5,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import { EngineError, messageOf } from './errors.ts';
+import { Feed } from './feed.ts';
 import type { ToWorker } from './flow/messages.ts';
 import type { HostEndpoints } from './host-firewall.ts';
 import type { Place } from './kernel/datapath.ts';
@@ -12,12 +13,14 @@ import type { Applied, PlacedEndpoint, PolicyState } from './kernel/policy-maps.
 import type { Logger } from './log.ts';
 import type { Declaration } from './plugins/registry.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
-import { type ClusterChanges, type CompiledEndpoint, Compiler } from './policy/compile.ts';
+import type { ClusterChanges, CompiledEndpoint, Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';
 import { formatProblem, type HostPolicy, type Problem, type Snapshot } from './policy/snapshot.ts';
 
 export interface ReconcilerParts {
   readonly source: { read(): Snapshot };
+  /** It may know the source's first snapshot already. */
+  readonly compiler: Compiler;
   readonly plugins: {
     sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]>;
     readonly ids: ReadonlyMap<string, number>;
@@ -48,22 +51,34 @@ export interface Status {
   readonly problems: readonly Problem[];
 }
 
+/** Something that people should hear of once. */
+export interface PolicyEvent {
+  /** ISO 8601. */
+  readonly time: string;
+  readonly type: 'applied' | 'problem' | 'resolved';
+  readonly object: string;
+  readonly message: string;
+}
+
+const EVENTS_MAX = 1024;
 /** An interface that is not there yet may come: looked for this often. */
 const PENDING_MS = 500;
 
 export class Reconciler {
   readonly #parts: ReconcilerParts;
-  readonly #compiler = new Compiler();
+  readonly events = new Feed<PolicyEvent>(EVENTS_MAX);
+  readonly #compiler: Compiler;
   #status: Status = { revision: 0, appliedAt: '', endpoints: [], problems: [] };
   #running: Promise<Status> | undefined;
   #following: Promise<Status> | undefined;
   #pending: Place[] = [];
   readonly #pendingTimer: NodeJS.Timeout;
-  #logged = new Set<string>();
+  #told = new Map<string, Problem>();
   #durationMs = 0;
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
+    this.#compiler = parts.compiler;
     this.#pendingTimer = setInterval(() => this.#lookForPending(), PENDING_MS);
   }
 
@@ -179,15 +194,21 @@ export class Reconciler {
     return value ? { fallback: { value, atNs: fallback.confirmByNs } } : {};
   }
 
+  #tell(type: PolicyEvent['type'], object: string, message: string): void {
+    this.events.add({ time: new Date().toISOString(), type, object, message });
+  }
+
   #logOutcome(applied: Applied, problems: readonly Problem[]): void {
     const { log } = this.#parts;
-    const told = new Set<string>();
-    for (const problem of problems) {
-      const text = formatProblem(problem);
-      told.add(text);
-      if (!this.#logged.has(text)) log.warn({ ...problem }, 'not in force');
-    }
-    this.#logged = told;
+    const told = new Map(problems.map((problem) => [formatProblem(problem), problem]));
+    for (const [message, problem] of told)
+      if (!this.#told.has(message)) {
+        log.warn({ ...problem }, 'not in force');
+        this.#tell('problem', problem.object, message);
+      }
+    for (const [message, problem] of this.#told) if (!told.has(message)) this.#tell('resolved', problem.object, message);
+    this.#told = told;
+    if (applied.changes) this.#tell('applied', '', `revision ${this.#status.revision}: ${applied.changes} map entries`);
     if (applied.changes)
       log.info(
         {

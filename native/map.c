@@ -46,6 +46,15 @@ int sluice_map__delete(int map, const void *keys, uint32_t key_size, uint32_t co
 	return 0;
 }
 
+int sluice_map__size(int map)
+{
+	struct bpf_map_info info = {};
+	uint32_t size = sizeof(info);
+	int error = bpf_obj_get_info_by_fd(map, &info, &size);
+
+	return error ? error : (int)info.max_entries;
+}
+
 int sluice_map__lookup(int map, const void *key, void *value)
 {
 	return bpf_map_lookup_elem(map, key, value);

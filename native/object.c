@@ -5,31 +5,52 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Maps that the engine fills can be made anew: programs have few of them. */
+#define GROWN_MAX 8
+
 struct sluice_object {
 	struct bpf_object *bpf;
+	/* Maps that take the place of pinned ones, which were too small, and where. */
+	struct {
+		struct bpf_map *map;
+		char path[PATH_MAX];
+	} grown[GROWN_MAX];
+	uint32_t grown_count;
 };
+
+/* Opens what is pinned at the map's place. Returns its descriptor, -ENOENT or another -errno. */
+static int object_open_pin(struct bpf_map *map, struct bpf_map_info *info)
+{
+	const char *path = bpf_map__pin_path(map);
+	uint32_t size = sizeof(*info);
+	int pinned, error;
+
+	if (!path)
+		return -ENOENT;
+	pinned = bpf_obj_get(path);
+	if (pinned < 0)
+		return pinned;
+	error = bpf_obj_get_info_by_fd(pinned, info, &size);
+	if (!error)
+		return pinned;
+	close(pinned);
+	return error;
+}
 
 /* Returns 0 when nothing is pinned at the map's place or it is what the object wants, else -EUCLEAN or -errno. */
 static int object_check_pin(struct bpf_map *map, char *problem, uint32_t problem_size)
 {
-	const char *path = bpf_map__pin_path(map);
 	struct bpf_map_info info = {};
-	uint32_t info_size = sizeof(info);
-	int pinned, error;
+	int pinned = object_open_pin(map, &info);
 
-	if (!path)
-		return 0;
-	pinned = bpf_obj_get(path);
 	if (pinned < 0)
 		return pinned == -ENOENT ? 0 : pinned;
-	error = bpf_obj_get_info_by_fd(pinned, &info, &info_size);
 	close(pinned);
-	if (error)
-		return error;
 	if (info.type == bpf_map__type(map) && info.key_size == bpf_map__key_size(map) &&
 	    info.value_size == bpf_map__value_size(map) && info.max_entries == bpf_map__max_entries(map))
 		return 0;
@@ -39,39 +60,87 @@ static int object_check_pin(struct bpf_map *map, char *problem, uint32_t problem
 	return -EUCLEAN;
 }
 
-int sluice_object__load(const char *path, const char *pin_directory, struct sluice_object **object, char *problem,
-			uint32_t problem_size)
+/* Gives a map room for that many entries: a larger pinned one is kept, a smaller one will be replaced. */
+static int object_size_map(struct sluice_object *object, const struct sluice_map_size *size)
 {
-	LIBBPF_OPTS(bpf_object_open_opts, options, .pin_root_path = pin_directory);
-	struct bpf_object *bpf;
+	struct bpf_map *map = bpf_object__find_map_by_name(object->bpf, size->name);
+	struct bpf_map_info info = {};
+	int pinned, error;
+
+	if (!map)
+		return -ENOENT;
+	pinned = object_open_pin(map, &info);
+	if (pinned < 0)
+		return pinned == -ENOENT ? bpf_map__set_max_entries(map, size->entries) : pinned;
+	close(pinned);
+	if (info.max_entries >= size->entries)
+		return bpf_map__set_max_entries(map, info.max_entries);
+	if (object->grown_count == GROWN_MAX)
+		return -E2BIG;
+	object->grown[object->grown_count].map = map;
+	snprintf(object->grown[object->grown_count++].path, PATH_MAX, "%s", bpf_map__pin_path(map));
+	error = bpf_map__set_pin_path(map, NULL);
+	return error ? error : bpf_map__set_max_entries(map, size->entries);
+}
+
+static int object_prepare(struct sluice_object *object, const struct sluice_map_size *sizes, uint32_t size_count,
+			  char *problem, uint32_t problem_size)
+{
 	struct bpf_map *map;
 	int error;
 
-	sluice_log__begin(problem, problem_size);
-	bpf = bpf_object__open_file(path, &options);
-	error = libbpf_get_error(bpf);
-	if (error)
-		goto end;
-	bpf_object__for_each_map(map, bpf) {
+	for (uint32_t i = 0; i < size_count; i++) {
+		error = object_size_map(object, &sizes[i]);
+		if (error)
+			return error;
+	}
+	bpf_object__for_each_map(map, object->bpf) {
 		error = object_check_pin(map, problem, problem_size);
 		if (error)
-			goto close;
+			return error;
 	}
-	error = bpf_object__load(bpf);
+	return bpf_object__load(object->bpf);
+}
+
+int sluice_object__load(const char *path, const char *pin_directory, const struct sluice_map_size *sizes,
+			uint32_t size_count, struct sluice_object **result, char *problem, uint32_t problem_size)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, options, .pin_root_path = pin_directory);
+	struct sluice_object *object = calloc(1, sizeof(*object));
+	int error;
+
+	if (!object)
+		return -ENOMEM;
+	sluice_log__begin(problem, problem_size);
+	object->bpf = bpf_object__open_file(path, &options);
+	error = libbpf_get_error(object->bpf);
+	if (error) {
+		free(object);
+		goto end;
+	}
+	error = object_prepare(object, sizes, size_count, problem, problem_size);
 	if (error)
-		goto close;
-	*object = calloc(1, sizeof(**object));
-	if (!*object) {
-		error = -ENOMEM;
-		goto close;
-	}
-	(*object)->bpf = bpf;
-	goto end;
-close:
-	bpf_object__close(bpf);
+		sluice_object__close(object);
+	else
+		*result = object;
 end:
 	sluice_log__end();
 	return error;
+}
+
+int sluice_object__commit(struct sluice_object *object)
+{
+	for (; object->grown_count; object->grown_count--) {
+		const char *path = object->grown[object->grown_count - 1].path;
+		int error;
+
+		if (unlink(path) && errno != ENOENT)
+			return -errno;
+		error = bpf_obj_pin(bpf_map__fd(object->grown[object->grown_count - 1].map), path);
+		if (error)
+			return error;
+	}
+	return 0;
 }
 
 int sluice_object__map(struct sluice_object *object, const char *name)

@@ -30,12 +30,22 @@ SLUICE_API uint64_t sluice_kernel__now_ns(void);
 /* object.c: a compiled object with its maps, taken over from pin_directory where they are pinned already. */
 struct sluice_object;
 
+/* How many entries a map should have room for. 24 bytes. */
+struct sluice_map_size {
+	char name[20];
+	uint32_t entries;
+};
+
 /*
- * Loads an object. Returns -EUCLEAN when a pinned map has another layout than the object wants; problem then names it.
+ * Loads an object. Returns -EUCLEAN when a pinned map has another layout than the object wants; problem then names it. A map
+ * with a size takes over a pinned one that is at least as large; a smaller one stays pinned until sluice_object__commit.
  * For other errors problem holds libbpf's last warnings and the verifier's log, cut at problem_size.
  */
-SLUICE_API int sluice_object__load(const char *path, const char *pin_directory, struct sluice_object **object,
-				   char *problem, uint32_t problem_size);
+SLUICE_API int sluice_object__load(const char *path, const char *pin_directory, const struct sluice_map_size *sizes,
+				   uint32_t size_count, struct sluice_object **object, char *problem,
+				   uint32_t problem_size);
+/* Pins the maps that were made anew in place of smaller ones: when they are filled, and no program uses the old ones. */
+SLUICE_API int sluice_object__commit(struct sluice_object *object);
 /* Returns the descriptor, which the object keeps, or -ENOENT. */
 SLUICE_API int sluice_object__map(struct sluice_object *object, const char *name);
 SLUICE_API int sluice_object__program(struct sluice_object *object, const char *name);
@@ -67,6 +77,8 @@ SLUICE_API int sluice_map__update(int map, const void *keys, uint32_t key_size, 
 				  uint32_t count, uint32_t *done);
 /* An entry that is not there counts as deleted. */
 SLUICE_API int sluice_map__delete(int map, const void *keys, uint32_t key_size, uint32_t count, uint32_t *done);
+/* Returns how many entries the map has room for, or -errno. */
+SLUICE_API int sluice_map__size(int map);
 SLUICE_API int sluice_map__lookup(int map, const void *key, void *value);
 /* Copies all entries, at most capacity. Returns how many, or -ENOSPC when there are more. */
 SLUICE_API int sluice_map__dump(int map, void *keys, uint32_t key_size, void *values, uint32_t value_size,

@@ -1,4 +1,4 @@
-/** `sluice status`, `wait`, `explain` and `flows`: the commands that ask a running engine. */
+/** `sluice status`, `wait`, `explain`, `flows` and `events`: the commands that ask a running engine. */
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import type { Argv, CommandModule } from 'yargs';
@@ -8,6 +8,7 @@ import { EngineError } from '../errors.ts';
 import type { FlowView } from '../flow/flow-log.ts';
 import type { explanation as explanationSchema, status as statusSchema } from '../http/schemas.ts';
 import { formatProblem } from '../policy/snapshot.ts';
+import type { PolicyEvent } from '../reconciler.ts';
 import { ApiClient } from './client.ts';
 import { flowLine, outputOption, paint, table } from './output.ts';
 
@@ -117,30 +118,59 @@ function showExplanation(flow: Explanation): void {
   }
 }
 
-const flows: CommandModule<object, { api: string; output: string; follow: boolean; last: number }> = {
-  command: 'flows',
-  describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
-  builder: (yargs) =>
-    yargs
-      .option('output', outputOption)
-      .option('follow', { alias: 'f', type: 'boolean', default: false, describe: 'go on with each new flow' })
-      .option('last', { type: 'number', default: 100, describe: 'how many of the latest to show first' })
-      .example('$0 flows --follow', 'watch decisions as they fall')
-      .example('$0 flows -o json | jq .reason', 'one JSON object a line') as Argv<never>,
-  handler: async ({ api, output: format, follow, last }) => {
-    const response = await new ApiClient(api).open('GET', `/v1/flows?last=${last}&follow=${follow}`);
-    if (!response.body) return;
-    process.once('SIGINT', () => process.exit(0));
-    for await (const line of createInterface({ input: Readable.fromWeb(response.body as never) })) {
-      if (!line) continue;
-      if (format === 'json') console.log(line);
-      else showFlow(JSON.parse(line) as FlowView | { lost: number });
-    }
-  },
-};
-
-function showFlow(flow: FlowView | { lost: number }): void {
-  console.log('lost' in flow ? paint('yellow', `${flow.lost} flows are missing here: this client reads too slowly`) : flowLine(flow));
+/** A command that shows the lines of a stream, and goes on with it when asked to. */
+function streamCommand<T extends object>(stream: {
+  readonly name: string;
+  readonly describe: string;
+  readonly examples: readonly (readonly [string, string])[];
+  readonly line: (item: T) => string;
+}): CommandModule<object, { api: string; output: string; follow: boolean; last: number }> {
+  const { name } = stream;
+  return {
+    command: name,
+    describe: stream.describe,
+    builder: (yargs) => {
+      const built = yargs
+        .option('output', outputOption)
+        .option('follow', { alias: 'f', type: 'boolean', default: false, describe: 'go on with each new one' })
+        .option('last', { type: 'number', default: 100, describe: 'how many of the latest to show first' });
+      for (const [example, why] of stream.examples) built.example(example, why);
+      return built as Argv<never>;
+    },
+    handler: async ({ api, output: format, follow, last }) => {
+      const response = await new ApiClient(api).open('GET', `/v1/${name}?last=${last}&follow=${follow}`);
+      if (!response.body) return;
+      process.once('SIGINT', () => process.exit(0));
+      for await (const text of createInterface({ input: Readable.fromWeb(response.body as never) })) {
+        if (!text) continue;
+        const item = JSON.parse(text) as T | { lost: number };
+        if (format === 'json') console.log(text);
+        else
+          console.log(
+            'lost' in item ? paint('yellow', `${item.lost} ${name} are missing here: this client reads too slowly`) : stream.line(item),
+          );
+      }
+    },
+  };
 }
 
-export const observeCommands = [status, wait, explain, flows] as CommandModule[];
+const flows = streamCommand<FlowView>({
+  name: 'flows',
+  describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
+  examples: [
+    ['$0 flows --follow', 'watch decisions as they fall'],
+    ['$0 flows -o json | jq .reason', 'one JSON object a line'],
+  ],
+  line: flowLine,
+});
+
+const EVENT_COLORS = { applied: 'dim', problem: 'yellow', resolved: 'green' } as const;
+
+const events = streamCommand<PolicyEvent>({
+  name: 'events',
+  describe: 'Show what came in force, what could not, and what was mended',
+  examples: [['$0 events --follow', 'watch while you change manifests']],
+  line: ({ time, type, message }) => `${paint('dim', time)} ${paint(EVENT_COLORS[type], type.padEnd(8))} ${message}`,
+});
+
+export const observeCommands = [status, wait, explain, flows, events] as CommandModule[];

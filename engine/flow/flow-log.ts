@@ -1,5 +1,6 @@
 /** The latest flows that somebody may want to see: what plugins decided, and what the kernel denied alone. */
 import { Direction, type FlowRecord, Reason, Scope, Verdict } from '../abi.gen.ts';
+import { Feed } from '../feed.ts';
 import type { AskedFlow } from './messages.ts';
 
 /** Flows kept; older ones are forgotten. */
@@ -59,25 +60,13 @@ export interface Names {
 }
 
 export class FlowLog {
-  readonly #flows: FlowView[] = [];
-  readonly #followers = new Set<(flow: FlowView) => void>();
+  readonly feed = new Feed<FlowView>(FLOWS_MAX);
   readonly #names: Names;
   /** Flows that happened and could not be kept or told: rings that were full, reports that were cut. */
   lost = 0;
 
   constructor(names: Names) {
     this.#names = names;
-  }
-
-  /** The latest flows, oldest first. */
-  latest(count: number): FlowView[] {
-    return this.#flows.slice(-count);
-  }
-
-  /** Calls back for each flow from now on; returns what ends it. */
-  follow(tell: (flow: FlowView) => void): () => void {
-    this.#followers.add(tell);
-    return () => this.#followers.delete(tell);
   }
 
   addAsked(flow: AskedFlow): void {
@@ -116,8 +105,6 @@ export class FlowLog {
       plugin: this.#names.plugin(flow.plugin),
       ...decision,
     };
-    this.#flows.push(view);
-    if (this.#flows.length > FLOWS_MAX * 2) this.#flows.splice(0, FLOWS_MAX);
-    for (const tell of this.#followers) tell(view);
+    this.feed.add(view);
   }
 }

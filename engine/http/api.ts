@@ -8,6 +8,12 @@ import { EngineError, type ErrorCode, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import * as schemas from './schemas.ts';
 
+/** Something that goes on happening: the latest of it, and each one from now on. */
+interface Stream<T> {
+  latest(count: number): T[];
+  follow(tell: (item: T) => void): () => void;
+}
+
 export interface ApiParts {
   readonly version: string;
   readonly ready: () => boolean;
@@ -19,10 +25,8 @@ export interface ApiParts {
   readonly changeHostFirewall: (change: 'confirm' | 'retry') => Promise<void>;
   readonly plugins: () => z.infer<typeof schemas.plugin>[];
   readonly pushPlugin: (name: string, module: Uint8Array) => Promise<z.infer<typeof schemas.plugin>>;
-  readonly flows: {
-    latest(count: number): z.infer<typeof schemas.flow>[];
-    follow(tell: (flow: z.infer<typeof schemas.flow>) => void): () => void;
-  };
+  readonly flows: Stream<z.infer<typeof schemas.flow>>;
+  readonly events: Stream<z.infer<typeof schemas.event>>;
   readonly metrics: Registry;
   readonly moduleBytesMax: number;
   readonly log: Logger;
@@ -52,7 +56,7 @@ export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
   addPolicy(api, parts);
   addHostFirewall(api, parts);
   addPlugins(api, parts);
-  addFlows(api, parts);
+  addStreams(api, parts);
   return api;
 }
 
@@ -189,51 +193,41 @@ function addPlugins(api: FastifyInstance, parts: ApiParts): void {
   );
 }
 
-function addFlows(api: FastifyInstance, parts: ApiParts): void {
+/** Routes whose answer is one JSON object a line, and may go on as long as the client listens. */
+function addStreams(api: FastifyInstance, parts: ApiParts): void {
   let followers = 0;
-  api.get<{ Querystring: { last?: number; follow?: boolean } }>(
-    '/v1/flows',
-    {
-      schema: {
-        tags: ['flows'],
-        summary: 'Flows that a plugin decided or the kernel denied, one JSON object a line',
-        querystring: {
-          type: 'object',
-          properties: {
-            last: { type: 'integer', minimum: 0, maximum: 4096, default: 100 },
-            follow: {
-              type: 'boolean',
-              default: false,
-              description: 'keep the answer open; a line {"lost": n} says that this client was too slow for n flows',
-            },
-          },
-        },
-        produces: ['application/x-ndjson'],
-      },
-    },
-    async (request, reply) => {
-      const latest = parts.flows.latest(request.query.last || 0).map((flow) => `${JSON.stringify(flow)}\n`);
-      if (!request.query.follow) return reply.type('application/x-ndjson').send(request.query.last ? latest.join('') : '');
-      if (followers >= FOLLOWERS_MAX) return fail(reply, 429, 'API_REFUSED', `Cannot follow flows: ${FOLLOWERS_MAX} clients do already`);
+  const add = <T>(path: string, tag: string, summary: string, stream: Stream<T>): void => {
+    const lastMost = { type: 'integer', minimum: 0, maximum: 4096, default: 100 };
+    const description = 'keep the answer open; a line {"lost": n} says that this client was too slow for n of them';
+    const querystring = { type: 'object', properties: { last: lastMost, follow: { type: 'boolean', default: false, description } } };
+    const schema = { tags: [tag], summary, querystring, produces: ['application/x-ndjson'] };
+    api.get<{ Querystring: { last?: number; follow?: boolean } }>(path, { schema }, async (request, reply) => {
+      const { last, follow } = request.query;
+      const latest = last ? stream.latest(last).map((item) => `${JSON.stringify(item)}\n`) : [];
+      if (!follow) return reply.type('application/x-ndjson').send(latest.join(''));
+      if (followers >= FOLLOWERS_MAX)
+        return fail(reply, 429, 'API_REFUSED', `Cannot follow ${tag}: ${FOLLOWERS_MAX} clients follow already`);
       followers += 1;
       reply.hijack();
       const { raw } = reply;
       raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
       raw.write(latest.join(''));
       let lost = 0;
-      const end = parts.flows.follow((flow) => {
+      const end = stream.follow((item) => {
         if (raw.writableLength > FOLLOWER_BACKLOG) {
           lost += 1;
           return;
         }
         if (lost) raw.write(`${JSON.stringify({ lost })}\n`);
         lost = 0;
-        raw.write(`${JSON.stringify(flow)}\n`);
+        raw.write(`${JSON.stringify(item)}\n`);
       });
       raw.on('close', () => {
         followers -= 1;
         end();
       });
-    },
-  );
+    });
+  };
+  add('/v1/flows', 'flows', 'Flows that a plugin decided or the kernel denied, one JSON object a line', parts.flows);
+  add('/v1/events', 'events', 'What came in force, what could not, and what was mended, one JSON object a line', parts.events);
 }

@@ -91,6 +91,13 @@ export const explanation = z.object({
   ),
 });
 
+export const event = z.object({
+  time: z.string(),
+  type: z.enum(['applied', 'problem', 'resolved']),
+  object: z.string().describe('such as "NetworkPolicy shop/web"; empty where none is meant'),
+  message: z.string(),
+});
+
 export const failure = z.object({ code: z.string(), message: z.string() });
 
 /** A schema as fastify and the OpenAPI document take it. */

@@ -47,7 +47,7 @@ const EUCLEAN = 117;
 /** Verifier logs are long, and worth keeping whole. */
 const PROBLEM_BYTES = 1 << 20;
 
-/** Map → sizes of key and value, as the generated codecs have them; entries as bpf/maps.h. */
+/** Map → sizes of key and value, as the generated codecs have them; entries as bpf/maps.h has them unless they are sized. */
 const MAPS = {
   endpoints: [4, endpointCodec.size, 4096],
   cgroup_ids: [8, 8, 0],
@@ -63,6 +63,11 @@ const MAPS = {
   engine_states: [4, engineStateCodec.size, 1],
 } as const;
 export type MapName = keyof typeof MAPS;
+
+/** Maps that the engine fills, and how many entries they must have room for. */
+export type MapSizes = Partial<Record<'peers' | 'networks' | 'policies' | 'ports', number>>;
+/** struct sluice_map_size */
+const SIZE_BYTES = 24;
 
 /** How programs are attached on this kernel. */
 export type Attachment = 'tcx' | 'clsact';
@@ -107,8 +112,10 @@ export class Datapath {
     this.#pinDirectory = pinDirectory;
     const fd = (name: string): number => check(native.sluice_object__map(object, name), `find map ${name}`);
     const maps: Partial<Record<MapName, KernelMap>> = {};
-    for (const [name, [keySize, valueSize, maxEntries]] of Object.entries(MAPS))
-      maps[name as MapName] = new KernelMap(name, fd(name), keySize, valueSize, maxEntries);
+    for (const [name, [keySize, valueSize]] of Object.entries(MAPS)) {
+      const map = fd(name);
+      maps[name as MapName] = new KernelMap(name, map, keySize, valueSize, check(native.sluice_map__size(map), `size map ${name}`));
+    }
     this.maps = maps as Record<MapName, KernelMap>;
     this.#counters = new KernelMap('counters', fd('counters'), 4, counterCodec.size * native.sluice_kernel__cpus(), Reason.MAX);
 
@@ -134,16 +141,23 @@ export class Datapath {
   /**
    * Loads the programs, and takes over the maps of an earlier engine.
    *
-   * Nothing is attached or replaced yet: what is in force stays in force until attach().
+   * Nothing is attached or replaced yet: what is in force stays in force until attach(). `sizes` says how many entries
+   * maps must have room for; a pinned map that is smaller is replaced, for good with commit().
    *
    * @throws EngineError `NO_BPFFS`, `NOT_ROOT`, `MAP_MISMATCH`, `ENGINE_RUNNING`, `KERNEL_UNSUPPORTED` or `KERNEL_LOAD`.
    */
-  static async load(pinDirectory: string): Promise<Datapath> {
+  static async load(pinDirectory: string, sizes: MapSizes = {}): Promise<Datapath> {
     requireBpffs(pinDirectory);
     await requireAlone(pinDirectory);
     const cell = Buffer.alloc(8);
     const problem = Buffer.alloc(PROBLEM_BYTES);
-    const result = native.sluice_object__load(objectPath, pinDirectory, cell, problem, problem.length);
+    const entries = Object.entries(sizes);
+    const sizeBytes = Buffer.alloc(Math.max(1, entries.length) * SIZE_BYTES);
+    entries.forEach(([name, size], i) => {
+      sizeBytes.write(name, i * SIZE_BYTES, 'latin1');
+      sizeBytes.writeUInt32LE(size, (i + 1) * SIZE_BYTES - 4);
+    });
+    const result = native.sluice_object__load(objectPath, pinDirectory, sizeBytes, entries.length, cell, problem, problem.length);
     if (result < 0) throw loadError(result, problem.toString('utf8', 0, problem.indexOf(0)).trim(), pinDirectory);
     return new Datapath(readHandle(cell), pinDirectory);
   }
@@ -164,6 +178,11 @@ export class Datapath {
   /** The descriptor of a loaded program. */
   programFd(name: string): number {
     return check(native.sluice_object__program(this.#object, name), `find program ${name}`);
+  }
+
+  /** Makes maps that replaced smaller ones those that a later engine finds: all endpoints use them by now. */
+  commit(): void {
+    check(native.sluice_object__commit(this.#object), 'pin maps in place of smaller ones');
   }
 
   /** Lets tagged packets be held from now on, for as long as this process lives. */

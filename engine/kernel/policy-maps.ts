@@ -70,6 +70,7 @@ export class PolicyMaps {
   #changes = 0;
   /** Whether this engine has written a revision: the one before may have died between a change and its revision. */
   #revised = false;
+  #committed = false;
   /** Whether what is held differs from what is wanted in touched entries only. */
   #settled = false;
 
@@ -117,6 +118,8 @@ export class PolicyMaps {
     const removed = written && attempt(() => plans.reverse().forEach((plan) => void this.#remove(plan)));
     // Connections that exist were judged by what stood there before.
     if (this.#changes !== changesBefore || !this.#revised) this.#revised = attempt(() => this.#writeRevision(this.#revision + 1));
+    // Every endpoint has this engine's programs by now, and they have this engine's maps.
+    if (!this.#committed && !failures.length) this.#committed = attempt(() => this.#datapath.commit());
     this.#settled = removed;
     if (removed) for (const map of MAPS) state[map].touched.clear();
     return { changes: this.#changes - changesBefore, failures };

@@ -254,7 +254,7 @@ const tierIngress = z.strictObject({ ...tierRule, from: some(ingressPeer) }).tra
 const tierEgress = z
   .strictObject({ ...tierRule, to: some(egressPeer) })
   .superRefine((rule, context) => {
-    if (rule.action !== 'Accept' && rule.to.some((peer) => peer.domainNames.length))
+    if (rule.action !== 'Accept' && rule.to.some((peer) => peer?.domainNames?.length))
       context.addIssue({ code: 'custom', path: ['to'], message: 'domainNames can only stand in a rule with action Accept' });
   })
   .transform((rule) => ({
@@ -291,8 +291,8 @@ export const hostPolicySpec = z
   .strictObject({ ingress: list(ingressRule), egress: list(egressRule), policyTypes })
   .superRefine((spec, context) => {
     for (const direction of ['ingress', 'egress'] as const)
-      for (const [i, rule] of (spec[direction] ?? []).entries())
-        if (rule.peers?.some((each) => each.kind === 'pods' && each.namespaces === 'own'))
+      for (const [i, rule] of (Array.isArray(spec[direction]) ? spec[direction] : []).entries())
+        if (rule?.peers?.some?.((each) => each?.kind === 'pods' && each.namespaces === 'own'))
           context.addIssue({
             code: 'custom',
             path: [direction, i],

@@ -160,6 +160,8 @@ describe.skipIf(inject('missing'))('enforcement', () => {
     expect(stderr).toMatch(
       /policy\.yaml:4: NetworkPolicy shop\/bad: spec\.ingress\[0\]\.from\[0\]\.ipBlock\.cidr: "10\.0\.0\/8" is not a CIDR/,
     );
+    const events = (await node.sluiceOk('events', '-o', 'json')).stdout;
+    expect(events).toMatch(/"type":"problem","object":"NetworkPolicy shop\/bad","message":"[^"]*policy\.yaml:4:/);
     expect(open('', await matrix())).toEqual([]);
     expect(
       await node.reaches('elsewhere/stranger', FRONTEND.ipv4.replace('10.0.88', backend.ipv4.split('.').slice(0, 3).join('.')), 80),
@@ -169,6 +171,7 @@ describe.skipIf(inject('missing'))('enforcement', () => {
   test('a file that breaks keeps in force what it said', async () => {
     node.write('policy.yaml', allowFrontend);
     await node.apply();
+    expect((await node.sluiceOk('events', '-o', 'json')).stdout).toMatch(/"type":"resolved","object":"NetworkPolicy shop\/bad"/);
     node.write('policy.yaml', `${allowFrontend}\n  broken: [`);
     expect((await node.sluice('wait', '--timeout', '3s')).code).toBe(1);
     expect(open('', await matrix()).sort()).toEqual(['shop/frontend v4 80', 'shop/frontend v6 80']);

@@ -8,6 +8,7 @@ import { silentLogger } from '../../../engine/log.ts';
 import type { Policy } from '../../../engine/policy/snapshot.ts';
 import { DirectorySource } from '../../../engine/sources/directory.ts';
 import { type ManifestObject, readManifest } from '../../../engine/sources/manifest.ts';
+import { RandomCluster } from '../../support/random-cluster.ts';
 
 const networkPolicy = (spec: string): string => `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -120,6 +121,115 @@ describe('readManifest()', () => {
     );
     expect(problems[0]?.reason).toContain('this version evaluates the connect context only');
     expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ plugin: '' }] } });
+  });
+
+  const clusterPolicy = (spec: string): string =>
+    `apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: { name: guard }\nspec: ${spec}\n`;
+  const rule = (rest: string): string => `{ tier: Admin, priority: 1, subject: { namespaces: {} }, egress: [{ action: Deny, ${rest} }] }`;
+
+  test.each([
+    { name: 'no tier', spec: '{ priority: 1, subject: { namespaces: {} } }', reason: 'tier: ' },
+    { name: 'a tier that does not exist', spec: '{ tier: Middle, priority: 1, subject: { namespaces: {} } }', reason: 'Invalid option' },
+    {
+      name: 'a priority above 1000',
+      spec: '{ tier: Admin, priority: 1001, subject: { namespaces: {} } }',
+      reason: 'priority is 0 to 1000',
+    },
+    {
+      name: 'a subject of two kinds',
+      spec: '{ tier: Admin, priority: 1, subject: { namespaces: {}, pods: { namespaceSelector: {}, podSelector: {} } } }',
+      reason: 'exactly one of namespaces, pods',
+    },
+    { name: 'a peer of no kind', spec: rule('to: [{}]'), reason: 'exactly one of namespaces, pods, networks, domainNames' },
+    { name: 'no peers', spec: rule('to: []'), reason: 'needs at least one entry' },
+    { name: 'a bad network', spec: rule('to: [{ networks: [10.0.0.0/40] }]'), reason: '"10.0.0.0/40" is not a CIDR' },
+    { name: 'an action that does not exist', spec: rule('to: [{ namespaces: {} }]').replace('Deny', 'Allow'), reason: 'Invalid option' },
+    {
+      name: 'a range upside down',
+      spec: rule('to: [{ namespaces: {} }], protocols: [{ tcp: { destinationPort: { range: { start: 9, end: 8 } } } }]'),
+      reason: '8 is not above start 9',
+    },
+    {
+      name: 'a number and a range',
+      spec: rule('to: [{ namespaces: {} }], protocols: [{ tcp: { destinationPort: { number: 1, range: { start: 1, end: 2 } } } }]'),
+      reason: 'exactly one of number, range',
+    },
+    {
+      name: 'two protocols in one',
+      spec: rule('to: [{ namespaces: {} }], protocols: [{ tcp: {}, udp: {} }]'),
+      reason: 'exactly one of tcp, udp, sctp, destinationNamedPort',
+    },
+    {
+      name: 'a domain name that is none',
+      spec: rule('to: [{ domainNames: ["*"] }]').replace('Deny', 'Accept'),
+      reason: 'must be a domain name',
+    },
+    {
+      name: 'domain names that are denied',
+      spec: rule('to: [{ domainNames: [example.com] }]'),
+      reason: 'only stand in a rule with action Accept',
+    },
+    { name: 'ports, as its forerunner had', spec: rule('to: [{ namespaces: {} }], ports: []'), reason: 'ports' },
+  ])('ClusterNetworkPolicy: $name, and the policy denies its subject everything', ({ spec, reason }) => {
+    const { objects, problems } = readManifest('f.yaml', clusterPolicy(spec));
+    expect(problems.map((problem) => problem.reason).join('; ')).toContain(reason);
+    const [object] = objects;
+    if (object?.kind !== 'ClusterNetworkPolicy') throw new Error('no ClusterNetworkPolicy was read');
+    expect(Object.values(object.value.rules)).not.toEqual([]);
+    for (const rules of Object.values(object.value.rules)) expect(rules).toEqual([{ action: 'deny', name: '' }]);
+  });
+
+  test('domain names are checked, and reported as not enforced', () => {
+    const { objects, problems } = readManifest(
+      'f.yaml',
+      clusterPolicy(rule('to: [{ domainNames: ["*.example.com"] }]').replace('Deny', 'Accept')),
+    );
+    expect(problems.map(({ line, reason }) => ({ line, reason }))).toEqual([
+      { line: 4, reason: 'spec.egress[0]: domainNames are checked but not enforced yet: the rule accepts nothing by name' },
+    ]);
+    expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ action: 'accept', peers: [] }] } });
+  });
+
+  test('a HostPolicy whose text changes has another name; one that is invalid says so', () => {
+    const host = (spec: string) =>
+      readManifest('f.yaml', `apiVersion: sluice.dev/v1alpha1\nkind: HostPolicy\nmetadata: { name: h }\nspec: ${spec}\n`);
+    const name = (spec: string): string => host(spec).objects[0]?.value.name ?? '';
+    expect(name('{ ingress: [] }')).toMatch(/^h@[0-9a-f]{8}$/);
+    expect(name('{ ingress: [] }')).not.toBe(name('{ ingress: [{}] }'));
+    const invalid = host('{ ingress: [{ from: [{ podSelector: {} }] }] }');
+    expect(invalid.problems[0]?.reason).toContain('podSelector needs a namespaceSelector beside it');
+    expect(invalid.objects[0]?.value).toMatchObject({ invalid: true });
+  });
+
+  test('never throws, whatever stands where', () => {
+    let state = 20_261_123;
+    const random = (below: number): number => (state = (state * 48_271) % 0x7fffffff) % below;
+    const junk = [null, 0, -1, '', 'x', [], [null], {}, { x: 1 }, true, '10.0.0.0/8', 99_999, [[]], [{}], { matchLabels: 7 }];
+    /** The value with one thing in it replaced, left out or added. */
+    const damage = (value: unknown): unknown => {
+      if (typeof value !== 'object' || value === null || random(8) === 0) return junk[random(junk.length)];
+      if (Array.isArray(value))
+        return value.length ? value.map((each, i) => (i === random(value.length) ? damage(each) : each)) : [junk[random(junk.length)]];
+      const keys = Object.keys(value);
+      const key = keys[random(keys.length)] ?? 'spec';
+      if (random(10) === 0) return { ...value, odd: 1 };
+      return { ...value, [key]: damage((value as Record<string, unknown>)[key]) };
+    };
+    const cluster = new RandomCluster(7);
+    for (let i = 0; i < 4000; i++) {
+      if (i % 8 === 0) cluster.change();
+      const items = [...cluster.namespaces, ...cluster.pods, ...cluster.policies, ...cluster.clusterPolicies];
+      const host = {
+        apiVersion: 'sluice.dev/v1alpha1',
+        kind: 'HostPolicy',
+        metadata: { name: 'h' },
+        spec: { ingress: [{ from: [{ namespaceSelector: {} }] }] },
+      };
+      const text = JSON.stringify(damage(damage(random(5) ? items[random(items.length)] : host)));
+      const { problems, objects } = readManifest('f.yaml', text);
+      for (const problem of problems) expect(problem.reason, text).not.toBe('');
+      for (const object of objects) expect(object.place.object, text).not.toBe('');
+    }
   });
 
   test.each([
