@@ -78,9 +78,10 @@ quote() { printf "'%s' " "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
 } >"$work/job/command"
 
 share() { echo "-virtfs local,mount_tag=$1,path=$2,security_model=none,multidevs=remap,readonly=on"; }
+# Without memory protection keys: V8 checks its code pages by them, and fails under emulation.
 # shellcheck disable=SC2046 # the shares are lists of options
 timeout --foreground "$limit" qemu-system-x86_64 \
-	-machine q35,accel=tcg -cpu max -smp 2 -m 4000 \
+	-machine q35,accel=tcg -cpu max,-pku -smp 2 -m 4000 \
 	-nodefaults -no-user-config -display none -no-reboot \
 	-kernel "$work/vmlinux" -initrd "$work/initrd" -append "console=ttyS0 panic=-1" \
 	-serial file:"$work/log" -serial stdio -serial file:"$work/status" \
