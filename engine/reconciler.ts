@@ -135,13 +135,12 @@ export class Reconciler {
 
     const compiler = this.#compiler;
     const host = this.#parts.hostFirewall.next(snapshot.hostPolicies, problems);
-    const changes = compiler.update(withHost(snapshot, host), plugins.ids, nodeAddresses());
+    compiler.update(withHost(snapshot, host), plugins.ids, nodeAddresses());
     problems.push(...compileProblems(compiler));
     const { endpoints, views } = this.#placeEndpoints(problems, host);
-    let applied = this.#apply(changes, endpoints);
-    const retired = applied.failures.length ? undefined : compiler.retire();
-    if (retired) {
-      const later = this.#apply(retired, this.#placeEndpoints([], host).endpoints);
+    let applied = this.#apply(endpoints);
+    if (!applied.failures.length && compiler.retire()) {
+      const later = this.#apply(this.#placeEndpoints([], host).endpoints);
       applied = { changes: applied.changes + later.changes, failures: later.failures };
     }
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
@@ -154,7 +153,8 @@ export class Reconciler {
   }
 
   /** Puts in force what the compiler holds. Who is behind an identity is known before the kernel can ask, and as long as it can. */
-  #apply(changes: ClusterChanges, endpoints: ReadonlyMap<number, PlacedEndpoint>): Applied {
+  #apply(endpoints: ReadonlyMap<number, PlacedEndpoint>): Applied {
+    const changes = this.#compiler.takeChanges();
     const { workers, maps } = this.#parts;
     const { peers, networks, policies, ports } = this.#compiler;
     workers.setCluster({ ...describeChanges(changes), identitiesGone: [] });

@@ -125,10 +125,9 @@ export class Compiler {
    * Takes over a snapshot. Plugins that `pluginIds` does not know answer nothing: what asks them is denied.
    *
    * A rule set that an endpoint leaves is kept, for peers that get new identities before the endpoint switches: what comes
-   * of this is put in force, then retire() is called and put in force. Returns who is behind identities and addresses
-   * that changed.
+   * of this is put in force, then retire() is called and put in force.
    */
-  update(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): ClusterChanges {
+  update(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): void {
     const before = this.#snapshot;
     this.#snapshot = snapshot;
     this.#selection.setSnapshot(snapshot);
@@ -149,11 +148,10 @@ export class Compiler {
     this.#renameNetworks();
     for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
     this.#forgetPolicies(before);
-    return this.#takeChanges();
   }
 
-  /** Takes away what no endpoint uses since the last update; undefined where that is nothing. */
-  retire(): ClusterChanges | undefined {
+  /** Takes away what no endpoint uses since the last update; returns whether there was anything. */
+  retire(): boolean {
     const retired = [...this.#retired].filter((key) => !this.#ruleSets.get(key)?.users.size);
     this.#retired.clear();
     for (const key of retired) {
@@ -162,10 +160,17 @@ export class Compiler {
       this.#book.forgetIsolation(key);
       this.#ids.drop(`rule set ${key}`);
     }
-    if (!retired.length) return undefined;
+    if (!retired.length) return false;
     this.#renameNetworks();
     for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
-    return this.#takeChanges();
+    return true;
+  }
+
+  /** Who is behind identities and addresses, as far as it changed since this was asked last. */
+  takeChanges(): ClusterChanges {
+    const { identities, identitiesGone, pods } = this.#changed;
+    this.#changed = { identities: new Map(), identitiesGone: new Set(), pods: new Map() };
+    return { identities: [...identities.values()], identitiesGone: [...identitiesGone], pods };
   }
 
   #setNodeAddresses(addresses: readonly Uint8Array[]): void {
@@ -349,12 +354,6 @@ export class Compiler {
     if (!removed.length) return;
     const names = new Set(left.map(({ namespace = '', name }) => `${namespace}/${name}`));
     for (const policy of removed) if (!names.has(`${policy.namespace ?? ''}/${policy.name}`)) this.#book.forget(kind, policy);
-  }
-
-  #takeChanges(): ClusterChanges {
-    const { identities, identitiesGone, pods } = this.#changed;
-    this.#changed = { identities: new Map(), identitiesGone: new Set(), pods: new Map() };
-    return { identities: [...identities.values()], identitiesGone: [...identitiesGone], pods };
   }
 }
 
