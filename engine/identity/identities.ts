@@ -26,6 +26,12 @@ export interface IdentityListener {
 
 const NOTHING = { labels: new Map<string, string>(), ports: new Map<string, number>() };
 
+/** An identity in use. */
+interface Counted extends IdentityInfo {
+  readonly text: string;
+  users: number;
+}
+
 /** What names a pod among others, but for the networks around it. */
 interface PodText {
   readonly text: string;
@@ -33,17 +39,19 @@ interface PodText {
 }
 
 export class Identities {
-  /** By id. */
-  readonly known = new Map<number, IdentityInfo>();
+  readonly #known = new Map<number, Counted>();
   readonly #ids: StableIds;
   readonly #listeners: readonly IdentityListener[];
-  readonly #byText = new Map<string, { readonly info: IdentityInfo; users: number }>();
-  readonly #texts = new Map<number, string>();
   readonly #podTexts = new WeakMap<Pod, PodText>();
 
   constructor(ids: StableIds, listeners: readonly IdentityListener[]) {
     this.#ids = ids;
     this.#listeners = listeners;
+  }
+
+  /** By id. */
+  get known(): ReadonlyMap<number, IdentityInfo> {
+    return this.#known;
   }
 
   /** The identity of a pod inside these networks; to be released when the pod leaves or its networks change. */
@@ -65,28 +73,24 @@ export class Identities {
   }
 
   release({ id }: IdentityInfo): void {
-    const text = this.#texts.get(id) as string;
-    const known = this.#byText.get(text);
+    const known = this.#known.get(id);
     if (!known || --known.users) return;
-    this.#byText.delete(text);
-    this.#texts.delete(id);
-    this.known.delete(id);
-    this.#ids.drop(text);
-    for (const listener of this.#listeners) listener.removeIdentity(known.info);
+    this.#known.delete(id);
+    this.#ids.drop(known.text);
+    for (const listener of this.#listeners) listener.removeIdentity(known);
   }
 
   #acquire(text: string, about: Omit<IdentityInfo, 'id'>): IdentityInfo {
-    const known = this.#byText.get(text);
+    const id = this.#ids.get(text);
+    let known = this.#known.get(id);
     if (known) {
       known.users += 1;
-      return known.info;
+      return known;
     }
-    const info: IdentityInfo = { ...about, id: this.#ids.get(text) };
-    this.#byText.set(text, { info, users: 1 });
-    this.#texts.set(info.id, text);
-    this.known.set(info.id, info);
-    for (const listener of this.#listeners) listener.addIdentity(info);
-    return info;
+    known = { ...about, id, text, users: 1 };
+    this.#known.set(id, known);
+    for (const listener of this.#listeners) listener.addIdentity(known);
+    return known;
   }
 }
 

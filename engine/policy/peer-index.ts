@@ -21,8 +21,10 @@ export interface PeerMatch {
   readonly matcher: Matcher;
   /** Namespace of the policy. */
   readonly own: string;
-  readonly identities: Set<IdentityInfo>;
-  readonly users: Map<PeerUser, number>;
+  /** Of a network absent: who is in it is found by the network. */
+  readonly identities?: Set<IdentityInfo>;
+  /** One for each time that it was acquired. */
+  readonly users: PeerUser[];
 }
 
 /** A namespace without an object of its own still has its name. */
@@ -33,10 +35,10 @@ export function namespaceLabels(namespaces: ReadonlyMap<string, Namespace>, name
 export class PeerIndex {
   readonly #inUse = new Map<string, PeerMatch>();
   /** The matches of networks are found by the network, all others are tried. */
-  readonly #byNetwork = new Map<string, Set<PeerMatch>>();
+  readonly #byNetwork = new Map<string, PeerMatch[]>();
   readonly #others = new Set<PeerMatch>();
-  readonly #identitiesByNetwork = new Map<string, Set<IdentityInfo>>();
-  readonly #identitiesByNamespace = new Map<string, Set<IdentityInfo>>();
+  readonly #identitiesByNetwork = new Map<string, IdentityInfo[]>();
+  readonly #identitiesByNamespace = new Map<string, IdentityInfo[]>();
   #namespaces: ReadonlyMap<string, Namespace> = new Map();
 
   addIdentity(identity: IdentityInfo): void {
@@ -44,7 +46,7 @@ export class PeerIndex {
     if (identity.namespace !== undefined) addTo(this.#identitiesByNamespace, identity.namespace, identity);
     for (const match of this.#candidates(identity))
       if (this.#matches(match, identity)) {
-        match.identities.add(identity);
+        match.identities?.add(identity);
         tell(match, identity);
       }
   }
@@ -52,7 +54,8 @@ export class PeerIndex {
   removeIdentity(identity: IdentityInfo): void {
     for (const network of identity.networks) removeFrom(this.#identitiesByNetwork, network, identity);
     if (identity.namespace !== undefined) removeFrom(this.#identitiesByNamespace, identity.namespace, identity);
-    for (const match of this.#candidates(identity)) if (match.identities.delete(identity)) tell(match, identity);
+    for (const match of this.#candidates(identity))
+      if (match.identities ? match.identities.delete(identity) : this.#matches(match, identity)) tell(match, identity);
   }
 
   /** Labels of namespaces; `changed` names those whose labels are not what they were. */
@@ -62,9 +65,9 @@ export class PeerIndex {
       for (const identity of this.#identitiesByNamespace.get(name) ?? [])
         for (const match of this.#others) {
           const matched = this.#matches(match, identity);
-          if (matched === match.identities.has(identity)) continue;
-          if (matched) match.identities.add(identity);
-          else match.identities.delete(identity);
+          if (matched === match.identities?.has(identity)) continue;
+          if (matched) match.identities?.add(identity);
+          else match.identities?.delete(identity);
           tell(match, identity);
         }
   }
@@ -77,24 +80,43 @@ export class PeerIndex {
         : `${matcher.kind === 'pods' && matcher.namespaces === 'own' ? own : ''} ${peerText(matcher)}`;
     let match = this.#inUse.get(key);
     if (!match) {
-      match = { key, matcher, own, identities: new Set(), users: new Map() };
-      for (const identity of this.#possible(match)) if (this.#matches(match, identity)) match.identities.add(identity);
-      this.#inUse.set(key, match);
+      match = { key, matcher, own, users: [] };
       if (matcher.kind === 'network') addTo(this.#byNetwork, matcher.network.text, match);
-      else this.#others.add(match);
+      else {
+        const found = match;
+        match = { ...match, identities: new Set([...this.#possible(matcher, own)].filter((identity) => this.#matches(found, identity))) };
+        this.#others.add(match);
+      }
+      this.#inUse.set(key, match);
     }
-    match.users.set(user, (match.users.get(user) ?? 0) + 1);
+    match.users.push(user);
     return match;
   }
 
   release(match: PeerMatch, user: PeerUser): void {
-    const uses = (match.users.get(user) ?? 0) - 1;
-    if (uses > 0) match.users.set(user, uses);
-    else match.users.delete(user);
-    if (match.users.size) return;
+    match.users.splice(match.users.indexOf(user), 1);
+    if (match.users.length) return;
     this.#inUse.delete(match.key);
     if (match.matcher.kind === 'network') removeFrom(this.#byNetwork, match.matcher.network.text, match);
     else this.#others.delete(match);
+  }
+
+  /** The identities that a peer in use stands for. */
+  *identitiesOf(match: PeerMatch): Iterable<IdentityInfo> {
+    if (match.identities) yield* match.identities;
+    else if (match.matcher.kind === 'network')
+      for (const identity of this.#identitiesByNetwork.get(match.matcher.network.text) ?? [])
+        if (this.#matches(match, identity)) yield identity;
+  }
+
+  /** At least as many as it stands for. */
+  countOf({ identities, matcher }: PeerMatch): number {
+    if (identities) return identities.size;
+    return matcher.kind === 'network' ? (this.#identitiesByNetwork.get(matcher.network.text)?.length ?? 0) : 0;
+  }
+
+  standsFor(match: PeerMatch, identity: IdentityInfo): boolean {
+    return match.identities ? match.identities.has(identity) : this.#matches(match, identity);
   }
 
   *#candidates(identity: IdentityInfo): Iterable<PeerMatch> {
@@ -102,9 +124,8 @@ export class PeerIndex {
     if (identity.namespace !== undefined) yield* this.#others;
   }
 
-  *#possible({ matcher, own }: PeerMatch): Iterable<IdentityInfo> {
-    if (matcher.kind === 'network') yield* this.#identitiesByNetwork.get(matcher.network.text) ?? [];
-    else if (matcher.kind === 'pods' && matcher.namespaces === 'own') yield* this.#identitiesByNamespace.get(own) ?? [];
+  *#possible(matcher: Matcher, own: string): Iterable<IdentityInfo> {
+    if (matcher.kind === 'pods' && matcher.namespaces === 'own') yield* this.#identitiesByNamespace.get(own) ?? [];
     else for (const identities of this.#identitiesByNamespace.values()) yield* identities;
   }
 
@@ -132,17 +153,21 @@ export function matchesPeer(matcher: Matcher, own: string, identity: IdentityInf
 }
 
 function tell(match: PeerMatch, identity: IdentityInfo): void {
-  for (const user of match.users.keys()) user.noteIdentity(identity.id);
+  for (const user of match.users) user.noteIdentity(identity.id);
 }
 
-function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+function addTo<K, V>(index: Map<K, V[]>, key: K, value: V): void {
   const values = index.get(key);
-  if (values) values.add(value);
-  else index.set(key, new Set([value]));
+  if (values) values.push(value);
+  else index.set(key, [value]);
 }
 
-function removeFrom<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
-  const values = index.get(key);
-  values?.delete(value);
-  if (!values?.size) index.delete(key);
+/** The order of what is left means nothing. */
+function removeFrom<K, V>(index: Map<K, V[]>, key: K, value: V): void {
+  const values = index.get(key) ?? [];
+  const at = values.indexOf(value);
+  if (at < 0) return;
+  const last = values.pop();
+  if (at < values.length && last !== undefined) values[at] = last;
+  if (!values.length) index.delete(key);
 }

@@ -160,7 +160,7 @@ export class RuleSet implements PeerUser {
 
   #noteRule(rule: SourcedRule, matches: readonly PeerMatch[]): void {
     if (!rule.peers) this.#allStale = true;
-    else for (const match of matches) for (const identity of match.identities) this.#stale.add(identity.id);
+    else for (const match of matches) for (const identity of this.#writer.peers.identitiesOf(match)) this.#stale.add(identity.id);
   }
 
   #markAll(): void {
@@ -168,7 +168,7 @@ export class RuleSet implements PeerUser {
     this.#stale.add(Identity.ANY);
     for (const identity of this.#written.keys()) this.#stale.add(identity);
     for (const matches of this.#matches.values())
-      for (const match of matches) for (const identity of match.identities) this.#stale.add(identity.id);
+      for (const match of matches) for (const identity of this.#writer.peers.identitiesOf(match)) this.#stale.add(identity.id);
   }
 
   /** For each stale identity the rules about it, in order; undefined where it is one of all others. */
@@ -189,13 +189,14 @@ export class RuleSet implements PeerUser {
   }
 
   *#staleIn(match: PeerMatch): Iterable<number> {
-    if (match.identities.size <= this.#stale.size) {
-      for (const { id } of match.identities) if (this.#stale.has(id)) yield id;
+    const { peers, identities } = this.#writer;
+    if (peers.countOf(match) <= this.#stale.size) {
+      for (const { id } of peers.identitiesOf(match)) if (this.#stale.has(id)) yield id;
       return;
     }
     for (const id of this.#stale) {
-      const identity = this.#writer.identities.get(id);
-      if (identity && match.identities.has(identity)) yield id;
+      const identity = identities.get(id);
+      if (identity && peers.standsFor(match, identity)) yield id;
     }
   }
 

@@ -5,31 +5,37 @@ const IDS = 2 ** 32;
 
 /** Gives ids of 32 bits to texts: equal texts, equal ids; different texts never share one. */
 export class StableIds {
-  readonly #ids = new Map<string, number>();
   readonly #texts = new Map<number, string>();
+  /** Texts that did not get their own hash: another one had it, or it is reserved. */
+  readonly #displaced = new Map<string, number>();
 
   /** The text's id, at least 256. Where two texts collide, the later one takes the next free id. */
   get(text: string): number {
-    const known = this.#ids.get(text);
+    const home = hash32(text);
+    const known = this.#find(text, home);
     if (known !== undefined) return known;
-    let id = hash32(text);
+    let id = home;
     while (id < FIRST || this.#texts.has(id)) id = (id + 1) % IDS;
-    this.#ids.set(text, id);
     this.#texts.set(id, text);
+    if (id !== home) this.#displaced.set(text, id);
     return id;
   }
 
   /** The id that a text has been given. */
   find(text: string): number | undefined {
-    return this.#ids.get(text);
+    return this.#find(text, hash32(text));
   }
 
   /** Forgets a text that nothing is called by any more. */
   drop(text: string): void {
-    const id = this.#ids.get(text);
+    const id = this.find(text);
     if (id === undefined) return;
-    this.#ids.delete(text);
     this.#texts.delete(id);
+    this.#displaced.delete(text);
+  }
+
+  #find(text: string, home: number): number | undefined {
+    return this.#texts.get(home) === text ? home : this.#displaced.get(text);
   }
 }
 

@@ -1,9 +1,6 @@
 /** From the text of a file to objects of the snapshot: YAML or JSON, many documents, Lists. Every problem has its line. */
 import { createHash } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
-import { CORE_SCHEMA, loadAll } from 'js-yaml';
-import { type Document, LineCounter, parseAllDocuments } from 'yaml';
-import type { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
 import type {
@@ -18,19 +15,14 @@ import type {
   Selector,
   TierRule,
 } from '../policy/snapshot.ts';
+import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
 import * as schema from './schema.ts';
+import { isRecord, type ObjectPlace, type Path, readDocuments, Source, SourceText } from './source-text.ts';
 
 /** The host side of a pod's veth. */
 export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
 /** The cgroup of a pod in the host's network, or of chosen processes of the host: absolute, below the cgroup2 mount. */
 export const CGROUP_ANNOTATION = 'sluice.dev/cgroup';
-
-/** Where an object stands; its line is looked for when somebody asks. */
-export interface ObjectPlace {
-  readonly file: string;
-  readonly object: string;
-  line(): number;
-}
 
 export type ManifestObject = {
   readonly place: ObjectPlace;
@@ -61,8 +53,6 @@ const KINDS: Readonly<Record<string, string>> = {
   HostPolicy: 'sluice.dev/v1alpha1',
 };
 
-const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
-
 /** What people keep beside policies, and what no policy depends on so far. */
 const IGNORED_KINDS = new Set(
   'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints EndpointSlice Gateway HorizontalPodAutoscaler HTTPRoute Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret Service ServiceAccount StatefulSet'.split(
@@ -72,112 +62,11 @@ const IGNORED_KINDS = new Set(
 
 export const DENY_EVERYONE: TierRule = { action: 'deny', name: '' };
 
-type Path = readonly (string | number)[];
-
-/** A file's text, with the way from a place in one of its documents back to a line. */
-class SourceText {
-  readonly file: string;
-  readonly text: string;
-  readonly #lines = new LineCounter();
-  #documents: Document[] | undefined;
-
-  constructor(file: string, text: string) {
-    this.file = file;
-    this.text = text;
-  }
-
-  /** With positions; slow, and needed only where something is wrong. */
-  get documents(): Document[] {
-    if (!this.#documents) {
-      const parsed = parseAllDocuments(this.text, { lineCounter: this.#lines, prettyErrors: false });
-      this.#documents = Array.isArray(parsed) ? parsed : [];
-    }
-    return this.#documents;
-  }
-
-  lineAt(offset: number): number {
-    return this.#lines.linePos(offset).line;
-  }
-
-  /** The line of the deepest part of the path that exists. */
-  lineOf(document: number, path: Path): number {
-    for (let depth = path.length; depth >= 0; depth--) {
-      const node = this.documents[document]?.getIn(path.slice(0, depth), true) as { range?: [number, number, number] } | undefined;
-      if (node?.range) return this.lineAt(node.range[0]);
-    }
-    return 0;
-  }
-}
-
-/** One object in a document. */
-class Source {
-  readonly raw: Record<string, unknown>;
-  readonly file: string;
-  readonly problems: Problem[] = [];
-  readonly #text: SourceText;
-  readonly #document: number;
-  readonly #base: Path;
-
-  constructor(raw: Record<string, unknown>, text: SourceText, document: number, base: Path) {
-    this.raw = raw;
-    this.file = text.file;
-    this.#text = text;
-    this.#document = document;
-    this.#base = base;
-  }
-
-  get metadata(): Record<string, unknown> {
-    return isRecord(this.raw.metadata) ? this.raw.metadata : {};
-  }
-
-  /** `NetworkPolicy shop/web` */
-  get title(): string {
-    const { name, namespace } = this.metadata;
-    const clusterScoped = CLUSTER_SCOPED.has(String(this.raw.kind));
-    return `${String(this.raw.kind)} ${clusterScoped ? '' : `${String(namespace ?? 'default')}/`}${String(name ?? '?')}`;
-  }
-
-  /** The object itself, to be reported later. */
-  get place(): ObjectPlace {
-    return { file: this.file, line: () => this.#text.lineOf(this.#document, this.#base), object: this.title };
-  }
-
-  report(path: Path, reason: string): void {
-    const where = path.length
-      ? `${path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('')}: `.replace(/^\./, '')
-      : '';
-    this.problems.push({
-      file: this.file,
-      line: this.#text.lineOf(this.#document, [...this.#base, ...path]),
-      object: this.title,
-      reason: `${where}${reason}`,
-    });
-  }
-
-  /** The part at the path in the snapshot's form, or undefined when it is not valid; its problems are then reported. */
-  parse<T extends z.ZodType>(part: T, path: Path): z.output<T> | undefined {
-    const value = path.reduce<unknown>((at, key) => (isRecord(at) ? at[key] : undefined), this.raw);
-    const result = part.safeParse(value);
-    if (result.success) return result.data;
-    for (const issue of result.error.issues.flatMap(flattenUnion)) this.report([...path, ...(issue.path as Path)], issue.message);
-    return undefined;
-  }
-}
-
-/** A union's issues are those of the alternative that came closest: the one that failed deepest, or with fewest. */
-function flattenUnion(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
-  if (issue.code !== 'invalid_union' || !issue.errors.length || issue.message !== 'Invalid input') return [issue];
-  const depth = (issues: z.core.$ZodIssue[]): number =>
-    Math.max(...issues.map((inner) => inner.path.length + (inner.code === 'unrecognized_keys' ? -1 : 0)));
-  const closest = [...issue.errors].sort((a, b) => depth(b) - depth(a) || a.length - b.length)[0] ?? [];
-  return closest.flatMap((inner) => flattenUnion({ ...inner, path: [...issue.path, ...inner.path] }));
-}
-
 /** Reads a manifest. Never throws: what is wrong is in `problems`, and what is wrong with a policy closes what it selects. */
 export function readManifest(file: string, text: string): Manifest {
   const source = new SourceText(file, text);
   const problems: Problem[] = [];
-  const values = readFast(text) ?? readExactly(source, problems);
+  const values = readDocuments(source, problems);
   if (!values) return { objects: [], problems, unreadable: true };
   const objects: ManifestObject[] = [];
   values.forEach((value, document) => {
@@ -188,31 +77,6 @@ export function readManifest(file: string, text: string): Manifest {
     }
   });
   return { objects, problems, unreadable: false };
-}
-
-/** The documents of a text by a parser that keeps no positions, or undefined where it finds something odd. */
-function readFast(text: string): unknown[] | undefined {
-  // Aliases may multiply what they stand for: left to the parser that counts them.
-  if (text.includes('&') && text.includes('*')) return undefined;
-  try {
-    return /^\s*[{[]/.test(text) ? [JSON.parse(text)] : loadAll(text, { schema: CORE_SCHEMA });
-  } catch {
-    return undefined;
-  }
-}
-
-/** The same by the parser that says where it is wrong. */
-function readExactly(source: SourceText, problems: Problem[]): unknown[] | undefined {
-  const broken = source.documents.flatMap((document) => document.errors);
-  for (const error of broken)
-    problems.push({ file: source.file, line: source.lineAt(error.pos[0]), object: '', reason: `not valid YAML: ${error.message}` });
-  if (broken.length) return undefined;
-  try {
-    return source.documents.map((document) => document.toJS({ maxAliasCount: 100 }) as unknown);
-  } catch (error) {
-    problems.push({ file: source.file, line: 0, object: '', reason: `not valid YAML: ${(error as Error).message}` });
-    return undefined;
-  }
 }
 
 function sourcesIn(value: unknown, text: SourceText, document: number, base: Path, problems: Problem[]): Source[] {
@@ -326,7 +190,7 @@ function readNetworkPolicy(source: Source): Policy | undefined {
 /** One that is invalid denies its subject what it names, at its place; one whose subject cannot be read, everybody. */
 function readClusterPolicy(source: Source): ClusterPolicy | undefined {
   const metadata = source.parse(schema.metadata, ['metadata']);
-  const spec = source.parse(schema.clusterPolicySpec, ['spec']);
+  const spec = source.parse(clusterPolicySpec, ['spec']);
   if (metadata && spec) {
     const { unenforcedNames, ...rest } = spec;
     for (const index of unenforcedNames)
@@ -335,7 +199,7 @@ function readClusterPolicy(source: Source): ClusterPolicy | undefined {
   }
   const name = looseMetadata(source);
   const raw = isRecord(source.raw.spec) ? source.raw.spec : {};
-  const subject = schema.clusterSubject.safeParse(raw.subject);
+  const subject = clusterSubject.safeParse(raw.subject);
   return (
     name && {
       name: name.name,
@@ -409,8 +273,4 @@ function namedDirections(source: Source): Direction[] {
   if (!types.success) return both;
   if (types.data?.length) return both.filter((direction) => types.data?.includes(direction === Direction.INGRESS ? 'Ingress' : 'Egress'));
   return egress ? both : [Direction.INGRESS];
-}
-
-function isRecord(value: unknown): value is Record<string | number, unknown> & Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
 }

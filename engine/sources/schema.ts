@@ -8,17 +8,17 @@
 import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
-import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, TierRule } from '../policy/snapshot.ts';
+import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector } from '../policy/snapshot.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const DNS_SUBDOMAIN = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$/;
 /** IANA service name: RFC 6335, section 5.1. */
-const PORT_NAME = /^(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/;
+export const PORT_NAME = /^(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/;
 
 export const PROTOCOLS = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 
-const absent = <T extends z.ZodType>(schema: T) => schema.nullish().transform((value) => value ?? undefined);
+export const absent = <T extends z.ZodType>(schema: T) => schema.nullish().transform((value) => value ?? undefined);
 const list = <T extends z.ZodType>(schema: T) => absent(z.array(schema));
 
 function labelKeyProblem(key: string): string | undefined {
@@ -75,7 +75,7 @@ export const selector = z.strictObject({ matchLabels: labels, matchExpressions: 
   return [...exact, ...(value.matchExpressions ?? [])].sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
 });
 
-const cidr = z.string().transform((text, context): Network => {
+export const cidr = z.string().transform((text, context): Network => {
   const network = parseNetwork(text);
   if (!network) context.addIssue({ code: 'custom', message: `"${text}" is not a CIDR such as 10.0.0.0/8 or fd00::/8` });
   return network ?? z.NEVER;
@@ -88,7 +88,7 @@ const ipBlock = z.strictObject({ cidr, except: list(cidr) }).superRefine((block,
   }
 });
 
-const networkPeer = (block: { cidr: Network; except?: Network[] | undefined }): Peer => ({
+export const networkPeer = (block: { cidr: Network; except?: Network[] | undefined }): Peer => ({
   kind: 'network',
   network: block.cidr,
   except: block.except ?? [],
@@ -116,7 +116,7 @@ const peer = z
 /** A peer of our own policies may be a bare `cidr`. */
 const askPeer = z.union([z.strictObject({ cidr }).transform(networkPeer), peer]);
 
-const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is 1 to 65535');
+export const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is 1 to 65535');
 
 const port = z
   .strictObject({
@@ -167,124 +167,6 @@ function isolating(spec: {
 export const networkPolicySpec = z
   .strictObject({ podSelector: absent(selector), ingress: list(ingressRule), egress: list(egressRule), policyTypes })
   .transform((spec) => ({ selector: spec.podSelector ?? [], rules: isolating(spec) }));
-
-/** What a ClusterNetworkPolicy says in lists: at most 25, as the API. */
-const LIST_MAX = 25;
-const some = <T extends z.ZodType>(schema: T) =>
-  z.array(schema).min(1, 'needs at least one entry').max(LIST_MAX, `at most ${LIST_MAX} entries`);
-
-/** An object of which exactly one field is set, as the API writes a choice. */
-function oneOf<T extends z.ZodRawShape>(shape: T) {
-  return z.strictObject(shape).superRefine((value, context) => {
-    const set = Object.values(value).filter((field) => field !== undefined);
-    if (set.length !== 1) context.addIssue({ code: 'custom', message: `must have exactly one of ${Object.keys(shape).join(', ')}` });
-  });
-}
-
-const namespacedPods = z.strictObject({ namespaceSelector: selector, podSelector: selector });
-const subject = oneOf({ namespaces: absent(selector), pods: absent(namespacedPods) }).transform(({ namespaces, pods }) => ({
-  namespaces: namespaces ?? pods?.namespaceSelector ?? [],
-  pods: pods?.podSelector ?? [],
-}));
-
-const podsOf = ({ namespaces, pods }: { namespaces?: Selector | undefined; pods?: z.infer<typeof namespacedPods> | undefined }): Peer => ({
-  kind: 'pods',
-  namespaces: namespaces ?? pods?.namespaceSelector ?? [],
-  pods: pods?.podSelector ?? [],
-});
-
-/** As Kubernetes: one label is no domain, a wildcard stands for one label or more in front. */
-const DOMAIN_NAME = /^(\*\.)?([a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$/;
-const domainName = z.string().max(253).regex(DOMAIN_NAME, 'must be a domain name such as example.com or *.example.com');
-
-const ingressPeer = oneOf({ namespaces: absent(selector), pods: absent(namespacedPods) }).transform((value): Peer[] => [podsOf(value)]);
-const egressPeer = oneOf({
-  namespaces: absent(selector),
-  pods: absent(namespacedPods),
-  networks: absent(some(cidr)),
-  domainNames: absent(some(domainName)),
-}).transform((value): { peers: Peer[]; domainNames: readonly string[] } => {
-  if (value.networks) return { peers: value.networks.map((network) => networkPeer({ cidr: network })), domainNames: [] };
-  if (value.domainNames) return { peers: [], domainNames: value.domainNames };
-  return { peers: [podsOf(value)], domainNames: [] };
-});
-
-const tierPort = oneOf({
-  number: absent(portNumber),
-  range: absent(
-    z.strictObject({ start: portNumber, end: portNumber }).superRefine(({ start, end }, context) => {
-      if (end <= start) context.addIssue({ code: 'custom', path: ['end'], message: `${end} is not above start ${start}` });
-    }),
-  ),
-});
-const tierProtocol = absent(z.strictObject({ destinationPort: absent(tierPort) }));
-const tierProtocols = oneOf({
-  tcp: tierProtocol,
-  udp: tierProtocol,
-  sctp: tierProtocol,
-  destinationNamedPort: absent(z.string().regex(PORT_NAME, 'must be a port name')),
-}).transform(({ destinationNamedPort, ...protocols }): PortSpec[] => {
-  // A port's name is of whatever protocol the pod gives it.
-  if (destinationNamedPort !== undefined) return Object.values(PROTOCOLS).map((protocol) => ({ protocol, name: destinationNamedPort }));
-  return Object.entries(protocols).flatMap(([name, value]): PortSpec[] => {
-    if (!value) return [];
-    const protocol = PROTOCOLS[name.toUpperCase() as keyof typeof PROTOCOLS];
-    const { number, range } = value.destinationPort ?? {};
-    return [{ protocol, first: number ?? range?.start ?? 0, last: number ?? range?.end ?? 65_535 }];
-  });
-});
-
-const ACTIONS = { Accept: 'accept', Deny: 'deny', Pass: 'pass' } as const;
-const tierRule = {
-  name: absent(z.string().max(100)),
-  action: z.enum(['Accept', 'Deny', 'Pass']),
-  protocols: absent(some(tierProtocols)),
-};
-const tierRuleOf = (
-  rule: { name?: string | undefined; action: keyof typeof ACTIONS; protocols?: PortSpec[][] | undefined },
-  peers: readonly Peer[],
-): TierRule => ({
-  name: rule.name ?? '',
-  action: ACTIONS[rule.action],
-  peers,
-  ...(rule.protocols && { ports: rule.protocols.flat() }),
-});
-
-const tierIngress = z.strictObject({ ...tierRule, from: some(ingressPeer) }).transform((rule) => tierRuleOf(rule, rule.from.flat()));
-const tierEgress = z
-  .strictObject({ ...tierRule, to: some(egressPeer) })
-  .superRefine((rule, context) => {
-    if (rule.action !== 'Accept' && rule.to.some((peer) => peer?.domainNames?.length))
-      context.addIssue({ code: 'custom', path: ['to'], message: 'domainNames can only stand in a rule with action Accept' });
-  })
-  .transform((rule) => ({
-    rule: tierRuleOf(
-      rule,
-      rule.to.flatMap((peer) => peer.peers),
-    ),
-    domainNames: rule.to.flatMap((peer) => peer.domainNames),
-  }));
-
-export const clusterSubject = subject;
-export const clusterPolicySpec = z
-  .strictObject({
-    tier: z.enum(['Admin', 'Baseline']),
-    priority: z.int().min(0, 'priority is 0 to 1000').max(1000, 'priority is 0 to 1000'),
-    subject,
-    ingress: absent(z.array(tierIngress).max(100, 'at most 100 rules')),
-    egress: absent(z.array(tierEgress).max(100, 'at most 100 rules')),
-  })
-  .transform((spec) => ({
-    tier: spec.tier,
-    priority: spec.priority,
-    subject: spec.subject,
-    /** Positions of egress rules whose domain names nothing enforces yet. */
-    unenforcedNames: (spec.egress ?? []).flatMap((rule, index) => (rule.domainNames.length ? [index] : [])),
-    rules: {
-      ...(spec.ingress?.length && { [Direction.INGRESS]: spec.ingress }),
-      ...(spec.egress?.length && { [Direction.EGRESS]: spec.egress.map(({ rule }) => rule) }),
-    } satisfies Partial<Record<Direction, TierRule[]>>,
-  }));
 
 /** As a NetworkPolicy without a podSelector: it is about the node. */
 export const hostPolicySpec = z
