@@ -128,8 +128,8 @@ export class Explainer {
     });
     if (!answer) return { agrees: false, says: 'the kernel does not know this endpoint' };
     const says = `${VERDICTS[answer.action as Action]}${answer.rule ? ` by ${formatOrigin(this.#reconciler.compiled.origins.get(answer.rule)) || `rule ${answer.rule}`}` : ''}, rule set ${answer.ruleSet}, peer identity ${answer.identity}`;
-    // A pod's own traffic and its node's never come to a rule: only the verdict can be compared.
-    if (!end.expected) return { agrees: end.tier === 'none' || answer.action === end.action, says };
+    if (end.beforePolicy) return { agrees: true, says: 'the packet never comes to a rule' };
+    if (!end.expected) return { agrees: answer.action === end.action, says };
     const { ruleSet, identity, rule } = end.expected;
     const inMap = readRuleSet(this.#datapath, endpoint, end.direction) === ruleSet;
     return {

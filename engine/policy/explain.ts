@@ -38,6 +38,8 @@ export interface EndExplanation {
   /** `NetworkPolicy shop/web ingress[0]`, or empty where no rule decides. */
   readonly rule: string;
   readonly reason: string;
+  /** It never comes to a rule, in the kernel neither: a pod that talks to itself. */
+  readonly beforePolicy?: boolean;
   /** What the kernel should find, for an endpoint that something isolates or tags. */
   readonly expected?: { readonly ruleSet: number; readonly identity: number; readonly rule: Rule };
 }
@@ -66,7 +68,7 @@ function explainEnd(
   if (pod.hostNetwork && !pod.cgroup)
     return unconditional('shares the network of its node, and has no cgroup annotation: nothing is enforced');
   if (pod.addresses.some((address) => addressKey(address) === addressKey(peer.address)))
-    return unconditional('no policy is about what a pod sends to itself');
+    return { ...unconditional('no policy is about what a pod sends to itself'), beforePolicy: true };
   if (pod.quarantined) return { ...end, action: Action.DENY, tier: 'none', rule: '', reason: 'its manifest is damaged: the pod is closed' };
   const membership = compiler.membership(pod, direction);
   if (!membership) return unconditional('no policy selects it for this direction');

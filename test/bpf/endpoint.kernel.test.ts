@@ -32,6 +32,7 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
       { name: 'one VLAN tag', packet: frame(ipv4(to, tcp()), [5]) },
       { name: 'two VLAN tags', packet: frame(ipv6(to6, tcp()), [5, 6]) },
       { name: 'IPv6 with hop-by-hop, routing and destination options', packet: frame(ipv6({ ...to6, extensions: [0, 43, 60] }, tcp())) },
+      { name: 'a SYN with data: TCP Fast Open', packet: frame(ipv4(to, tcp({ payload: 100 }))) },
       { name: 'TCP options', packet: frame(ipv4(to, tcp({ doff: 8, payload: 12 }))) },
       { name: 'link padding after a short packet', packet: Buffer.concat([frame(ipv4(to, tcp())), Buffer.alloc(20)]) },
     ])('lets the open port through: $name', ({ packet }) => {
@@ -40,6 +41,7 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
 
     test.each([
       { name: 'another port', packet: frame(ipv4(to, tcp({ dport: 81 }))) },
+      { name: 'another port, with data in the SYN', packet: frame(ipv4(to, tcp({ dport: 81, payload: 100 }))) },
       { name: 'another protocol', packet: frame(ipv4(to, udp({ dport: 80 }))) },
       { name: 'ICMP', packet: frame(ipv4(to, icmp())) },
       { name: 'a protocol without ports', packet: frame(ipv4(to, raw(47, Buffer.alloc(24)))) },

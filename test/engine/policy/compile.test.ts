@@ -1,7 +1,9 @@
 /** What compiling does beside deciding: plugins, ids, damage. What policies mean is in test/cases/policy.ts. */
 import { describe, expect, test } from 'vitest';
-import { Action, Direction } from '../../../engine/abi.gen.ts';
+import { Action, Direction, Identity } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
+import { Compiler } from '../../../engine/policy/compile.ts';
+import { findIdentity } from '../../../engine/policy/decide.ts';
 import type { EntryMap } from '../../../engine/policy/entry-map.ts';
 import type { Pod } from '../../../engine/policy/snapshot.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
@@ -75,6 +77,64 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
     const two = compiled({ ...snapshot, pods: [...snapshot.pods].reverse() }, new Map(), []);
     const sorted = ({ entries }: EntryMap) => [...entries].map(([key, value]) => key + value.toString('latin1')).sort();
     for (const map of ['peers', 'networks', 'policies', 'ports'] as const) expect(sorted(one[map])).toEqual(sorted(two[map]));
+  });
+
+  const allowWeb = policy(
+    '{ podSelector: { matchLabels: { app: db } }, ingress: [{ from: [{ podSelector: { matchLabels: { app: web } } }] }] }',
+  );
+  const fromWeb = (compiler: Compiler, ip: string): number => ruleOfMaps(compiler, 'shop/db', Direction.INGRESS, address(ip), 6, 80).action;
+
+  test('a completed pod is no peer, and its address may be another pod’s', () => {
+    const done = podText('shop', 'job', 'app: web', '10.0.0.9').replace('status: {', 'status: { phase: Succeeded,');
+    expect(fromWeb(compiled(snapshotOf(base + done + allowWeb)), '10.0.0.9')).toBe(Action.DENY);
+    const heir = podText('shop', 'heir', 'app: other', '10.0.0.9');
+    expect(fromWeb(compiled(snapshotOf(base + done + heir + allowWeb)), '10.0.0.9')).toBe(Action.DENY);
+    expect(fromWeb(compiled(snapshotOf(base + done + heir.replace('app: other', 'app: web') + allowWeb)), '10.0.0.9')).toBe(Action.ALLOW);
+  });
+
+  test('an address that two pods claim is the first’s by name, and told', () => {
+    const both = compiled(
+      snapshotOf(base + podText('shop', 'a', 'app: other', '10.0.0.9') + podText('shop', 'b', 'app: web', '10.0.0.9') + allowWeb),
+    );
+    expect(fromWeb(both, '10.0.0.9')).toBe(Action.DENY);
+    expect(both.contested.map(({ address: ip, pods }) => [ip, pods.map(({ name }) => name)])).toEqual([['10.0.0.9', ['a', 'b']]]);
+  });
+
+  test('an address passes to its next bearer when the first one goes, and follows labels and namespaces that change', () => {
+    const compiler = new Compiler();
+    const update = (text: string): void => {
+      compiler.update(snapshotOf(text), new Map(), []);
+      compiler.retire();
+    };
+    update(base + podText('shop', 'a', 'app: other', '10.0.0.9') + allowWeb);
+    expect(fromWeb(compiler, '10.0.0.9')).toBe(Action.DENY);
+    update(base + podText('shop', 'b', 'app: web', '10.0.0.9') + allowWeb);
+    expect(fromWeb(compiler, '10.0.0.9')).toBe(Action.ALLOW);
+    update(base + podText('shop', 'b', 'app: former', '10.0.0.9') + allowWeb);
+    expect(fromWeb(compiler, '10.0.0.9')).toBe(Action.DENY);
+    const byTeam = policy(
+      '{ podSelector: { matchLabels: { app: db } }, ingress: [{ from: [{ namespaceSelector: { matchLabels: { team: blue } } }] }] }',
+    );
+    update(base + byTeam);
+    expect(fromWeb(compiler, '10.0.1.1')).toBe(Action.ALLOW);
+    update(base.replace('team: blue', 'team: green') + byTeam);
+    expect(fromWeb(compiler, '10.0.1.1')).toBe(Action.DENY);
+  });
+
+  test('a pod in the host’s network is its node as a peer, whatever its labels', () => {
+    const agent = podText('shop', 'agent', 'app: web', '192.168.0.1').replace('spec: {', 'spec: { hostNetwork: true,');
+    const compiler = new Compiler();
+    compiler.update(snapshotOf(base + agent + allowWeb), new Map(), [address('192.168.0.1')]);
+    expect(findIdentity(compiler, address('192.168.0.1'))).toBe(Identity.NODE);
+    expect(fromWeb(compiled(snapshotOf(base + agent + allowWeb)), '192.168.0.1')).toBe(Action.DENY);
+  });
+
+  test('policies of one name in several namespaces are different policies', () => {
+    const two = `${policy('{ podSelector: {}, ingress: [{}] }', 'bank')}---${policy('{ podSelector: {} }')}`;
+    expect(fromWeb(compiled(snapshotOf(base + two)), '10.0.0.1')).toBe(Action.DENY);
+    expect(ruleOfMaps(compiled(snapshotOf(base + two)), 'bank/web', Direction.INGRESS, address('10.0.0.1'), 6, 80).action).toBe(
+      Action.ALLOW,
+    );
   });
 
   test('closes a pod whose manifest is damaged', () => {
