@@ -102,19 +102,14 @@ export class PeerIndex {
   }
 
   /** The identities that a peer in use stands for. */
-  *identitiesOf(match: PeerMatch): Iterable<IdentityInfo> {
-    if (match.identities) yield* match.identities;
-    else if (match.matcher.kind === 'network')
-      for (const identity of this.#identitiesByNetwork.get(match.matcher.network.text) ?? [])
-        if (this.#matches(match, identity)) yield identity;
+  identitiesOf(match: PeerMatch): Iterable<IdentityInfo> {
+    if (match.identities) return match.identities;
+    if (match.matcher.kind !== 'network') return [];
+    const inside = this.#identitiesByNetwork.get(match.matcher.network.text) ?? [];
+    return match.matcher.except.length ? inside.filter((identity) => this.#matches(match, identity)) : inside;
   }
 
-  /** At least as many as it stands for. */
-  countOf({ identities, matcher }: PeerMatch): number {
-    if (identities) return identities.size;
-    return matcher.kind === 'network' ? (this.#identitiesByNetwork.get(matcher.network.text)?.length ?? 0) : 0;
-  }
-
+  /** Whether the identity is one of them. */
   standsFor(match: PeerMatch, identity: IdentityInfo): boolean {
     return match.identities ? match.identities.has(identity) : this.#matches(match, identity);
   }

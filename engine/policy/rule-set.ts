@@ -39,6 +39,9 @@ export interface Membership {
   readonly ownPorts: readonly NamedPort[];
 }
 
+/** So many identities are tried on each rule; for more, each rule is asked for its own. */
+const FEW = 16;
+
 /** Rules about one identity, as positions in the list of all. */
 type Applicable = number[];
 
@@ -173,31 +176,22 @@ export class RuleSet implements PeerUser {
 
   /** For each stale identity the rules about it, in order; undefined where it is one of all others. */
   #applicable(): Map<number, Applicable | undefined> {
+    const { peers, identities } = this.#writer;
     const found = new Map<number, Applicable | undefined>([...this.#stale].map((identity) => [identity, []]));
     const special = new Set<number>([Identity.ANY]);
+    const few = this.#stale.size <= FEW ? [...this.#stale].flatMap((id) => identities.get(id) ?? []) : undefined;
     this.#rules.forEach((rule, index) => {
       if (!rule.peers) for (const applicable of found.values()) applicable?.push(index);
       for (const match of this.#matches.get(rule) ?? [])
-        for (const identity of this.#staleIn(match)) {
-          special.add(identity);
-          const applicable = found.get(identity);
-          if (applicable && applicable.at(-1) !== index) applicable.push(index);
+        for (const identity of few ?? peers.identitiesOf(match)) {
+          const applicable = found.get(identity.id);
+          if (!applicable || (few && !peers.standsFor(match, identity))) continue;
+          special.add(identity.id);
+          if (applicable.at(-1) !== index) applicable.push(index);
         }
     });
     for (const identity of found.keys()) if (!special.has(identity)) found.set(identity, undefined);
     return found;
-  }
-
-  *#staleIn(match: PeerMatch): Iterable<number> {
-    const { peers, identities } = this.#writer;
-    if (peers.countOf(match) <= this.#stale.size) {
-      for (const { id } of peers.identitiesOf(match)) if (this.#stale.has(id)) yield id;
-      return;
-    }
-    for (const id of this.#stale) {
-      const identity = identities.get(id);
-      if (identity && peers.standsFor(match, identity)) yield id;
-    }
   }
 
   #decide(
