@@ -37,45 +37,24 @@ static int program_attach_type(int program)
 
 int sluice_cgroup__attach(int program, const char *cgroup_path, const char *pin_path)
 {
-	int link = bpf_obj_get(pin_path), type = program_attach_type(program), cgroup, error;
+	int type = program_attach_type(program), cgroup, error;
 
 	if (type < 0)
 		return type;
-	if (link >= 0) {
-		error = bpf_link_update(link, program, NULL);
-		close(link);
-		if (!error)
-			return 0;
-		if (error != -ENOLINK)
-			return error;
-		/* The cgroup that this link was for is gone; its number has a new bearer. */
-		if (unlink(pin_path))
-			return -errno;
-	} else if (link != -ENOENT) {
-		return link;
-	}
+	error = pinned_link_update(pin_path, program);
+	if (error != -ENOENT)
+		return error;
 	cgroup = open(cgroup_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (cgroup < 0)
 		return -errno;
-	link = bpf_link_create(program, cgroup, (enum bpf_attach_type)type, NULL);
+	error = pinned_link_create(pin_path, bpf_link_create(program, cgroup, (enum bpf_attach_type)type, NULL));
 	close(cgroup);
-	if (link < 0)
-		return link;
-	error = bpf_obj_pin(link, pin_path);
-	close(link);
 	return error;
 }
 
 int sluice_cgroup__detach(const char *pin_path)
 {
-	int link = bpf_obj_get(pin_path), error;
+	int error = pinned_link_detach(pin_path);
 
-	if (link < 0)
-		return link == -ENOENT ? 0 : link;
-	/* Without this, the program runs on until the kernel comes round to freeing the link. */
-	error = bpf_link_detach(link);
-	close(link);
-	if (error && error != -ENOLINK)
-		return error;
-	return unlink(pin_path) && errno != ENOENT ? -errno : 0;
+	return error == -ENOENT ? 0 : error;
 }

@@ -21,4 +21,13 @@ int netlink_link_delete(const char *interface);
 /* Completes the transport checksum of the packet that ask describes, or prepares it for segmentation. */
 void checksum_complete(const struct ask *ask, uint8_t *packet);
 
+/* pinned-link.c */
+
+/* Replaces the program of a pinned link. Returns 0, -ENOENT when there is none or what it was for is gone, or -errno. */
+int pinned_link_update(const char *pin_path, int program);
+/* Pins a link that was just made, and closes it; passes an error in its place on. */
+int pinned_link_create(const char *pin_path, int link);
+/* Returns 0, -ENOENT when none is pinned, or -errno. */
+int pinned_link_detach(const char *pin_path);
+
 #endif

@@ -40,27 +40,9 @@ static int tcx_create(int program, uint32_t ifindex, uint32_t direction)
 
 static int tcx_attach(int program, uint32_t ifindex, uint32_t direction, const char *pin_path)
 {
-	int link = bpf_obj_get(pin_path), error;
+	int error = pinned_link_update(pin_path, program);
 
-	if (link >= 0) {
-		error = bpf_link_update(link, program, NULL);
-		close(link);
-		if (!error)
-			return 0;
-		if (error != -ENOLINK)
-			return error;
-		/* The interface that this link was for is gone; its index has a new bearer. */
-		if (unlink(pin_path))
-			return -errno;
-	} else if (link != -ENOENT) {
-		return link;
-	}
-	link = tcx_create(program, ifindex, direction);
-	if (link < 0)
-		return link;
-	error = bpf_obj_pin(link, pin_path);
-	close(link);
-	return error;
+	return error == -ENOENT ? pinned_link_create(pin_path, tcx_create(program, ifindex, direction)) : error;
 }
 
 static int clsact_attach(int program, uint32_t ifindex, uint32_t direction)
@@ -93,18 +75,10 @@ int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_pa
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
 		    .attach_point = link_is_interface_ingress(direction) ? BPF_TC_INGRESS : BPF_TC_EGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, options, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
-	int link = bpf_obj_get(pin_path), error;
+	int error = pinned_link_detach(pin_path);
 
-	if (link >= 0) {
-		/* Without this, the program runs on until the kernel comes round to freeing the link. */
-		error = bpf_link_detach(link);
-		close(link);
-		if (error && error != -ENOLINK)
-			return error;
-		return unlink(pin_path) && errno != ENOENT ? -errno : 0;
-	}
-	if (link != -ENOENT)
-		return link;
+	if (error != -ENOENT)
+		return error;
 	error = bpf_tc_detach(&hook, &options);
 	return error == -ENOENT || error == -EINVAL || error == -ENODEV ? 0 : error;
 }
