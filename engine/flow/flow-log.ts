@@ -23,6 +23,7 @@ const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
   [Reason.FAIL_RING_FULL]: 'failure policy: too many packets are held',
   [Reason.FAIL_PLUGIN_OFF]: 'failure policy: the plugin is off',
   [Reason.FAIL_HOLD]: 'failure policy: the packet cannot be held',
+  [Reason.FAIL_CANNOT_HOLD]: 'failure policy: what a process sends cannot be held',
 };
 
 export interface Party {
