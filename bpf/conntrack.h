@@ -89,9 +89,17 @@ static __always_inline struct opening *opening_slot(const struct connection_key 
 	return bpf_map_lookup_elem(&openings, &hash);
 }
 
+static __always_inline int connection_holds(const struct connection *connection, const struct tracking *tracking,
+					    const struct packet *packet, enum direction direction)
+{
+	return connection->expires_ns > tracking->now_ns &&
+	       address_equals(connection->local, packet_local(packet, direction));
+}
+
 /*
  * Finds the tracked connection that the packet belongs to. A SYN always starts anew: it is judged, also where an older
- * connection used the same ports, and in particular where the other side had opened that one.
+ * connection used the same ports, and in particular where the other side had opened that one. An answered connection that
+ * is over keeps its place in the map until somebody needs it: a newer one with its ports stands in the slot.
  */
 static __always_inline void connection_find(struct tracking *tracking, const struct policy_state *policy,
 					    const struct packet *packet, enum direction direction)
@@ -104,21 +112,20 @@ static __always_inline void connection_find(struct tracking *tracking, const str
 	if (packet->opens)
 		return;
 	found = bpf_map_lookup_elem(&connections, &tracking->key);
-	if (!found) {
-		tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
-		if (!tracking->slot)	/* not possible: the index is within the array */
-			return;
-		bpf_spin_lock(&tracking->slot->lock);
-		same = connection_key_equals(&tracking->slot->key, &tracking->key);
-		if (same)
-			tracking->copy = tracking->slot->connection;
-		bpf_spin_unlock(&tracking->slot->lock);
-		if (!same)
-			return;
-		found = &tracking->copy;
-	}
-	if (found->expires_ns > tracking->now_ns && address_equals(found->local, packet_local(packet, direction)))
+	if (found && connection_holds(found, tracking, packet, direction)) {
 		tracking->connection = found;
+		return;
+	}
+	tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
+	if (!tracking->slot)	/* not possible: the index is within the array */
+		return;
+	bpf_spin_lock(&tracking->slot->lock);
+	same = connection_key_equals(&tracking->slot->key, &tracking->key);
+	if (same)
+		tracking->copy = tracking->slot->connection;
+	bpf_spin_unlock(&tracking->slot->lock);
+	if (same && connection_holds(&tracking->copy, tracking, packet, direction))
+		tracking->connection = &tracking->copy;
 }
 
 /* Whether the endpoint may have one more tracked connection; counts it. */
@@ -152,6 +159,15 @@ static __always_inline void opening_write(struct __sk_buff *skb, struct tracking
 		count(skb, REASON_FAIL_OPENING_LOST);
 }
 
+/* Empties the slot that a connection has left, unless another one has taken it. */
+static __always_inline void opening_clear(struct tracking *tracking)
+{
+	bpf_spin_lock(&tracking->slot->lock);
+	if (connection_key_equals(&tracking->slot->key, &tracking->key))
+		tracking->slot->connection.expires_ns = 0;
+	bpf_spin_unlock(&tracking->slot->lock);
+}
+
 /* Moves an answered connection to the map of connections, where the endpoint's share allows. */
 static __always_inline void connection_promote(struct __sk_buff *skb, struct tracking *tracking,
 					       const struct policy_state *policy, const struct connection *connection)
@@ -162,6 +178,8 @@ static __always_inline void connection_promote(struct __sk_buff *skb, struct tra
 	} else if (bpf_map_update_elem(&connections, &tracking->key, connection, BPF_ANY)) {
 		count(skb, REASON_FAIL_CONNTRACK_FULL);
 		opening_write(skb, tracking, connection);
+	} else {
+		opening_clear(tracking);
 	}
 }
 

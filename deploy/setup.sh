@@ -12,7 +12,7 @@ packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3
 for want in "$@"; do
   case $want in
     bench) packages+=(iptables ipset nftables) ;;
-    kernels) packages+=(qemu-system-x86 busybox-static kmod xz-utils dpkg-dev) ;;
+    kernels) packages+=(qemu-system-x86 busybox-static kmod xz-utils) ;;
     *) fail "cannot set up $want: must be bench or kernels" ;;
   esac
 done

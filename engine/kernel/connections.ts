@@ -14,29 +14,27 @@ export interface ConnectionCounts {
   readonly live: number;
   readonly expired: number;
   readonly maxEntries: number;
-  readonly byEndpoint: ReadonlyMap<number, number>;
 }
 
 /** Counts, and lets every endpoint have its share of what is free. Takes some milliseconds for a full map. */
 export function countConnections(datapath: Datapath): ConnectionCounts {
-  const { connections, shares } = datapath.maps;
+  const { shares } = datapath.maps;
   const buffer = Buffer.alloc(shares.maxEntries * COUNT_BYTES);
-  const result = native.sluice_connections__count(connections.fd, Number(kernelNowNs()), buffer, shares.maxEntries);
+  const result = native.sluice_connections__count(datapath.maps.connections.fd, Number(kernelNowNs()), buffer, shares.maxEntries);
   const endpoints = check(result, 'count connections');
-  const byEndpoint = new Map<number, number>();
   const entries = new Map<string, Buffer>();
+  let live = 0;
   let expired = 0;
   for (let i = 0; i < endpoints; i++) {
-    const [endpoint, live] = [buffer.readUInt32LE(i * COUNT_BYTES), buffer.readUInt32LE(i * COUNT_BYTES + 4)];
+    const connections = buffer.readUInt32LE(i * COUNT_BYTES + 4);
+    live += connections;
     expired += buffer.readUInt32LE(i * COUNT_BYTES + 8);
-    byEndpoint.set(endpoint, live);
     const key = buffer.toString('latin1', i * COUNT_BYTES, i * COUNT_BYTES + 4);
     const share = Buffer.alloc(connectionShareCodec.size);
-    connectionShareCodec.write(share, 0, { connections: live });
+    connectionShareCodec.write(share, 0, { connections });
     entries.set(key, share);
   }
   shares.delete([...shares.dump().keys()].filter((key) => !entries.has(key)));
   shares.update(entries);
-  const live = [...byEndpoint.values()].reduce((sum, count) => sum + count, 0);
-  return { live, expired, maxEntries: connections.maxEntries, byEndpoint };
+  return { live, expired, maxEntries: datapath.maps.connections.maxEntries };
 }

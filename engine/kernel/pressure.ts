@@ -26,7 +26,7 @@ export class Pressure {
     this.#datapath = datapath;
     this.#policyMaps = policyMaps;
     this.#log = log;
-    this.#connections = { live: 0, expired: 0, maxEntries: datapath.maps.connections.maxEntries, byEndpoint: new Map() };
+    this.#connections = { live: 0, expired: 0, maxEntries: datapath.maps.connections.maxEntries };
   }
 
   /** As they were counted last. */

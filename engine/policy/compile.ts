@@ -4,14 +4,14 @@
  * The compiler keeps what it made. A snapshot that differs a little changes a few entries, at a cost that follows the
  * difference and not the cluster; objects that did not change must be the same objects.
  */
-import { Direction, type Endpoint, endpointCodec, Identity } from '../abi.gen.ts';
+import { Direction, type Endpoint, endpointCodec, Identity, RuleSet as RuleSetId } from '../abi.gen.ts';
 import { Identities, type IdentityInfo } from '../identity/identities.ts';
 import { ADDRESS_BITS, addressKey, EVERY_IPV4, formatAddress, isIpv4, type Network, NetworkIndex, SortedAddresses } from './address.ts';
 import { difference } from './array-diff.ts';
 import { EntryMap } from './entry-map.ts';
 import { PeerIndex } from './peer-index.ts';
 import { PortTables } from './port-table.ts';
-import { type Membership, RULE_SET_CLOSED, RuleSet, type RuleSetWriter } from './rule-set.ts';
+import { type Membership, RuleSet, type RuleSetWriter } from './rule-set.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
 import { EMPTY_SNAPSHOT, type Namespace, type Pod, type Snapshot } from './snapshot.ts';
@@ -380,7 +380,7 @@ function changedNamespaces(before: ReadonlyMap<string, Namespace>, after: Readon
 }
 
 function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['ruleSets']): Buffer {
-  const none = pod.quarantined ? RULE_SET_CLOSED : 0;
+  const none = pod.quarantined ? RuleSetId.CLOSED : RuleSetId.NONE;
   const ids = [ruleSets[0]?.id ?? none, ruleSets[1]?.id ?? none];
   const endpoint: Endpoint = {
     confirmByNs: 0n,

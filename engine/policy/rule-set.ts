@@ -5,7 +5,7 @@
  * Its id names the policies, not what they say: a rule that changes rewrites the entries that it is about, each from what
  * the old policy said to what the new one says, with nothing in between.
  */
-import { Action, Direction, Identity, type Rule, RuleSet as RuleSetId } from '../abi.gen.ts';
+import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
 import type { IdentityInfo } from '../identity/identities.ts';
 import { difference } from './array-diff.ts';
 import type { EntryMap } from './entry-map.ts';
@@ -73,15 +73,6 @@ export class RuleSet implements PeerUser {
   /** Whether what no rule allows is denied. */
   get isolated(): boolean {
     return this.#isolated !== undefined;
-  }
-
-  /** Rules in their order of precedence. */
-  get rules(): readonly SourcedRule[] {
-    return this.#rules;
-  }
-
-  get members(): readonly PolicyRules[] {
-    return this.#members;
   }
 
   /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
@@ -244,5 +235,3 @@ export function resolvePorts(ports: readonly PortSpec[], destination: IdentityIn
     return numbers.flatMap((number: number | undefined) => (number === undefined ? [] : [{ protocol, first: number, last: number }]));
   });
 }
-
-export const RULE_SET_CLOSED: number = RuleSetId.CLOSED;

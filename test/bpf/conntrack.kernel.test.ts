@@ -83,6 +83,17 @@ describe.skipIf(inject('missing'))('connections', async () => {
     expect(outward(udp({ sport: 53, dport: 40_000 }))).toEqual(drops(Reason.DROP_POLICY));
   });
 
+  test('an answered connection that is over does not stand in the way of the next one with its ports', () => {
+    runner.setPolicy({ answeredS: 0 });
+    inward(udp({ dport: 53 }));
+    outward(udp({ sport: 53, dport: 40_000 }));
+    expect(tracked()).toBe(1);
+    runner.setPolicy({});
+    expect(inward(udp({ dport: 53 }))).toEqual(passes(Reason.PASS_POLICY));
+    expect(outward(udp({ sport: 53, dport: 40_000 }))).toEqual(passes(Reason.PASS_REPLY));
+    expect(inward(udp({ dport: 53 }))).toEqual(passes(Reason.PASS_ESTABLISHED));
+  });
+
   describe('ICMP errors', () => {
     const sent = (transport: Transport, to = peer): Buffer => ipv4({ from: '10.0.0.1', to }, transport).bytes;
     const answer = tcp({ sport: 80, dport: 40_000, flags: 'SA' });
