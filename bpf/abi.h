@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 2,
+	ABI_VERSION = 3,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
 	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
 	ABI_ASK_PACKET_MAX = 65536,	/* the largest GSO packet with its link header that can be held */
@@ -342,12 +342,40 @@ struct counter {
 };
 _Static_assert(sizeof(struct counter) == 16, "counter changed size");
 
-/* What a verdict may depend on: bits of plugin_context.fields (present) and plugin_result.fields (read). */
+/*
+ * What a verdict may depend on: bits of plugin_context.fields (filled in) and plugin_result.fields (read). A manifest
+ * names those that it wants; the host writes no others. Their order here is that of the names in engine/plugins/fields.ts.
+ */
 enum plugin_field {
-	PLUGIN_FIELD_IDENTITY = 1,	/* identities, namespaces, labels, direction, protocol, destination port */
-	PLUGIN_FIELD_ADDRESS = 2,	/* addresses and pod names */
-	PLUGIN_FIELD_SOURCE_PORT = 4,
-	PLUGIN_FIELD_MOMENT = 8,	/* time, flow id, whether the connection is new */
+	PLUGIN_FIELD_SOURCE_IDENTITY = 1 << 0,
+	PLUGIN_FIELD_SOURCE_NAMESPACE = 1 << 1,
+	PLUGIN_FIELD_SOURCE_LABELS = 1 << 2,
+	PLUGIN_FIELD_SOURCE_SERVICE_ACCOUNT = 1 << 3,
+	PLUGIN_FIELD_SOURCE_POD = 1 << 4,
+	PLUGIN_FIELD_SOURCE_ADDRESS = 1 << 5,
+	PLUGIN_FIELD_SOURCE_PORT = 1 << 6,
+	PLUGIN_FIELD_DESTINATION_IDENTITY = 1 << 7,
+	PLUGIN_FIELD_DESTINATION_NAMESPACE = 1 << 8,
+	PLUGIN_FIELD_DESTINATION_LABELS = 1 << 9,
+	PLUGIN_FIELD_DESTINATION_SERVICE = 1 << 10,
+	PLUGIN_FIELD_DESTINATION_POD = 1 << 11,
+	PLUGIN_FIELD_DESTINATION_ADDRESS = 1 << 12,
+	PLUGIN_FIELD_DESTINATION_PORT = 1 << 13,
+	PLUGIN_FIELD_PROTOCOL = 1 << 14,
+	PLUGIN_FIELD_DIRECTION = 1 << 15,
+	PLUGIN_FIELD_ESTABLISHED = 1 << 16,
+	PLUGIN_FIELD_TIME = 1 << 17,
+	PLUGIN_FIELD_FLOW = 1 << 18,
+	PLUGIN_FIELD_TAG = 1 << 19,
+	PLUGIN_FIELD_METHOD = 1 << 20,
+	PLUGIN_FIELD_HOST = 1 << 21,
+	PLUGIN_FIELD_PATH = 1 << 22,
+	PLUGIN_FIELD_QUERY = 1 << 23,
+	PLUGIN_FIELD_SERVER_NAME = 1 << 24,
+	PLUGIN_FIELD_DNS_NAME = 1 << 25,
+	PLUGIN_FIELD_HEADER = 1 << 26,	/* one that the manifest names */
+	PLUGIN_FIELD_COOKIE = 1 << 27,
+	PLUGIN_FIELD_HOST_STATE = 1 << 28,	/* a counter or the clock: the host sees it, and sets it itself */
 };
 
 /* Texts of the context record: index into plugin_context.slots. */
@@ -373,7 +401,7 @@ enum plugin_context_flag {
 	PLUGIN_CONTEXT_ESTABLISHED = 1,
 };
 
-/* What a plugin is asked: fixed head, slots, then the texts' bytes (UTF-8). Ports in host order. 136 bytes. */
+/* What a plugin is asked: fixed head, slots, headers, then the texts' bytes (UTF-8). Ports in host order. 136 bytes. */
 struct plugin_context {
 	__u8 source[16];
 	__u8 destination[16];
@@ -390,21 +418,39 @@ struct plugin_context {
 	__u8 direction;
 	__u8 flags;		/* enum plugin_context_flag */
 	__u32 slots[14];	/* offset | length << 16; 0 = absent */
-	__u32 headers;		/* how many header entries follow; 0 for the connect hook */
-	__u32 pad;
+	__u32 headers;		/* how many struct plugin_header follow this one */
+	__u32 cookies;		/* how many more follow those, for cookies */
 };
 _Static_assert(sizeof(struct plugin_context) == 136, "plugin_context changed size");
+
+/* A header or cookie of the request, of those that the manifest names. Header names are in lower case. 12 bytes. */
+struct plugin_header {
+	__u32 hash;		/* FNV-1a, 32 bits, of the name */
+	__u32 name;		/* offset | length << 16, as slots have it */
+	__u32 value;
+};
+_Static_assert(sizeof(struct plugin_header) == 12, "plugin_header changed size");
 
 /* What a plugin adds to its verdict word. 16 bytes. */
 struct plugin_result {
 	__u32 fields;		/* enum plugin_field bits that the evaluation read */
-	__u32 route;
+	__u32 route;		/* which of the manifest's routes, from 1; only with PLUGIN_ACTION_ROUTE */
 	__u32 message;		/* offset in guest memory, UTF-8; 0 = none */
 	__u32 message_length;
 };
 _Static_assert(sizeof(struct plugin_result) == 16, "plugin_result changed size");
 
-/* Verdict word: action 0-3, scope 4-7, TTL 8-19 (mantissa 8 bits, exponent 4 bits, unit 10 ms), reason 20-31. */
+/* What a plugin answers, in its verdict word. */
+enum plugin_action {
+	PLUGIN_ACTION_NEXT = 0,		/* no opinion: as if the plugin had not been asked */
+	PLUGIN_ACTION_ALLOW = 1,
+	PLUGIN_ACTION_DENY = 2,
+	PLUGIN_ACTION_ROUTE = 3,	/* allow, and send the request to a backend set; the http hook only */
+	PLUGIN_ACTION_AUDIT = 4,	/* allow, and show it with its reason */
+	PLUGIN_ACTION_MAX = 5,
+};
+
+/* Verdict word: action 0-3, scope 4-7, TTL 8-19 (mantissa 8 bits, exponent 4 bits, unit 10 ms), reason 20-31 (of the manifest's, from 1). */
 enum verdict_word {
 	VERDICT_WORD_SCOPE_SHIFT = 4,
 	VERDICT_WORD_TTL_SHIFT = 8,

@@ -261,7 +261,7 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		allowed = REASON_PASS_REPLY;
 		goto passed;
 	}
-	switch (verdict_find(ask, plugin, tracking.now_ns)) {
+	switch (verdict_find(ask, plugin, tracking.now_ns, skb->len)) {
 	case VERDICT_ALLOW:
 		allowed = REASON_PASS_VERDICT;
 		break;

@@ -162,6 +162,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } counters SEC(".maps");
 
+/* Plugin id → packets for which the verdict cache had its verdict. Programs count, the engine reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ABI_PLUGINS_MAX);
+	__type(key, __u32);
+	__type(value, struct counter);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} verdict_hits SEC(".maps");
+
 /* Held packets, struct ask and bytes. Full: the flow gets its failure policy. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

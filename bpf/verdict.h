@@ -30,13 +30,24 @@ static __always_inline void verdict_key_fill(struct verdict_key *key, const stru
 		key->source_port = ask->source_port;
 }
 
+static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
+{
+	struct counter *hits = bpf_map_lookup_elem(&verdict_hits, &plugin);
+
+	if (hits) {
+		hits->packets += 1;
+		hits->bytes += bytes;
+	}
+}
+
 /*
  * Finds what the plugin decided for a flow, narrowest scope first.
  *
  * Returns VERDICT_NEXT when there is no decision or it is stale, never one from an older version of the plugin.
  * A verdict for one connection is taken from the cache here: the caller tracks that connection.
  */
-static __always_inline enum verdict verdict_find(const struct ask *ask, const struct plugin_state *plugin, __u64 now_ns)
+static __always_inline enum verdict verdict_find(const struct ask *ask, const struct plugin_state *plugin, __u64 now_ns,
+						 __u32 bytes)
 {
 	struct verdict_key key;
 
@@ -51,8 +62,11 @@ static __always_inline enum verdict verdict_find(const struct ask *ask, const st
 		if (!found || found->epoch != plugin->epoch || found->expires_ns <= now_ns)
 			continue;
 		verdict = found->verdict;
+		/* A verdict for one connection was just made: finding it is no hit. */
 		if (found->once)
 			bpf_map_delete_elem(&verdicts, &key);
+		else
+			verdict_hit_count(ask->plugin, bytes);
 		return verdict;
 	}
 	return VERDICT_NEXT;

@@ -5,7 +5,7 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 2,
+  VERSION: 3,
   PLUGINS_MAX: 256,
   PORT_PREFIX_BITS: 16,
   ASK_PACKET_MAX: 65536,
@@ -137,12 +137,48 @@ export type AskFlag = (typeof AskFlag)[keyof typeof AskFlag];
 
 /** enum plugin_field */
 export const PluginField = {
-  IDENTITY: 1,
-  ADDRESS: 2,
-  SOURCE_PORT: 4,
-  MOMENT: 8,
+  SOURCE_IDENTITY: 1,
+  SOURCE_NAMESPACE: 2,
+  SOURCE_LABELS: 4,
+  SOURCE_SERVICE_ACCOUNT: 8,
+  SOURCE_POD: 16,
+  SOURCE_ADDRESS: 32,
+  SOURCE_PORT: 64,
+  DESTINATION_IDENTITY: 128,
+  DESTINATION_NAMESPACE: 256,
+  DESTINATION_LABELS: 512,
+  DESTINATION_SERVICE: 1024,
+  DESTINATION_POD: 2048,
+  DESTINATION_ADDRESS: 4096,
+  DESTINATION_PORT: 8192,
+  PROTOCOL: 16384,
+  DIRECTION: 32768,
+  ESTABLISHED: 65536,
+  TIME: 131072,
+  FLOW: 262144,
+  TAG: 524288,
+  METHOD: 1048576,
+  HOST: 2097152,
+  PATH: 4194304,
+  QUERY: 8388608,
+  SERVER_NAME: 16777216,
+  DNS_NAME: 33554432,
+  HEADER: 67108864,
+  COOKIE: 134217728,
+  HOST_STATE: 268435456,
 } as const;
 export type PluginField = (typeof PluginField)[keyof typeof PluginField];
+
+/** enum plugin_action */
+export const PluginAction = {
+  NEXT: 0,
+  ALLOW: 1,
+  DENY: 2,
+  ROUTE: 3,
+  AUDIT: 4,
+  MAX: 5,
+} as const;
+export type PluginAction = (typeof PluginAction)[keyof typeof PluginAction];
 
 /** enum plugin_slot */
 export const PluginSlot = {
@@ -846,11 +882,12 @@ export interface PluginContext {
   flags: number;
   slots: readonly number[];
   headers: number;
+  cookies: number;
 }
 
 export const pluginContextCodec = {
   size: 136,
-  offsets: { source: 0, destination: 16, timeMs: 32, flow: 40, sourceIdentity: 48, destinationIdentity: 52, tag: 56, fields: 60, sourcePort: 64, destinationPort: 66, hook: 68, protocol: 69, direction: 70, flags: 71, slots: 72, headers: 128 },
+  offsets: { source: 0, destination: 16, timeMs: 32, flow: 40, sourceIdentity: 48, destinationIdentity: 52, tag: 56, fields: 60, sourcePort: 64, destinationPort: 66, hook: 68, protocol: 69, direction: 70, flags: 71, slots: 72, headers: 128, cookies: 132 },
   write(target: Buffer, at: number, value: PluginContext): void {
     target.fill(0, at, at + 136);
     target.set(value.source.subarray(0, 16), at + 0);
@@ -882,6 +919,7 @@ export const pluginContextCodec = {
     target.writeUInt32LE(value.slots[12] ?? 0, at + 120);
     target.writeUInt32LE(value.slots[13] ?? 0, at + 124);
     target.writeUInt32LE(value.headers, at + 128);
+    target.writeUInt32LE(value.cookies, at + 132);
   },
   read(source: Buffer, at: number): PluginContext {
     return {
@@ -901,6 +939,32 @@ export const pluginContextCodec = {
       flags: source.readUInt8(at + 71),
       slots: [source.readUInt32LE(at + 72), source.readUInt32LE(at + 76), source.readUInt32LE(at + 80), source.readUInt32LE(at + 84), source.readUInt32LE(at + 88), source.readUInt32LE(at + 92), source.readUInt32LE(at + 96), source.readUInt32LE(at + 100), source.readUInt32LE(at + 104), source.readUInt32LE(at + 108), source.readUInt32LE(at + 112), source.readUInt32LE(at + 116), source.readUInt32LE(at + 120), source.readUInt32LE(at + 124)],
       headers: source.readUInt32LE(at + 128),
+      cookies: source.readUInt32LE(at + 132),
+    };
+  },
+} as const;
+
+/** struct plugin_header, 12 bytes. */
+export interface PluginHeader {
+  hash: number;
+  name: number;
+  value: number;
+}
+
+export const pluginHeaderCodec = {
+  size: 12,
+  offsets: { hash: 0, name: 4, value: 8 },
+  write(target: Buffer, at: number, value: PluginHeader): void {
+    target.fill(0, at, at + 12);
+    target.writeUInt32LE(value.hash, at + 0);
+    target.writeUInt32LE(value.name, at + 4);
+    target.writeUInt32LE(value.value, at + 8);
+  },
+  read(source: Buffer, at: number): PluginHeader {
+    return {
+      hash: source.readUInt32LE(at + 0),
+      name: source.readUInt32LE(at + 4),
+      value: source.readUInt32LE(at + 8),
     };
   },
 } as const;

@@ -1,5 +1,6 @@
 /** What the engine is told by flags and environment, as one frozen value. */
 import { isIP } from 'node:net';
+import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
 
 export const DEFAULT_API = '127.0.0.1:9470';
@@ -23,6 +24,9 @@ export interface Config {
   readonly hostFirewall?: string;
   /** How long a change of the host firewall holds without a confirmation. */
   readonly confirmMs: number;
+  readonly access: ApiAccess;
+  /** Public keys, PEM, of whose plugins are trusted; empty: plugins need no signature. */
+  readonly trustedKeys: ConfigFile['trustedKeys'];
 }
 
 /** How long connections live without packets, in seconds, and how many tracked ones one endpoint may have. */
@@ -62,17 +66,15 @@ export function readConfig(flags: {
   conntrack: readonly string[];
   hostFirewall: string | undefined;
   confirmMs: number;
+  file?: ConfigFile;
 }): Config {
+  const { access, trustedKeys } = flags.file ?? NO_CONFIG_FILE;
   const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
   if (kind === 'kubernetes')
     throw new EngineError('CONFIG_INVALID', 'Cannot use --source kubernetes: this version reads directories only; use dir:PATH');
   if (kind !== 'dir' || !path) throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH`);
   const api = parseHostPort(flags.api, '--api');
-  if (!isLoopback(api.host))
-    throw new EngineError(
-      'CONFIG_INVALID',
-      `Cannot listen on ${flags.api}: the API has no authentication in this version; use a loopback address such as ${DEFAULT_API}`,
-    );
+  checkAccess(api, flags.api, access);
   if (!LOG_LEVELS.includes(flags.logLevel))
     throw new EngineError('CONFIG_INVALID', `Cannot use --log-level ${flags.logLevel}: must be one of ${LOG_LEVELS.join(', ')}`);
   if (!Number.isInteger(flags.holdTimeoutMs) || flags.holdTimeoutMs < 1 || flags.holdTimeoutMs > 10_000)
@@ -92,7 +94,24 @@ export function readConfig(flags: {
     conntrack: parseConntrack(flags.conntrack),
     ...(flags.hostFirewall !== undefined && { hostFirewall: flags.hostFirewall }),
     confirmMs: flags.confirmMs,
+    access,
+    trustedKeys,
   } as const);
+}
+
+/** An address that others can reach needs somebody who may use it, and nobody who can read along. */
+function checkAccess(api: HostPort, text: string, access: ApiAccess): void {
+  if (isLoopback(api.host)) return;
+  if (!access.tokens.length && !access.clients.size)
+    throw new EngineError(
+      'CONFIG_INVALID',
+      `Cannot listen on ${text}: whoever reaches it could push plugins; give tokens or clients in the access section of --config, or use a loopback address such as ${DEFAULT_API}`,
+    );
+  if (!access.tls && !access.plainText)
+    throw new EngineError(
+      'CONFIG_INVALID',
+      `Cannot listen on ${text}: tokens would cross the network in clear; give access.tls in --config, or plainText: true if something else encrypts`,
+    );
 }
 
 /** `established=2h`, `share=10000`. @throws EngineError `CONFIG_INVALID` */

@@ -19,9 +19,11 @@ export const ERROR_CODES = [
   'API_LISTEN',
   'API_UNREACHABLE',
   'API_REFUSED',
+  'API_DENIED',
   'PLUGIN_INVALID',
   'PLUGIN_UNKNOWN',
   'PLUGIN_BUILD',
+  'PLUGIN_TEST',
   'LAB',
   'TIMEOUT',
 ] as const;

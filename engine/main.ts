@@ -1,14 +1,15 @@
 /** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
+import { setFlagsFromString } from 'node:v8';
 import { Reason } from './abi.gen.ts';
 import type { Config } from './config.ts';
 import { Explainer } from './explainer.ts';
-import { Failure } from './flow/control.ts';
 import { FlowLog } from './flow/flow-log.ts';
-import type { FromWorker } from './flow/messages.ts';
+import { type FromWorker, FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './flow/messages.ts';
 import { WorkerPool } from './flow/pool.ts';
+import { addCounts, emptyCounts } from './flow/reporter.ts';
 import { HostFirewall } from './host-firewall.ts';
 import { createApi, listen } from './http/api.ts';
-import { createMetrics } from './http/metrics.ts';
+import { createMetrics, type PluginSample } from './http/metrics.ts';
 import { Datapath, type MapSizes } from './kernel/datapath.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
@@ -17,8 +18,10 @@ import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import type { Logger } from './log.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
-import { ModuleStore } from './plugins/module-store.ts';
+import { actionsOf, pluginView, reasonsOf } from './plugins/plugin-view.ts';
 import { PluginRegistry } from './plugins/registry.ts';
+import { readTrustedKey } from './plugins/signature.ts';
+import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
 import { namesOf, nodeAddresses, Reconciler } from './reconciler.ts';
 import { DirectorySource } from './sources/directory.ts';
@@ -26,6 +29,9 @@ import { VERSION } from './version.ts';
 
 /** How often denied flows are fetched from the kernel. */
 const RECORDS_MS = 100;
+
+// Compiling on the first call would stop a flow worker: a large function costs it tens of milliseconds.
+setFlagsFromString('--no-wasm-lazy-compilation');
 
 const REASON_NAMES = new Map(Object.entries(Reason).map(([name, number]) => [number as number, name.toLowerCase()]));
 
@@ -66,13 +72,27 @@ async function assemble(
     log: log.child({ room: 'flow' }),
     events: {
       report: (report) => noteReport(report, registry, flows),
-      trap: (id, message) => registry.noteTrap(id, message),
+      trap: (serial, message, offsets) => registry.noteTrap(serial, message, offsets),
+      log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
       timeout: (id, switchedOff) => registry.noteTimeout(id, switchedOff),
       error: (message) => log.error({ room: 'flow', reason: message }, 'flow worker failed'),
     },
   });
-  const states = pluginStates(datapath);
-  const registry = new PluginRegistry(pool, states, new ModuleStore(config.stateDir, log), log.child({ room: 'plugins' }));
+  const registry = new PluginRegistry({
+    runner: pool,
+    states: pluginStates(datapath),
+    store: new VersionStore(config.stateDir),
+    trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
+    emptyCounts,
+    addCounts,
+    log: log.child({ room: 'plugins' }),
+  });
+  const viewPlugin = (plugin: (typeof registry.plugins)[number], hits = datapath.readVerdictHits()): ReturnType<typeof pluginView> =>
+    pluginView(plugin, hits.get(plugin.id) ?? 0);
+  const viewPlugins = (): ReturnType<typeof pluginView>[] => {
+    const hits = datapath.readVerdictHits();
+    return registry.plugins.map((plugin) => viewPlugin(plugin, hits));
+  };
   const maps = new PolicyMaps(datapath, config.conntrack);
   const hostFirewall = new HostFirewall({
     cgroup: config.hostFirewall,
@@ -94,7 +114,7 @@ async function assemble(
     log: log.child({ room: 'policy' }),
   });
   const explainer = new Explainer(reconciler, datapath, (id) => registry.nameOf(id));
-  const flows = new FlowLog(namesOf(reconciler, (id) => registry.nameOf(id)));
+  const flows = new FlowLog({ ...namesOf(reconciler, (id) => registry.nameOf(id)), labels: (identity) => pool.labels(identity) });
   const pressure = new Pressure(datapath, () => maps.pressure(), log.child({ room: 'kernel' }));
   const metrics = createMetrics({
     counters: () =>
@@ -105,7 +125,7 @@ async function assemble(
       })),
     maps: () => pressure.maps,
     connections: () => pressure.connections,
-    plugins: () => registry.list(),
+    plugins: () => pluginMetrics(registry, datapath.readVerdictHits()),
     status: () => ({
       revision: reconciler.status.revision,
       endpoints: reconciler.status.endpoints.length,
@@ -138,12 +158,22 @@ async function assemble(
       hostFirewall[change]();
       await reconciler.run();
     },
-    plugins: () => registry.list(),
-    pushPlugin: (name, module) => registry.push(name, module),
+    plugins: viewPlugins,
+    plugin: (name) => viewPlugin(registry.get(name)),
+    pushPlugin: async (name, module, mode, weight) => {
+      const audit = await registry.push(name, module, mode, weight);
+      return { plugin: viewPlugin(registry.get(name)), audit };
+    },
+    changePlugin: async (name, change) => {
+      await registry[change](name);
+      return viewPlugin(registry.get(name));
+    },
     flows: flows.feed,
     events: reconciler.events,
     metrics,
     moduleBytesMax: MODULE_BYTES_MAX,
+    access: config.access,
+    listen: config.api,
     log: log.child({ room: 'http' }),
   });
   const url = await listen(api, config.api);
@@ -193,8 +223,40 @@ function mapSizes(compiler: Compiler): MapSizes {
 }
 
 function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {
-  for (const [id, counts] of report.counts)
-    registry.count(id, { ...counts, evaluations: counts.evaluations - (counts.failures[Failure.SUSPENDED] ?? 0) });
+  registry.note(report.counts, report.versions);
+  registry.noteDifferences(
+    report.changed,
+    report.differences.map(({ plugin, live, shadow, reason, flow }) => ({
+      plugin,
+      sample: { live, shadow, reason, flow: flows.describe(flow) },
+    })),
+  );
   for (const flow of report.flows) flows.addAsked(flow);
   flows.lost += report.omitted;
+}
+
+/** What metrics say about plugins: the live version and the one beside it. */
+function pluginMetrics(registry: PluginRegistry, hits: ReadonlyMap<number, number>): PluginSample[] {
+  return registry.plugins.map((plugin) => {
+    const { live, candidate } = plugin.versions ?? {};
+    const beside = candidate && [{ version: candidate.version, role: candidate.mode as string }];
+    const running = [...(live ? [{ version: live, role: 'live' }] : []), ...(beside ?? [])];
+    return {
+      name: plugin.declaration.name,
+      on: plugin.on,
+      epoch: plugin.epoch,
+      ...plugin.flows,
+      cached: hits.get(plugin.id) ?? 0,
+      timeouts: plugin.timeouts,
+      versions: running.map(({ version, role }) => ({
+        role,
+        version: version.audited.manifest.version,
+        ...version.counts,
+        actions: actionsOf(version),
+        reasons: reasonsOf(version),
+        latency: { ...version.counts.latency, bounds: LATENCY_BOUNDS_NS.map((ns) => ns / 1e9), sum: version.counts.latency.sum / 1e9 },
+        fuel: { ...version.counts.fuel, bounds: FUEL_BOUNDS },
+      })),
+    };
+  });
 }

@@ -11,7 +11,7 @@ import type { HostEndpoints } from './host-firewall.ts';
 import type { Place } from './kernel/datapath.ts';
 import type { Applied, PlacedEndpoint, PolicyState } from './kernel/policy-maps.ts';
 import type { Logger } from './log.ts';
-import type { Declaration } from './plugins/registry.ts';
+import type { Declaration } from './plugins/version.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
 import type { ClusterChanges, CompiledEndpoint, Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';

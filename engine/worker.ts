@@ -5,16 +5,21 @@
  * version is tried here before it serves, and it watches the worker that serves. One that overruns its budget loses the
  * ring to this thread at once, in the middle of a batch, whatever the main thread is busy with.
  */
+import { randomInt } from 'node:crypto';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { PluginStatus, Scope, Verdict } from './abi.gen.ts';
+import { Context, PluginStatus, Scope, Verdict } from './abi.gen.ts';
 import { messageOf } from './errors.ts';
 import { Control, type SharedMemory, STOPPED } from './flow/control.ts';
-import { Evaluator, type LoadedPlugin, type Question } from './flow/evaluator.ts';
-import type { FromWorker, PluginVersion, ToWorker } from './flow/messages.ts';
+import { Evaluator } from './flow/evaluator.ts';
+import { LoadedPlugin, type RunningVersion } from './flow/loaded-plugin.ts';
+import type { FromWorker, PluginSetup, PluginVersion, ToWorker } from './flow/messages.ts';
 import { AskRing } from './kernel/ask-ring.ts';
 import type { RingHandles } from './kernel/datapath.ts';
-import { PluginInstance } from './plugins/instance.ts';
-import { decodeVerdict, effectiveScope } from './plugins/verdict-word.ts';
+import { mapFile } from './kernel/mapped-file.ts';
+import { flowHash } from './plugins/context-writer.ts';
+import { PluginTrap } from './plugins/host-functions.ts';
+import { createInstance, type Lender, type VersionParts } from './plugins/version-parts.ts';
+import { type IdentityTexts, Question } from './question.ts';
 
 export interface WorkerData {
   readonly memory: SharedMemory;
@@ -25,6 +30,7 @@ export interface WorkerData {
 
 /** Below the time after which the kernel takes a heartbeat for stale, by far. */
 const WAIT_MS = 50;
+const HOOKS = Object.values(Context);
 /** How often a standby looks: a loop is noticed within its budget and two of these. */
 const WATCH_MS = 10;
 /** While there is something to report, it waits no longer than this. */
@@ -40,7 +46,8 @@ const ring = new AskRing(handles, {
   offsets: Buffer.from(memory.offsets),
   errors: Buffer.from(memory.errors),
 });
-const evaluator = new Evaluator(memory, ring, { decode: decodeVerdict, effectiveScope }, holdTimeoutMs);
+const identities = new Map<number, IdentityTexts>();
+const pods = new Map<string, Uint8Array>();
 const encoder = new TextEncoder();
 let active = false;
 let stopping = false;
@@ -52,49 +59,69 @@ let watchedSince = 0;
 
 const send = (message: FromWorker): void => port.postMessage(message);
 
-evaluator.onTrap = (plugin, message) => {
-  send({ type: 'trap', id: plugin.version.id, message });
+const lender: Lender = {
+  map: mapFile,
+  seed: () => randomInt(2 ** 32),
+  now: Date.now,
+  log: (plugin, text) => send({ type: 'log', plugin, text }),
+};
+
+const evaluator = new Evaluator({ memory, kernel: ring, cluster: { identities, pods }, holdTimeoutMs, flowHash, onTrap: replaceTrapped });
+
+/** After a trap a guest's state is undefined: it is dropped, and another one takes its place. */
+function replaceTrapped(running: RunningVersion, error: Error): void {
+  const { serial, parts } = running.version;
+  send({ type: 'trap', serial, message: error.message, offsets: error instanceof PluginTrap ? error.offsets : [] });
   try {
-    plugin.guest = new PluginInstance(plugin.version.module, plugin.version.config);
-  } catch (error) {
-    plugin.suspended = true;
-    send({ type: 'trap', id: plugin.version.id, message: messageOf(error) });
+    running.guest = createInstance(parts as VersionParts, lender);
+  } catch (again) {
+    running.guest = undefined;
+    send({ type: 'trap', serial, message: messageOf(again), offsets: [] });
   }
-};
-
-/** A question that no policy asks, to find a version that traps or loops at once before it serves. */
-const TRIAL: Question = {
-  addresses: new Uint8Array(32),
-  sourceIdentity: 0,
-  destinationIdentity: 0,
-  sourcePort: 0,
-  destinationPort: 0,
-  protocol: 6,
-  direction: 1,
-  rule: 0,
-  established: false,
-  timeMs: 0,
-  source: undefined,
-  destination: undefined,
-  sourcePod: undefined,
-  destinationPod: undefined,
-};
-
-/** A standby tries the version first; the active worker switches to it between two evaluations. */
-function install(version: PluginVersion): void {
-  if (!active && decodeVerdict(new PluginInstance(version.module, version.config).evaluateConnect(TRIAL)) === undefined)
-    throw new Error('Cannot load module: it answers a connection with a word that is no verdict');
-  const plugin: LoadedPlugin = { version, guest: new PluginInstance(version.module, version.config), suspended: false };
-  if (active) writeState(version, PluginStatus.ON);
-  evaluator.plugins.set(version.id, plugin);
 }
 
-function writeState(version: PluginVersion, status: PluginStatus): void {
-  ring.writePluginState(version.id, {
-    name: version.nameHash,
-    module: version.moduleHash,
-    epoch: version.epoch,
-    failure: version.failureAllow ? Verdict.ALLOW : Verdict.DENY,
+/** A standby tries new versions first; the active worker switches to them between two evaluations. */
+function install(setup: PluginSetup): void {
+  const running = new Map(evaluator.plugins.get(setup.id)?.versions.map((one) => [one.version.serial, one]));
+  const run = (version: PluginVersion): RunningVersion => {
+    const known = running.get(version.serial);
+    if (known?.guest) return known;
+    if (!active) tryOnce(version.parts as VersionParts);
+    const fresh = { version, guest: createInstance(version.parts as VersionParts, lender) };
+    running.set(version.serial, fresh);
+    return fresh;
+  };
+  const plugin = new LoadedPlugin(setup, run);
+  if (active) writeState(setup, PluginStatus.ON);
+  evaluator.plugins.set(setup.id, plugin);
+}
+
+/**
+ * Asks a version what no policy asks, on tables of its own, to find one that traps or loops at once before it serves.
+ * What is compiled by that is compiled for all threads.
+ */
+function tryOnce(parts: VersionParts): void {
+  const { tablesDirectory: _live, ...own } = parts;
+  const trial = createInstance(own, { ...lender, log: () => {} });
+  const question = new Question();
+  for (const hook of HOOKS) {
+    if (!trial.answers(hook)) continue;
+    question.hook = hook;
+    try {
+      if (trial.evaluate(question) < 0)
+        throw new Error('it answers with a word that is no verdict, or says that it read what its manifest does not name');
+    } catch (error) {
+      throw new Error(`Cannot load module: asked once, with an empty question: ${messageOf(error)}`, { cause: error });
+    }
+  }
+}
+
+function writeState(setup: PluginSetup, status: PluginStatus): void {
+  ring.writePluginState(setup.id, {
+    name: setup.nameHash,
+    module: setup.moduleHash,
+    epoch: setup.epoch,
+    failure: setup.failureAllow || !setup.enforced ? Verdict.ALLOW : Verdict.DENY,
     status,
     scopes: Scope.FLOW | Scope.ADDRESS | Scope.IDENTITY,
   });
@@ -112,20 +139,20 @@ function acknowledge(seq: number, act: () => void): void {
 function handle(message: ToWorker): void {
   switch (message.type) {
     case 'cluster':
-      for (const id of message.identitiesGone) evaluator.identities.delete(id);
+      for (const id of message.identitiesGone) identities.delete(id);
       for (const { id, namespace, labels } of message.identities)
-        evaluator.identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
+        identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
       for (const [address, name] of message.pods)
-        if (name) evaluator.pods.set(address, encoder.encode(name));
-        else evaluator.pods.delete(address);
+        if (name) pods.set(address, encoder.encode(name));
+        else pods.delete(address);
       return;
     case 'plugin':
-      acknowledge(message.seq, () => install(message.version));
+      acknowledge(message.seq, () => install(message.setup));
       return;
     case 'remove':
       acknowledge(message.seq, () => {
         const plugin = evaluator.plugins.get(message.id);
-        if (plugin && active) writeState(plugin.version, PluginStatus.OFF);
+        if (plugin && active) writeState(plugin.setup, PluginStatus.OFF);
         evaluator.plugins.delete(message.id);
       });
       return;
@@ -133,7 +160,7 @@ function handle(message: ToWorker): void {
       const plugin = evaluator.plugins.get(message.id);
       if (!plugin) return;
       plugin.suspended = true;
-      if (active) writeState(plugin.version, PluginStatus.OFF);
+      if (active) writeState(plugin.setup, PluginStatus.OFF);
       return;
     }
     case 'resume': {
@@ -150,7 +177,7 @@ function handle(message: ToWorker): void {
 }
 
 function report(): void {
-  const taken = evaluator.takeReport();
+  const taken = evaluator.reporter.take();
   if (taken) send({ type: 'report', ...taken });
   reportPending = false;
   reportedAt = performance.now();
@@ -174,7 +201,7 @@ function standBy(): void {
 /** Serves from now on: what the kernel holds for the present version of each plugin is what this thread runs. */
 function activate(): void {
   active = true;
-  for (const plugin of evaluator.plugins.values()) writeState(plugin.version, PluginStatus.ON);
+  for (const plugin of evaluator.plugins.values()) writeState(plugin.setup, PluginStatus.ON);
 }
 
 /** Takes the ring from a worker whose evaluation overruns its budget, and finishes its batch. */

@@ -168,6 +168,12 @@ SLUICE_API int sluice_flow__drain(void);
  */
 SLUICE_API int sluice_flow__settle(void);
 
+/*
+ * memory.c: maps a file of that size, made or emptied where it has another one; address receives where. It stays mapped
+ * until the process ends. Returns 0 or -errno.
+ */
+SLUICE_API int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *address);
+
 /* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
 SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
 				    uint32_t repeat, int32_t *outcome, uint32_t *duration_ns);

@@ -15,11 +15,12 @@ const GUEST_ENUMS = new Set([
   'plugin_field',
   'plugin_slot',
   'plugin_context_flag',
+  'plugin_action',
   'verdict_word',
 ]);
 
 export function writeAssemblyScript(layouts: Layouts): string {
-  const structs = layouts.structs.filter((layout) => layout.name === 'plugin_context' || layout.name === 'plugin_result');
+  const structs = layouts.structs.filter(({ name }) => ['plugin_context', 'plugin_header', 'plugin_result'].includes(name));
   const enums = layouts.enums.filter((layout) => GUEST_ENUMS.has(layout.name));
   return [HEADER, ...enums.map(writeEnum), ...structs.flatMap(writeStruct)].join('\n');
 }

@@ -95,7 +95,7 @@ async function showPlugin(lab: Lab, directory: string): Promise<void> {
 /** Swaps the plugin while requests flow, one a few milliseconds after the other. */
 async function showSwap(lab: Lab): Promise<void> {
   say(
-    'Requests flow from the frontend to the backend; meanwhile the plugin is replaced over HTTP by connection-rate: 2 new connections a second',
+    'Requests flow from the frontend to the backend; meanwhile the plugin is replaced over HTTP by connection-rate: 4 new connections in 2 seconds',
   );
   const frontend = pod(lab, 'frontend');
   const counts = { answered: 0, refused: 0, answeredAfter: 0, refusedAfter: 0 };
@@ -119,7 +119,9 @@ async function showSwap(lab: Lab): Promise<void> {
   });
   if (!response.ok) throw new EngineError('PLUGIN_INVALID', `Cannot swap the plugin: ${await response.text()}`);
   swapped = true;
-  const { epoch } = (await response.json()) as { epoch: number };
+  const {
+    plugin: { epoch },
+  } = (await response.json()) as { plugin: { epoch: number } };
   dim(`PUT /v1/plugins/frontend-egress: epoch ${epoch} in force after ${(performance.now() - started).toFixed(0)} ms`);
   await pause(3000);
   going = false;

@@ -1,6 +1,7 @@
 /** `sluice run` and `sluice cleanup`: the commands that touch the kernel. */
 import type { Argv, CommandModule } from 'yargs';
 import { DEFAULT_BPFFS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
+import { readConfigFile, readConfigFlags } from '../config-file.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { createLogger } from '../log.ts';
 
@@ -21,6 +22,7 @@ interface RunFlags {
   hostFirewall?: string;
   confirmTimeout: string;
   logLevel: string;
+  config?: string;
 }
 
 const run: CommandModule<object, RunFlags> = {
@@ -53,7 +55,7 @@ const run: CommandModule<object, RunFlags> = {
         describe: 'a change of the host firewall goes back to what was before, unless sluice host confirm comes within this',
       })
       .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
-      .config('config', 'a JSON file with any of these options')
+      .config('config', 'a YAML or JSON file with any of these options, and with access and trustedKeys', readConfigFlags)
       .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
       .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API') as Argv<never>,
   handler: async (flags) => {
@@ -62,6 +64,7 @@ const run: CommandModule<object, RunFlags> = {
       holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout'),
       hostFirewall: flags.hostFirewall,
       confirmMs: parseDuration(flags.confirmTimeout, '--confirm-timeout'),
+      ...(flags.config !== undefined && { file: readConfigFile(flags.config) }),
     });
     const log = createLogger(config.logLevel);
     requireRoot();

@@ -1,6 +1,8 @@
 /** `sluice status`, `wait`, `explain`, `flows` and `events`: the commands that ask a running engine. */
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import type { Argv, CommandModule } from 'yargs';
 import type { z } from 'zod';
 import { parseDuration } from '../config.ts';
@@ -139,9 +141,8 @@ function streamCommand<T extends object>(stream: {
     },
     handler: async ({ api, output: format, follow, last }) => {
       const response = await new ApiClient(api).open('GET', `/v1/${name}?last=${last}&follow=${follow}`);
-      if (!response.body) return;
       process.once('SIGINT', () => process.exit(0));
-      for await (const text of createInterface({ input: Readable.fromWeb(response.body as never) })) {
+      for await (const text of createInterface({ input: response })) {
         if (!text) continue;
         const item = JSON.parse(text) as T | { lost: number };
         if (format === 'json') console.log(text);
@@ -154,15 +155,67 @@ function streamCommand<T extends object>(stream: {
   };
 }
 
-const flows = streamCommand<FlowView>({
+const showFlows = streamCommand<FlowView>({
   name: 'flows',
   describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
   examples: [
     ['$0 flows --follow', 'watch decisions as they fall'],
     ['$0 flows -o json | jq .reason', 'one JSON object a line'],
+    ['$0 flows --record flows.ndjson --for 1m', 'for sluice plugin test --flows flows.ndjson'],
   ],
   line: flowLine,
 });
+
+interface FlowsFlags {
+  api: string;
+  output: string;
+  follow: boolean;
+  last: number;
+  record: string | undefined;
+  for: string | undefined;
+}
+
+const flows: CommandModule<object, FlowsFlags> = {
+  ...showFlows,
+  builder: (yargs) =>
+    (showFlows.builder as (argv: Argv) => Argv)(yargs)
+      .option('record', { type: 'string', describe: 'write what plugins decide to a file, for sluice plugin test and bench, until Ctrl-C' })
+      .option('for', { type: 'string', implies: 'record', describe: 'how long to record, such as 30s' }) as Argv<never>,
+  handler: async (flags) => {
+    if (flags.record === undefined) await showFlows.handler(flags as never);
+    else await recordFlows(flags.api, flags.record, flags.for === undefined ? undefined : parseDuration(flags.for, '--for'));
+  },
+};
+
+/** Appends the flows that plugins decide from now on, one JSON object a line. */
+async function recordFlows(api: string, file: string, limitMs: number | undefined): Promise<void> {
+  const out = createWriteStream(file, { flags: 'a' });
+  await once(out, 'open').catch((error: NodeJS.ErrnoException) => {
+    throw new EngineError('CONFIG_INVALID', `Cannot write ${file}: ${error.code}`, error);
+  });
+  const response = await new ApiClient(api).open('GET', '/v1/flows?last=0&follow=true');
+  const end = (): void => void response.destroy();
+  process.once('SIGINT', end);
+  const timer = limitMs === undefined ? undefined : setTimeout(end, limitMs);
+  let count = 0;
+  try {
+    for await (const text of createInterface({ input: response })) {
+      const item = JSON.parse(text) as FlowView | { lost: number };
+      if ('lost' in item) console.error(`${item.lost} flows are missing: this machine writes too slowly`);
+      else if (item.hook) {
+        if (!out.write(`${text}\n`)) await once(out, 'drain');
+        count += 1;
+      }
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE' && (error as NodeJS.ErrnoException).code !== 'ECONNRESET')
+      throw error;
+  }
+  clearTimeout(timer);
+  out.end();
+  await finished(out);
+  console.log(`${file}: ${count} flows`);
+}
 
 const EVENT_COLORS = { applied: 'dim', problem: 'yellow', resolved: 'green' } as const;
 

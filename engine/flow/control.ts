@@ -34,7 +34,7 @@ export const Control = {
 
 export const STOPPED = -1;
 
-/** Results of a batch: a verdict word with DECIDED, or a failure. */
+/** The first word of a result: DECIDED, and the second is the verdict word; or a failure. */
 export const DECIDED = 1 << 20;
 export const Failure = {
   NONE: 0,
@@ -44,6 +44,7 @@ export const Failure = {
   TIMEOUT: 4,
   EXPIRED: 5,
   SUSPENDED: 6,
+  NO_HOOK: 7,
 } as const;
 export type Failure = (typeof Failure)[keyof typeof Failure];
 
@@ -56,6 +57,7 @@ export const FAILURE_TEXT: Readonly<Record<Failure, string>> = {
   [Failure.TIMEOUT]: 'plugin ran out of its time',
   [Failure.EXPIRED]: 'held longer than the hold time-out',
   [Failure.SUSPENDED]: 'plugin is suspended after a time-out',
+  [Failure.NO_HOOK]: 'plugin does not answer this hook',
 };
 
 export interface SharedMemory {
@@ -76,7 +78,7 @@ export function createSharedMemory(): SharedMemory {
   return {
     control: new SharedArrayBuffer(Control.WORDS * 4),
     batch: new SharedArrayBuffer(BATCH_BYTES),
-    results: records(4),
+    results: records(8),
     verdictKeys: records(verdictKeyCodec.size),
     verdictValues: records(verdictEntryCodec.size),
     offsets: records(4),

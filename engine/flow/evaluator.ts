@@ -4,44 +4,15 @@
  * Verdicts are written before anything is released, so that a released packet finds its own. What fails gets its
  * plugin's failure policy; the loop goes on. Runs in a flow worker, on memory that its standby can see.
  */
-import { AskFlag, askCodec, type Direction, Scope, Verdict, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
-import { BATCH_RECORDS_MAX, Control, DECIDED, FAILURE_TEXT, Failure, RECORD_HEADER, type SharedMemory } from './control.ts';
-import type { AskedFlow, PluginCounts, PluginVersion } from './messages.ts';
-
-/** What a plugin is asked through; see engine/plugins for what implements it. */
-export interface Guest<Question> {
-  /** The verdict word; throws when the guest traps. */
-  evaluateConnect(question: Question): number;
-  readonly fieldsRead: number;
-  readonly message: string;
-}
-
-export interface Texts {
-  readonly namespace: Uint8Array;
-  readonly labels: Uint8Array;
-}
-
-export interface Question {
-  readonly addresses: Uint8Array;
-  readonly sourceIdentity: number;
-  readonly destinationIdentity: number;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-  readonly direction: number;
-  readonly rule: number;
-  readonly established: boolean;
-  readonly timeMs: number;
-  readonly source: Texts | undefined;
-  readonly destination: Texts | undefined;
-  readonly sourcePod: Uint8Array | undefined;
-  readonly destinationPod: Uint8Array | undefined;
-}
-
-export interface WordRules {
-  decode(word: number): { verdict: Verdict; scope: Scope; ttlMs: number } | undefined;
-  effectiveScope(asked: Scope, fieldsRead: number): Scope;
-}
+import { PluginAction, Scope } from '../abi.gen.ts';
+import { Question } from '../question.ts';
+import { actionOf, reasonOf, scopeOf, ttlMsOf, withScope } from '../verdict-word.ts';
+import { AskBatch, type Cluster } from './ask-batch.ts';
+import { Control, DECIDED, FAILURE_TEXT, Failure, type SharedMemory } from './control.ts';
+import type { LoadedPlugin, RunningVersion } from './loaded-plugin.ts';
+import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './messages.ts';
+import { observe, Reporter } from './reporter.ts';
+import { type Outcome, VerdictWriter } from './verdict-writer.ts';
 
 export interface Kernel {
   /**
@@ -51,63 +22,54 @@ export interface Kernel {
   settle(verdicts: number, releases: number): number;
 }
 
-export interface LoadedPlugin {
-  readonly version: PluginVersion;
-  guest: Guest<Question>;
-  suspended: boolean;
-}
-
-/** Longer than a released packet takes to come round, shorter than a port is reused. */
-const ONCE_NS = 1_000_000_000n;
-/** Flows between two reports that are told one by one. */
-const REPORTED_FLOWS_MAX = 256;
 /** Decisions remembered for packets of the same flow that were held before the verdict was there. */
 const RECENT_MAX = 4096;
+const TRAPPED = -2;
 
-const ASK = askCodec.offsets;
+const ACTION_NAMES = Object.keys(PluginAction).map((name) => name.toLowerCase());
+
+export interface EvaluatorParts {
+  readonly memory: SharedMemory;
+  readonly kernel: Kernel;
+  readonly cluster: Cluster;
+  readonly holdTimeoutMs: number;
+  /** Equal for all packets of a flow. */
+  readonly flowHash: (question: Question) => number;
+  /** Told of each trap; makes a fresh instance or leaves the version without one. */
+  readonly onTrap: (running: RunningVersion, error: Error) => void;
+}
 
 export class Evaluator {
   readonly plugins = new Map<number, LoadedPlugin>();
-  readonly identities = new Map<number, Texts>();
-  readonly pods = new Map<string, Uint8Array>();
-  /** Called for each trap, with what the guest said; it returns a fresh instance or nothing. */
-  onTrap: (plugin: LoadedPlugin, message: string) => void = () => {};
-
-  readonly #batch: Buffer;
+  readonly reporter = new Reporter();
+  readonly #parts: EvaluatorParts;
+  readonly #batch: AskBatch;
+  readonly #writer: VerdictWriter;
   readonly #control: Int32Array;
+  /** Two words for each record: DECIDED or a failure, and the verdict word. */
   readonly #results: Int32Array;
-  readonly #kernel: Kernel;
-  readonly #words: WordRules;
-  readonly #holdTimeoutNs: bigint;
-  readonly #offsets = new Uint32Array(BATCH_RECORDS_MAX);
   readonly #released: Uint32Array;
-  readonly #keys: Buffer;
-  readonly #values: Buffer;
+  readonly #holdTimeoutNs: bigint;
+  readonly #question = new Question();
   readonly #reasons = new Map<number, string>();
-  readonly #recent = new Map<string, { result: number; epoch: number; decidedNs: bigint }>();
+  readonly #recent = new Map<string, { result: number; word: number; epoch: number; decidedNs: bigint }>();
   #evaluation = 0;
 
-  #flows: AskedFlow[] = [];
-  #omitted = 0;
-  #counts = new Map<number, PluginCounts>();
-  #releaseFailures = 0;
-
-  constructor(memory: SharedMemory, kernel: Kernel, words: WordRules, holdTimeoutMs: number) {
-    this.#batch = Buffer.from(memory.batch);
+  constructor(parts: EvaluatorParts) {
+    this.#parts = parts;
+    const { memory, holdTimeoutMs } = parts;
+    this.#batch = new AskBatch(memory.batch);
+    this.#writer = new VerdictWriter(memory);
     this.#control = new Int32Array(memory.control);
     this.#results = new Int32Array(memory.results);
     this.#released = new Uint32Array(memory.offsets);
-    this.#keys = Buffer.from(memory.verdictKeys);
-    this.#values = Buffer.from(memory.verdictValues);
-    this.#kernel = kernel;
-    this.#words = words;
     this.#holdTimeoutNs = BigInt(holdTimeoutMs) * 1_000_000n;
   }
 
   /** Decides and releases a batch that was just drained. */
   process(count: number): void {
     Atomics.store(this.#control, Control.COUNT, count);
-    this.#indexRecords(count);
+    this.#batch.index(count);
     this.#decideFrom(0, count);
     this.#flush(count);
   }
@@ -117,81 +79,98 @@ export class Evaluator {
     const count = Atomics.load(this.#control, Control.COUNT);
     const at = Atomics.load(this.#control, Control.NEXT);
     Atomics.store(this.#control, Control.EVALUATION, 0);
-    this.#indexRecords(count);
-    if (at < count) this.#results[at] = Failure.TIMEOUT;
+    this.#batch.index(count);
+    if (at < count) this.#results[2 * at] = Failure.TIMEOUT;
     this.#decideFrom(at + 1, count);
     this.#flush(count);
-  }
-
-  /** What happened since the last report. */
-  takeReport(): { flows: AskedFlow[]; omitted: number; counts: Map<number, PluginCounts>; releaseFailures: number } | undefined {
-    if (!this.#counts.size) return undefined;
-    const report = { flows: this.#flows, omitted: this.#omitted, counts: this.#counts, releaseFailures: this.#releaseFailures };
-    this.#flows = [];
-    this.#omitted = 0;
-    this.#counts = new Map();
-    this.#releaseFailures = 0;
-    return report;
-  }
-
-  #indexRecords(count: number): void {
-    let at = 0;
-    for (let i = 0; i < count; i++) {
-      this.#offsets[i] = at;
-      at += RECORD_HEADER + ((this.#batch.readUInt32LE(at) + 7) & ~7);
-    }
   }
 
   #decideFrom(first: number, count: number): void {
     for (let i = first; i < count; i++) {
       Atomics.store(this.#control, Control.NEXT, i);
-      this.#results[i] = this.#decide(i);
+      this.#results[2 * i] = this.#decide(i);
     }
     Atomics.store(this.#control, Control.NEXT, count);
   }
 
+  /** DECIDED, with the word in its place, or a failure. */
   #decide(index: number): number {
-    const at = (this.#offsets[index] as number) + RECORD_HEADER;
-    const plugin = this.plugins.get(this.#batch.readUInt32LE(at + ASK.plugin));
+    const at = this.#batch.at(index);
+    const plugin = this.plugins.get(this.#batch.plugin(at));
     if (!plugin) return Failure.UNKNOWN_PLUGIN;
     if (plugin.suspended) return Failure.SUSPENDED;
-    const heldNs = this.#batch.readBigUInt64LE(at + ASK.timeNs);
+    const heldNs = this.#batch.heldNs(at);
     const nowNs = process.hrtime.bigint();
     if (nowNs - heldNs > this.#holdTimeoutNs) return Failure.EXPIRED;
 
-    const flow = this.#flowKey(at);
+    const flow = this.#batch.flowKey(at);
     const recent = this.#recent.get(flow);
-    if (recent && recent.epoch === plugin.version.epoch && heldNs <= recent.decidedNs) return recent.result;
-    const result = this.#evaluate(index, at, plugin, Number(nowNs / 1_000_000n));
+    if (recent && recent.epoch === plugin.setup.epoch && heldNs <= recent.decidedNs) {
+      this.#results[2 * index + 1] = recent.word;
+      return recent.result;
+    }
+    this.#batch.ask(at, this.#question, Number(nowNs / 1_000_000n), this.#parts.cluster);
+    const result = this.#ask(index, plugin);
     if (this.#recent.size >= RECENT_MAX) this.#recent.clear();
-    this.#recent.set(flow, { result, epoch: plugin.version.epoch, decidedNs: process.hrtime.bigint() });
+    const word = this.#results[2 * index + 1] as number;
+    this.#recent.set(flow, { result, word, epoch: plugin.setup.epoch, decidedNs: process.hrtime.bigint() });
     return result;
   }
 
-  #evaluate(index: number, at: number, plugin: LoadedPlugin, timeMs: number): number {
-    const question = this.#question(at, timeMs);
-    let word: number | undefined;
+  #ask(index: number, plugin: LoadedPlugin): number {
+    let decider = plugin.decider(plugin.splitsFlows ? this.#parts.flowHash(this.#question) : 0);
+    if (decider.guest && !decider.guest.answers(this.#question.hook)) return Failure.NO_HOOK;
+    let word = this.#evaluate(plugin, decider);
+    if (word === TRAPPED) {
+      const other = plugin.fallback(decider);
+      if (!other?.guest?.answers(this.#question.hook)) return Failure.TRAP;
+      decider = other;
+      word = this.#evaluate(plugin, other);
+    }
+    if (word === TRAPPED) return Failure.TRAP;
+    if (word < 0) return Failure.NONSENSE;
+    const action = actionOf(word);
+    if (action === PluginAction.DENY || action === PluginAction.AUDIT) this.#reasons.set(index, decider.guest?.reason(word) ?? '');
+    if (plugin.splitsFlows) word = withScope(word, Math.min(scopeOf(word), Scope.FLOW) as Scope);
+    this.#results[2 * index + 1] = word;
+    return DECIDED;
+  }
+
+  /** The verdict word; negative when it is none, TRAPPED after a trap. */
+  #evaluate(plugin: LoadedPlugin, running: RunningVersion): number {
+    const { guest, version } = running;
+    if (!guest) return TRAPPED;
+    const counts = this.reporter.version(version.serial);
+    counts.evaluations += 1;
     this.#begin(plugin);
+    const started = performance.now();
+    let word: number;
     try {
-      word = plugin.guest.evaluateConnect(question);
+      word = guest.evaluate(this.#question);
     } catch (error) {
       this.#end();
-      this.onTrap(plugin, (error as Error).message);
-      return Failure.TRAP;
+      counts.traps += 1;
+      this.#parts.onTrap(running, error as Error);
+      return TRAPPED;
     }
     this.#end();
-    const decoded = this.#words.decode(word);
-    if (!decoded) return Failure.NONSENSE;
-    if (decoded.verdict === Verdict.DENY) this.#reasons.set(index, plugin.guest.message);
-    const scope = decoded.ttlMs ? this.#words.effectiveScope(decoded.scope, plugin.guest.fieldsRead) : Scope.NONE;
-    // Scope is bits 4 to 7 of the word; the reason's index makes room for DECIDED.
-    return (word & 0xfff0f) | (scope << 4) | DECIDED;
+    observe(counts.latency, LATENCY_BOUNDS_NS, (performance.now() - started) * 1e6);
+    observe(counts.fuel, FUEL_BOUNDS, guest.fuelUsed);
+    if (word < 0) {
+      counts.nonsense += 1;
+      return word;
+    }
+    const action = actionOf(word);
+    const reason = reasonOf(word);
+    counts.actions[action] = (counts.actions[action] ?? 0) + 1;
+    if (reason) counts.reasons[reason] = (counts.reasons[reason] ?? 0) + 1;
+    return word;
   }
 
   #begin(plugin: LoadedPlugin): void {
     this.#evaluation = (Atomics.add(this.#control, Control.EVALUATIONS, 1) & 0x3fffffff) + 1;
-    Atomics.store(this.#control, Control.PLUGIN, plugin.version.id);
-    Atomics.store(this.#control, Control.BUDGET_MS, plugin.version.evaluateMs);
+    Atomics.store(this.#control, Control.PLUGIN, plugin.setup.id);
+    Atomics.store(this.#control, Control.BUDGET_MS, plugin.setup.evaluateMs);
     Atomics.store(this.#control, Control.EVALUATION, this.#evaluation);
   }
 
@@ -201,128 +180,82 @@ export class Evaluator {
       for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   }
 
-  #question(at: number, timeMs: number): Question {
-    const batch = this.#batch;
-    const sourceIdentity = batch.readUInt32LE(at + ASK.sourceIdentity);
-    const destinationIdentity = batch.readUInt32LE(at + ASK.destinationIdentity);
-    return {
-      addresses: batch.subarray(at + ASK.source, at + ASK.source + 32),
-      sourceIdentity,
-      destinationIdentity,
-      sourcePort: batch.readUInt16BE(at + ASK.sourcePort),
-      destinationPort: batch.readUInt16BE(at + ASK.destinationPort),
-      protocol: batch.readUInt8(at + ASK.protocol),
-      direction: batch.readUInt8(at + ASK.direction),
-      rule: batch.readUInt32LE(at + ASK.rule),
-      established: (batch.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0,
-      timeMs,
-      source: this.identities.get(sourceIdentity),
-      destination: this.identities.get(destinationIdentity),
-      sourcePod: this.pods.get(batch.toString('latin1', at + ASK.source, at + ASK.source + 16)),
-      destinationPod: this.pods.get(batch.toString('latin1', at + ASK.destination, at + ASK.destination + 16)),
-    };
-  }
-
-  /** Addresses, ports, protocol, direction and plugin: the packets that one decision answers. */
-  #flowKey(at: number): string {
-    const { source, plugin, sourcePort, protocol, context } = ASK;
-    return (
-      this.#batch.toString('latin1', at + source, at + source + 32) +
-      this.#batch.toString('latin1', at + plugin, at + plugin + 4) +
-      this.#batch.toString('latin1', at + sourcePort, at + sourcePort + 4) +
-      this.#batch.toString('latin1', at + protocol, at + context + 1)
-    );
-  }
-
   #flush(count: number): void {
     const nowNs = process.hrtime.bigint();
     let verdicts = 0;
     let released = 0;
     for (let i = 0; i < count; i++) {
-      const at = (this.#offsets[i] as number) + RECORD_HEADER;
-      const plugin = this.plugins.get(this.#batch.readUInt32LE(at + ASK.plugin));
-      const { allowed, scope, ttlMs } = this.#outcome(at, this.#results[i] as number);
+      const at = this.#batch.at(i);
+      const plugin = this.plugins.get(this.#batch.plugin(at));
+      if (!plugin) continue;
+      const outcome = this.#outcome(plugin, i);
       // A refusal that holds for this connection only needs no entry: its packet is gone, and the next one is asked about.
-      if (plugin && (allowed || scope !== Scope.NONE)) {
-        const ttlNs = scope === Scope.NONE ? ONCE_NS : BigInt(ttlMs) * 1_000_000n;
-        this.#writeVerdict(verdicts++, at, plugin.version, allowed, scope, nowNs + ttlNs);
-      }
-      if (plugin && allowed) this.#released[released++] = this.#offsets[i] as number;
+      if (outcome.allowed || outcome.scope !== Scope.NONE) this.#writer.write(verdicts++, at, plugin.setup, outcome, nowNs);
+      if (outcome.allowed) this.#released[released++] = this.#batch.offsets[i] as number;
     }
-    if (verdicts) this.#releaseFailures += this.#kernel.settle(verdicts, released);
+    if (verdicts) this.reporter.releaseFailures += this.#parts.kernel.settle(verdicts, released);
     for (let i = 0; i < count; i++) this.#report(i, nowNs);
+    this.#askShadows(count, nowNs);
     this.#reasons.clear();
   }
 
   /** What a result comes to: its verdict, or the plugin's failure policy. */
-  #outcome(at: number, result: number): { allowed: boolean; scope: Scope; ttlMs: number } {
-    const decoded = result & DECIDED ? this.#words.decode(result & (DECIDED - 1)) : undefined;
-    if (decoded) return { allowed: decoded.verdict !== Verdict.DENY, scope: decoded.scope, ttlMs: decoded.ttlMs };
-    const plugin = this.plugins.get(this.#batch.readUInt32LE(at + ASK.plugin));
-    return { allowed: plugin?.version.failureAllow ?? false, scope: Scope.NONE, ttlMs: 0 };
-  }
-
-  #writeVerdict(index: number, at: number, version: PluginVersion, allowed: boolean, scope: Scope, expiresNs: bigint): void {
-    const batch = this.#batch;
-    const once = scope === Scope.NONE;
-    const byIdentity = scope === Scope.IDENTITY;
-    const key = index * verdictKeyCodec.size;
-    const K = verdictKeyCodec.offsets;
-    this.#keys.fill(0, key, key + verdictKeyCodec.size);
-    if (byIdentity) batch.copy(this.#keys, key + K.sourceIdentity, at + ASK.sourceIdentity, at + ASK.sourceIdentity + 8);
-    else batch.copy(this.#keys, key + K.source, at + ASK.source, at + ASK.source + 32);
-    this.#keys.writeUInt32LE(version.id, key + K.plugin);
-    if (once || scope === Scope.FLOW) batch.copy(this.#keys, key + K.sourcePort, at + ASK.sourcePort, at + ASK.sourcePort + 2);
-    batch.copy(this.#keys, key + K.destinationPort, at + ASK.destinationPort, at + ASK.destinationPort + 2);
-    this.#keys.writeUInt8(batch.readUInt8(at + ASK.protocol), key + K.protocol);
-    this.#keys.writeUInt8(once ? Scope.FLOW : scope, key + K.scope);
-    this.#keys.writeUInt8(batch.readUInt8(at + ASK.direction), key + K.direction);
-    this.#keys.writeUInt8(batch.readUInt8(at + ASK.context), key + K.context);
-    verdictEntryCodec.write(this.#values, index * verdictEntryCodec.size, {
-      expiresNs,
-      epoch: version.epoch,
-      verdict: allowed ? Verdict.ALLOW : Verdict.DENY,
-      once: once ? 1 : 0,
-    });
+  #outcome(plugin: LoadedPlugin | undefined, index: number): Outcome {
+    const { setup } = plugin ?? {};
+    if (this.#results[2 * index] !== DECIDED)
+      return { allowed: setup ? setup.failureAllow || !setup.enforced : false, scope: Scope.NONE, ttlMs: 0 };
+    const word = (this.#results[2 * index + 1] as number) >>> 0;
+    return {
+      allowed: actionOf(word) !== PluginAction.DENY || !setup?.enforced,
+      scope: scopeOf(word),
+      ttlMs: ttlMsOf(word),
+    };
   }
 
   /** Who is told: whether the flow passed, and why. Comes after the release, which it would only delay. */
   #report(index: number, nowNs: bigint): void {
-    const at = (this.#offsets[index] as number) + RECORD_HEADER;
-    const result = this.#results[index] as number;
-    const { allowed, scope, ttlMs } = this.#outcome(at, result);
-    const ask = this.#batch;
-    const id = ask.readUInt32LE(at + ASK.plugin);
-    let counts = this.#counts.get(id);
-    if (!counts) this.#counts.set(id, (counts = { evaluations: 0, allowed: 0, denied: 0, failures: new Array(7).fill(0) }));
-    counts.evaluations += 1;
-    if (allowed) counts.allowed += 1;
-    else counts.denied += 1;
-    const failure = result & DECIDED ? Failure.NONE : (result as Failure);
-    if (failure) counts.failures[failure] = (counts.failures[failure] ?? 0) + 1;
-    if (this.#flows.length >= REPORTED_FLOWS_MAX) {
-      this.#omitted += 1;
+    const at = this.#batch.at(index);
+    const id = this.#batch.plugin(at);
+    const result = this.#results[2 * index] as number;
+    const outcome = this.#outcome(this.plugins.get(id), index);
+    const failure = result === DECIDED ? Failure.NONE : (result as Failure);
+    this.reporter.count(id, outcome.allowed, failure);
+    if (!this.reporter.hasRoom) {
+      this.reporter.omit();
       return;
     }
-    const timeNs = ask.readBigUInt64LE(at + ASK.timeNs);
-    this.#flows.push({
-      timeNs,
-      source: Uint8Array.prototype.slice.call(ask, at + ASK.source, at + ASK.source + 16),
-      destination: Uint8Array.prototype.slice.call(ask, at + ASK.destination, at + ASK.destination + 16),
-      sourcePort: ask.readUInt16BE(at + ASK.sourcePort),
-      destinationPort: ask.readUInt16BE(at + ASK.destinationPort),
-      sourceIdentity: ask.readUInt32LE(at + ASK.sourceIdentity),
-      destinationIdentity: ask.readUInt32LE(at + ASK.destinationIdentity),
-      endpoint: ask.readUInt32LE(at + ASK.endpoint),
-      rule: ask.readUInt32LE(at + ASK.rule),
-      plugin: id,
-      protocol: ask.readUInt8(at + ASK.protocol),
-      direction: ask.readUInt8(at + ASK.direction) as Direction,
-      allowed,
+    const word = (this.#results[2 * index + 1] as number) >>> 0;
+    this.reporter.flow({
+      ...this.#batch.describe(at),
+      ...outcome,
+      audited: !failure && actionOf(word) === PluginAction.AUDIT,
       reason: failure ? FAILURE_TEXT[failure] : (this.#reasons.get(index) ?? ''),
-      scope,
-      ttlMs,
-      heldUs: Number((nowNs - timeNs) / 1000n),
+      heldUs: Number((nowNs - this.#batch.heldNs(at)) / 1000n),
     });
+  }
+
+  /** Asks the versions that are only compared. Nobody waits for them: what was held is on its way. */
+  #askShadows(count: number, nowNs: bigint): void {
+    for (let i = 0; i < count; i++) {
+      const at = this.#batch.at(i);
+      const plugin = this.plugins.get(this.#batch.plugin(at));
+      const shadow = plugin?.shadow;
+      if (!plugin || !shadow?.guest || plugin.suspended || this.#results[2 * i] !== DECIDED) continue;
+      this.#batch.ask(at, this.#question, Number(nowNs / 1_000_000n), this.#parts.cluster);
+      const hooked = shadow.guest.answers(this.#question.hook);
+      const word = hooked ? this.#evaluate(plugin, shadow) : TRAPPED;
+      const live = ACTION_NAMES[actionOf(this.#results[2 * i + 1] as number)] ?? '';
+      const said = !hooked ? 'no hook' : word === TRAPPED ? 'trap' : word < 0 ? 'nonsense' : (ACTION_NAMES[actionOf(word)] ?? '');
+      if (said === live) continue;
+      const { serial } = shadow.version;
+      this.reporter.differs(serial, live, said, () => ({
+        plugin: plugin.setup.id,
+        serial,
+        live,
+        shadow: said,
+        reason: word >= 0 ? (shadow.guest?.reason(word) ?? '') : '',
+        flow: { ...this.#batch.describe(at), ...this.#outcome(plugin, i), audited: false, reason: this.#reasons.get(i) ?? '', heldUs: 0 },
+      }));
+    }
   }
 }

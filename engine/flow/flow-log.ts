@@ -1,5 +1,5 @@
 /** The latest flows that somebody may want to see: what plugins decided, and what the kernel denied alone. */
-import { Direction, type FlowRecord, Reason, Scope, Verdict } from '../abi.gen.ts';
+import { Context, Direction, type FlowRecord, Reason, Scope, Verdict } from '../abi.gen.ts';
 import { Feed } from '../feed.ts';
 import type { AskedFlow } from './messages.ts';
 
@@ -13,6 +13,8 @@ const SCOPE_NAMES: Readonly<Record<Scope, string>> = {
   [Scope.ADDRESS]: 'address',
   [Scope.IDENTITY]: 'identity',
 };
+
+const HOOK_NAMES = Object.keys(Context).map((name) => name.toLowerCase());
 
 /** What the kernel's reasons mean to people. */
 const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
@@ -31,6 +33,9 @@ export interface Party {
   readonly port: number;
   /** `namespace/pod`; empty for what is no pod of this cluster. */
   readonly pod: string;
+  readonly identity: number;
+  /** `key=value`; of what a plugin decided. */
+  readonly labels: string[];
 }
 
 export interface FlowView {
@@ -45,6 +50,11 @@ export interface FlowView {
   /** `PluginPolicy shop/web egress[0]`; empty for the default of an isolated endpoint. */
   readonly rule: string;
   readonly plugin: string;
+  /** The plugin let it pass, and wants it shown. */
+  readonly audited: boolean;
+  /** What the plugin was asked: connect, dns, tls or http; empty when none was. */
+  readonly hook: string;
+  readonly established: boolean;
   /** Which later connections the verdict answers. */
   readonly scope: string;
   readonly ttlMs: number;
@@ -58,6 +68,8 @@ export interface Names {
   pod(bytes: Uint8Array): string;
   rule(id: number): string;
   plugin(id: number): string;
+  /** `key=value` each. */
+  labels(identity: number): string[];
 }
 
 export class FlowLog {
@@ -71,17 +83,34 @@ export class FlowLog {
   }
 
   addAsked(flow: AskedFlow): void {
-    this.#add(flow.timeNs, flow, {
+    this.feed.add(this.describe(flow));
+  }
+
+  /** A flow that a plugin was asked about, as people see it. */
+  describe(flow: AskedFlow): FlowView {
+    return {
+      ...this.#base(flow.timeNs, flow),
+      source: this.#party(flow.source, flow.sourcePort, flow.sourceIdentity, true),
+      destination: this.#party(flow.destination, flow.destinationPort, flow.destinationIdentity, true),
+      audited: flow.audited,
+      hook: HOOK_NAMES[flow.context] ?? '',
+      established: flow.established,
       verdict: flow.allowed ? 'allow' : 'deny',
       reason: flow.reason || (flow.allowed ? 'the plugin allows it' : 'the plugin denies it'),
       scope: SCOPE_NAMES[flow.scope as Scope],
       ttlMs: flow.scope === Scope.NONE ? 0 : flow.ttlMs,
       heldUs: flow.heldUs,
-    });
+    };
   }
 
   addRecord(record: FlowRecord): void {
-    this.#add(record.timeNs, record, {
+    this.feed.add({
+      ...this.#base(record.timeNs, record),
+      source: this.#party(record.source, record.sourcePort, record.sourceIdentity, false),
+      destination: this.#party(record.destination, record.destinationPort, record.destinationIdentity, false),
+      audited: false,
+      hook: '',
+      established: false,
       verdict: record.verdict === Verdict.ALLOW ? 'allow' : 'deny',
       reason: REASON_TEXTS[record.reason as Reason] ?? `reason ${record.reason}`,
       scope: '',
@@ -90,22 +119,26 @@ export class FlowLog {
     });
   }
 
-  #add(
+  #base(
     timeNs: bigint,
     flow: Omit<FlowRecord, 'verdict' | 'reason'> | AskedFlow,
-    decision: Pick<FlowView, 'verdict' | 'reason' | 'scope' | 'ttlMs' | 'heldUs'>,
-  ): void {
-    const party = (bytes: Uint8Array, port: number): Party => ({ address: this.#names.address(bytes), port, pod: this.#names.pod(bytes) });
-    const view: FlowView = {
+  ): Pick<FlowView, 'time' | 'protocol' | 'direction' | 'rule' | 'plugin'> {
+    return {
       time: new Date(Date.now() - Number(process.hrtime.bigint() - timeNs) / 1e6).toISOString(),
-      source: party(flow.source, flow.sourcePort),
-      destination: party(flow.destination, flow.destinationPort),
       protocol: PROTOCOL_NAMES[flow.protocol] ?? String(flow.protocol),
       direction: flow.direction === Direction.INGRESS ? 'ingress' : 'egress',
       rule: this.#names.rule(flow.rule),
       plugin: this.#names.plugin(flow.plugin),
-      ...decision,
     };
-    this.feed.add(view);
+  }
+
+  #party(bytes: Uint8Array, port: number, identity: number, labelled: boolean): Party {
+    return {
+      address: this.#names.address(bytes),
+      port,
+      pod: this.#names.pod(bytes),
+      identity,
+      labels: labelled ? this.#names.labels(identity) : [],
+    };
   }
 }

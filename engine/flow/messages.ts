@@ -1,18 +1,40 @@
 /** What crosses between the main thread and a flow worker. */
+import type { Context } from '../abi.gen.ts';
 
-/** A version of a plugin, as a worker runs it. */
+/** One version of a plugin. What is not named here is opaque to this room: the worker makes an instance of it. */
 export interface PluginVersion {
+  /** Counts versions of all plugins in this process. */
+  readonly serial: number;
+  /** What the worker's factory of instances needs: module, manifest, configuration, tables, sets. */
+  readonly parts: unknown;
+}
+
+/** A version that is tried beside the live one. */
+export interface Candidate {
+  readonly version: PluginVersion;
+  /** `shadow`: evaluated and compared. `canary`: decides its share of the flows. */
+  readonly mode: 'shadow' | 'canary';
+  /** Of 100 flows; only of a canary. */
+  readonly weight: number;
+}
+
+/** A plugin, as a worker runs it. */
+export interface PluginSetup {
   readonly id: number;
   readonly name: string;
   /** First 8 bytes of the SHA-256 of its name. */
   readonly nameHash: bigint;
-  /** The same of module and configuration. */
+  /** The same of everything that its verdicts may depend on. */
   readonly moduleHash: bigint;
-  readonly module: WebAssembly.Module;
-  readonly config: string;
+  readonly epoch: number;
   readonly evaluateMs: number;
   readonly failureAllow: boolean;
-  readonly epoch: number;
+  /** Whether its verdicts count; else it is evaluated, and every flow passes. */
+  readonly enforced: boolean;
+  readonly live: PluginVersion;
+  /** Asked where the live one traps. */
+  readonly previous: PluginVersion | undefined;
+  readonly candidate: Candidate | undefined;
 }
 
 export interface IdentityEntry {
@@ -30,7 +52,7 @@ export type ToWorker =
       /** Name of the pod with an address; empty: nobody's any more. */
       readonly pods: readonly (readonly [addressKey: string, name: string])[];
     }
-  | { readonly type: 'plugin'; readonly seq: number; readonly version: PluginVersion }
+  | { readonly type: 'plugin'; readonly seq: number; readonly setup: PluginSetup }
   | { readonly type: 'remove'; readonly seq: number; readonly id: number }
   | { readonly type: 'switch-off'; readonly id: number }
   | { readonly type: 'resume'; readonly id: number }
@@ -52,7 +74,11 @@ export interface AskedFlow {
   readonly plugin: number;
   readonly protocol: number;
   readonly direction: number;
+  readonly established: boolean;
+  readonly context: Context;
   readonly allowed: boolean;
+  /** The plugin let it pass and wants it shown. */
+  readonly audited: boolean;
   readonly reason: string;
   readonly scope: number;
   readonly ttlMs: number;
@@ -60,12 +86,46 @@ export interface AskedFlow {
   readonly heldUs: number;
 }
 
-export interface PluginCounts {
+/** What a version did. Arrays are by enum plugin_action, by number of the manifest's reason, and by bucket. */
+export interface VersionCounts {
   evaluations: number;
+  traps: number;
+  nonsense: number;
+  readonly actions: number[];
+  readonly reasons: number[];
+  readonly fuel: HistogramCounts;
+  /** Nanoseconds. */
+  readonly latency: HistogramCounts;
+}
+
+export interface HistogramCounts {
+  sum: number;
+  /** One for each bound, and one for what is beyond the last. */
+  readonly buckets: number[];
+}
+
+/** Upper bounds of the buckets. */
+export const FUEL_BOUNDS: readonly number[] = [300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
+export const LATENCY_BOUNDS_NS: readonly number[] = [500, 1000, 2000, 5000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000];
+
+/** What a plugin's flows came to. */
+export interface PluginCounts {
+  flows: number;
   allowed: number;
   denied: number;
   /** By enum Failure. */
   failures: number[];
+}
+
+/** Flows about which the shadow said something else than the live version. */
+export interface ShadowDifference {
+  readonly plugin: number;
+  readonly serial: number;
+  /** Names of actions. */
+  readonly live: string;
+  readonly shadow: string;
+  readonly reason: string;
+  readonly flow: AskedFlow;
 }
 
 export type FromWorker =
@@ -73,7 +133,9 @@ export type FromWorker =
   | { readonly type: 'ack'; readonly seq: number; readonly error?: string }
   /** This standby serves now: the worker before it overran its budget in this plugin, and is to be ended. */
   | { readonly type: 'took-over'; readonly plugin: number }
-  | { readonly type: 'trap'; readonly id: number; readonly message: string }
+  /** `offsets`: where in the metered module, innermost first. */
+  | { readonly type: 'trap'; readonly serial: number; readonly message: string; readonly offsets: readonly number[] }
+  | { readonly type: 'log'; readonly plugin: string; readonly text: string }
   | { readonly type: 'error'; readonly message: string }
   | {
       readonly type: 'report';
@@ -81,5 +143,10 @@ export type FromWorker =
       /** Flows that this report leaves out. */
       readonly omitted: number;
       readonly counts: ReadonlyMap<number, PluginCounts>;
+      /** By serial. */
+      readonly versions: ReadonlyMap<number, VersionCounts>;
+      readonly differences: readonly ShadowDifference[];
+      /** By serial of the shadow: how many of its evaluations differed, by `live → shadow`. */
+      readonly changed: ReadonlyMap<number, ReadonlyMap<string, number>>;
       readonly releaseFailures: number;
     };

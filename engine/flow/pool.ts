@@ -9,7 +9,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { EngineError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Control, createSharedMemory, type SharedMemory } from './control.ts';
-import type { FromWorker, IdentityEntry, PluginVersion, ToWorker } from './messages.ts';
+import type { FromWorker, IdentityEntry, PluginSetup, ToWorker } from './messages.ts';
 
 /** How long a new version may take to start, to take its configuration and to answer one trial question. */
 const TRIAL_MS = 1000;
@@ -23,7 +23,9 @@ type ClusterMessage = Extract<ToWorker, { type: 'cluster' }>;
 
 export interface PoolEvents {
   report(report: Extract<FromWorker, { type: 'report' }>): void;
-  trap(id: number, message: string): void;
+  trap(serial: number, message: string, offsets: readonly number[]): void;
+  /** A line that a plugin wrote. */
+  log(plugin: string, text: string): void;
   /** switchedOff: the plugin is not asked any more. */
   timeout(id: number, switchedOff: boolean): void;
   error(message: string): void;
@@ -49,7 +51,7 @@ export class WorkerPool {
   readonly #options: PoolOptions;
   readonly #memory: SharedMemory = createSharedMemory();
   readonly #control: Int32Array;
-  readonly #versions = new Map<number, PluginVersion>();
+  readonly #setups = new Map<number, PluginSetup>();
   readonly #timeouts = new Map<number, number>();
   readonly #identities = new Map<number, IdentityEntry>();
   readonly #pods = new Map<string, string>();
@@ -89,37 +91,42 @@ export class WorkerPool {
     for (const member of this.#members()) this.#post(member, { type: 'cluster', ...change });
   }
 
+  /** Labels of an identity, `key=value` each; empty for what is no pod. */
+  labels(identity: number): string[] {
+    return this.#identities.get(identity)?.labels.split('\n').filter(Boolean) ?? [];
+  }
+
   /**
    * Puts a version in force: tried in the standby, then switched to by the serving worker between two evaluations.
    * When it returns, no verdict of the version before counts any more.
    *
    * @throws EngineError `PLUGIN_INVALID` when the version does not start, traps or loops; the one before stays in force.
    */
-  install(version: PluginVersion): Promise<void> {
+  install(setup: PluginSetup): Promise<void> {
     return this.#enqueue(async () => {
-      await this.#try(version);
-      this.#versions.set(version.id, version);
-      this.#timeouts.delete(version.id);
-      await this.#switchTo(version);
+      await this.#try(setup);
+      this.#setups.set(setup.id, setup);
+      this.#timeouts.delete(setup.id);
+      await this.#switchTo(setup);
     });
   }
 
   /** Has the serving worker run a version; when a standby takes over meanwhile, that one is asked. */
-  async #switchTo(version: PluginVersion): Promise<void> {
+  async #switchTo(setup: PluginSetup): Promise<void> {
     const serving = this.#serving;
     if (!serving) return;
     try {
-      await this.#ask(serving, (seq) => ({ type: 'plugin', seq, version }), TRIAL_MS);
+      await this.#ask(serving, (seq) => ({ type: 'plugin', seq, setup }), TRIAL_MS);
     } catch (error) {
       if (serving === this.#serving) throw error;
-      await this.#switchTo(version);
+      await this.#switchTo(setup);
     }
   }
 
   /** Stops asking a plugin; its flows get the failure policy. */
   remove(id: number): Promise<void> {
     return this.#enqueue(async () => {
-      this.#versions.delete(id);
+      this.#setups.delete(id);
       for (const member of this.#members()) await this.#ask(member, (seq) => ({ type: 'remove', seq, id }), TRIAL_MS);
     });
   }
@@ -177,7 +184,7 @@ export class WorkerPool {
       this.#replaceEnded(member);
     });
     this.#post(member, { type: 'cluster', identities: [...this.#identities.values()], identitiesGone: [], pods: [...this.#pods] });
-    for (const version of this.#versions.values()) this.#post(member, { type: 'plugin', seq: 0, version });
+    for (const setup of this.#setups.values()) this.#post(member, { type: 'plugin', seq: 0, setup });
     return member;
   }
 
@@ -208,16 +215,16 @@ export class WorkerPool {
   }
 
   /** Runs a version in the standby. One that loops costs the standby its thread, and nobody else anything. */
-  async #try(version: PluginVersion): Promise<void> {
+  async #try(setup: PluginSetup): Promise<void> {
     const standby = this.#standby;
     if (!standby) throw new EngineError('PLUGIN_INVALID', 'Cannot load module: the engine is stopping');
     await standby.ready;
-    const before = this.#versions.get(version.id);
+    const before = this.#setups.get(setup.id);
     try {
-      await this.#ask(standby, (seq) => ({ type: 'plugin', seq, version }), TRIAL_MS);
+      await this.#ask(standby, (seq) => ({ type: 'plugin', seq, setup }), TRIAL_MS);
     } catch (error) {
       // It may hang in the trial, or have the refused version half installed: only a new one is known to be sound.
-      this.#options.log.warn({ plugin: version.name, before: before?.epoch }, 'plugin version refused');
+      this.#options.log.warn({ plugin: setup.name, before: before?.epoch }, 'plugin version refused');
       if (standby === this.#standby) {
         this.#standby = this.#spawn();
         void standby.worker.terminate();
@@ -231,7 +238,8 @@ export class WorkerPool {
     const { events } = this.#options;
     if (message.type === 'ack') waiting.get(message.seq)?.(message.error);
     else if (message.type === 'report') events.report(message);
-    else if (message.type === 'trap') events.trap(message.id, message.message);
+    else if (message.type === 'trap') events.trap(message.serial, message.message, message.offsets);
+    else if (message.type === 'log') events.log(message.plugin, message.text);
     else if (message.type === 'error') events.error(message.message);
   }
 
@@ -247,7 +255,7 @@ export class WorkerPool {
     const off = timeouts >= TIMEOUTS_MAX;
     this.#options.events.timeout(plugin, off);
     if (off) {
-      this.#versions.delete(plugin);
+      this.#setups.delete(plugin);
       this.#post(standby, { type: 'switch-off', id: plugin });
     }
     if (this.#closing) return;

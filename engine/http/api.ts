@@ -3,18 +3,16 @@ import swagger from '@fastify/swagger';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import { z } from 'zod';
-import { type HostPort, isLoopback } from '../config.ts';
+import type { HostPort } from '../config.ts';
+import type { ApiAccess } from '../config-file.ts';
 import { EngineError, type ErrorCode, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { guardAccess } from './access.ts';
+import { addPlugins, type PluginParts } from './plugin-routes.ts';
 import * as schemas from './schemas.ts';
+import { addStreams, type StreamParts } from './streams.ts';
 
-/** Something that goes on happening: the latest of it, and each one from now on. */
-interface Stream<T> {
-  latest(count: number): T[];
-  follow(tell: (item: T) => void): () => void;
-}
-
-export interface ApiParts {
+export interface ApiParts extends PluginParts, StreamParts {
   readonly version: string;
   readonly ready: () => boolean;
   readonly status: () => z.infer<typeof schemas.status>;
@@ -23,12 +21,9 @@ export interface ApiParts {
   readonly explain: (query: { from: string; to: string; port: string; verify: boolean }) => z.infer<typeof schemas.explanation>[];
   readonly hostFirewall: () => z.infer<typeof schemas.hostFirewall>;
   readonly changeHostFirewall: (change: 'confirm' | 'retry') => Promise<void>;
-  readonly plugins: () => z.infer<typeof schemas.plugin>[];
-  readonly pushPlugin: (name: string, module: Uint8Array) => Promise<z.infer<typeof schemas.plugin>>;
-  readonly flows: Stream<z.infer<typeof schemas.flow>>;
-  readonly events: Stream<z.infer<typeof schemas.event>>;
   readonly metrics: Registry;
-  readonly moduleBytesMax: number;
+  readonly access: ApiAccess;
+  readonly listen: HostPort;
   readonly log: Logger;
 }
 
@@ -40,23 +35,24 @@ const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = {
   NOTHING_PENDING: 409,
 };
 
-/** Unsent bytes after which a follower that reads too slowly misses flows. */
-const FOLLOWER_BACKLOG = 1 << 20;
-const FOLLOWERS_MAX = 32;
-
 export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
-  const api: FastifyInstance = Fastify({ bodyLimit: parts.moduleBytesMax, forceCloseConnections: true });
+  const { tls } = parts.access;
+  // Who has a token needs no certificate: whether one is enough is decided where roles are.
+  const https = tls && { cert: tls.cert, key: tls.key, ...(tls.ca && { ca: tls.ca, requestCert: true, rejectUnauthorized: false }) };
+  const options = { bodyLimit: parts.moduleBytesMax, forceCloseConnections: true };
+  const api = (https ? Fastify({ ...options, https }) : Fastify(options)) as unknown as FastifyInstance;
   await api.register(swagger, {
     openapi: {
       info: { title: 'Sluice', version: parts.version, description: 'The API of one node’s engine. Errors are {code, message}.' },
     },
   });
-  guard(api, parts.log);
+  guardAccess(api, parts.access, parts.listen.host, fail);
+  answerErrors(api, parts.log);
   addHealth(api, parts);
   addPolicy(api, parts);
   addHostFirewall(api, parts);
   addPlugins(api, parts);
-  addStreams(api, parts);
+  addStreams(api, parts, fail);
   return api;
 }
 
@@ -74,13 +70,7 @@ export async function listen(api: FastifyInstance, { host, port }: HostPort): Pr
   }
 }
 
-function guard(api: FastifyInstance, log: Logger): void {
-  // A web page must not talk to a loopback API by rebinding its own name to 127.0.0.1.
-  api.addHook('onRequest', async (request, reply) => {
-    const { hostname } = request;
-    if (!isLoopback(hostname.replace(/^\[|\]$/g, '')))
-      await fail(reply, 403, 'CONFIG_INVALID', `Cannot answer for host ${hostname}: use a loopback address`);
-  });
+function answerErrors(api: FastifyInstance, log: Logger): void {
   api.setErrorHandler(async (error, _request, reply) => {
     if (error instanceof EngineError) return fail(reply, STATUS_OF[error.code] ?? 500, error.code, error.message);
     const { statusCode = 500, message } = error as { statusCode?: number; message: string };
@@ -159,75 +149,4 @@ function addHostFirewall(api: FastifyInstance, parts: ApiParts): void {
   };
   change('confirm', 'Makes the pending change lasting');
   change('retry', 'Puts a change that lapsed in force once more, until it is confirmed');
-}
-
-function addPlugins(api: FastifyInstance, parts: ApiParts): void {
-  api.addContentTypeParser(['application/wasm', 'application/octet-stream'], { parseAs: 'buffer' }, (_request, body, done) =>
-    done(null, body),
-  );
-  const plugin = schemas.json(schemas.plugin);
-  const failure = schemas.json(schemas.failure);
-  api.get(
-    '/v1/plugins',
-    { schema: { tags: ['plugins'], summary: 'The declared plugins', response: { 200: schemas.json(z.array(schemas.plugin)) } } },
-    async () => parts.plugins(),
-  );
-  api.put<{ Params: { name: string } }>(
-    '/v1/plugins/:name',
-    {
-      schema: {
-        tags: ['plugins'],
-        summary: 'Replaces the module of a plugin',
-        description:
-          'The body is the WebAssembly module. When the answer is 200, no verdict of the module before counts. A module that does not load leaves the one before in place.',
-        params: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] },
-        consumes: ['application/wasm'],
-        response: { 200: plugin, 404: failure, 422: failure, default: failure },
-      },
-    },
-    async (request) => {
-      if (!Buffer.isBuffer(request.body) || !request.body.length)
-        throw new EngineError('PLUGIN_INVALID', 'Cannot push plugin: the body must be a WebAssembly module, as application/wasm');
-      return parts.pushPlugin(request.params.name, request.body);
-    },
-  );
-}
-
-/** Routes whose answer is one JSON object a line, and may go on as long as the client listens. */
-function addStreams(api: FastifyInstance, parts: ApiParts): void {
-  let followers = 0;
-  const add = <T>(path: string, tag: string, summary: string, stream: Stream<T>): void => {
-    const lastMost = { type: 'integer', minimum: 0, maximum: 4096, default: 100 };
-    const description = 'keep the answer open; a line {"lost": n} says that this client was too slow for n of them';
-    const querystring = { type: 'object', properties: { last: lastMost, follow: { type: 'boolean', default: false, description } } };
-    const schema = { tags: [tag], summary, querystring, produces: ['application/x-ndjson'] };
-    api.get<{ Querystring: { last?: number; follow?: boolean } }>(path, { schema }, async (request, reply) => {
-      const { last, follow } = request.query;
-      const latest = last ? stream.latest(last).map((item) => `${JSON.stringify(item)}\n`) : [];
-      if (!follow) return reply.type('application/x-ndjson').send(latest.join(''));
-      if (followers >= FOLLOWERS_MAX)
-        return fail(reply, 429, 'API_REFUSED', `Cannot follow ${tag}: ${FOLLOWERS_MAX} clients follow already`);
-      followers += 1;
-      reply.hijack();
-      const { raw } = reply;
-      raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
-      raw.write(latest.join(''));
-      let lost = 0;
-      const end = stream.follow((item) => {
-        if (raw.writableLength > FOLLOWER_BACKLOG) {
-          lost += 1;
-          return;
-        }
-        if (lost) raw.write(`${JSON.stringify({ lost })}\n`);
-        lost = 0;
-        raw.write(`${JSON.stringify(item)}\n`);
-      });
-      raw.on('close', () => {
-        followers -= 1;
-        end();
-      });
-    });
-  };
-  add('/v1/flows', 'flows', 'Flows that a plugin decided or the kernel denied, one JSON object a line', parts.flows);
-  add('/v1/events', 'events', 'What came in force, what could not, and what was mended, one JSON object a line', parts.events);
 }

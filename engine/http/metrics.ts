@@ -1,39 +1,59 @@
 /** The engine's metrics. Values are read when they are asked for; nothing counts twice. */
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client';
 
 /** Labels, and the value that goes with them. */
 type Sample = [labels: Record<string, string>, value: number];
+
+/** Makes a metric whose true value stands elsewhere: it is read when it is asked for. */
+type Expose = (Kind: typeof Counter | typeof Gauge, name: string, help: string, labelNames: string[], read: () => Iterable<Sample>) => void;
 
 export interface MetricsParts {
   counters(): readonly { reason: string; packets: number; bytes: number }[];
   maps(): readonly { map: string; entries: number; maxEntries: number }[];
   connections(): { live: number; expired: number };
-  plugins(): readonly {
-    name: string;
-    state: string;
-    epoch: number;
-    evaluations: number;
-    allowed: number;
-    denied: number;
-    traps: number;
-    timeouts: number;
-  }[];
+  plugins(): readonly PluginSample[];
   status(): { revision: number; endpoints: number; problems: number; reconcileSeconds: number };
   flowsLost(): number;
+}
+
+export interface PluginSample {
+  readonly name: string;
+  readonly on: boolean;
+  readonly epoch: number;
+  readonly flows: number;
+  readonly allowed: number;
+  readonly denied: number;
+  readonly cached: number;
+  readonly timeouts: number;
+  readonly versions: readonly VersionSample[];
+}
+
+/** `role`: live, shadow or canary. */
+export interface VersionSample {
+  readonly role: string;
+  readonly version: string;
+  readonly evaluations: number;
+  readonly traps: number;
+  readonly nonsense: number;
+  readonly actions: Readonly<Record<string, number>>;
+  readonly reasons: Readonly<Record<string, number>>;
+  readonly fuel: HistogramSample;
+  /** Seconds. */
+  readonly latency: HistogramSample;
+}
+
+/** Counts by bucket, one more than there are bounds. */
+export interface HistogramSample {
+  readonly sum: number;
+  readonly bounds: readonly number[];
+  readonly buckets: readonly number[];
 }
 
 export function createMetrics(parts: MetricsParts): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'sluice_engine_' });
 
-  /** A metric whose true value stands elsewhere: it is read when it is asked for. */
-  const expose = (
-    Kind: typeof Counter | typeof Gauge,
-    name: string,
-    help: string,
-    labelNames: string[],
-    read: () => Iterable<Sample>,
-  ): void => {
+  const expose: Expose = (Kind, name, help, labelNames, read) => {
     new Kind({
       name,
       help,
@@ -69,34 +89,81 @@ export function createMetrics(parts: MetricsParts): Registry {
       ];
     },
   );
-  expose(Gauge, 'sluice_plugin_epoch', 'Version of a plugin', ['plugin'], () =>
-    parts.plugins().map(({ name, epoch }) => [{ plugin: name }, epoch]),
+  const ofPlugins = (Kind: typeof Counter | typeof Gauge, name: string, help: string, read: (plugin: PluginSample) => number): void =>
+    expose(Kind, name, help, ['plugin'], () => parts.plugins().map((plugin) => [{ plugin: plugin.name }, read(plugin)]));
+  ofPlugins(Gauge, 'sluice_plugin_epoch', 'Counts what was in force of a plugin', ({ epoch }) => epoch);
+  ofPlugins(Gauge, 'sluice_plugin_on', '1 when the plugin is asked', ({ on }) => (on ? 1 : 0));
+  ofPlugins(
+    Counter,
+    'sluice_plugin_flows_total',
+    'Flows that a plugin was to decide and the kernel had no verdict for',
+    ({ flows }) => flows,
   );
-  expose(Gauge, 'sluice_plugin_on', '1 when the plugin is asked', ['plugin'], () =>
-    parts.plugins().map(({ name, state }) => [{ plugin: name }, state === 'on' ? 1 : 0]),
+  ofPlugins(Counter, 'sluice_plugin_cache_hits_total', 'Packets for which the kernel had the plugin’s verdict', ({ cached }) => cached);
+  ofPlugins(Counter, 'sluice_plugin_timeouts_total', 'Evaluations that overran their budget', ({ timeouts }) => timeouts);
+  expose(Counter, 'sluice_plugin_outcomes_total', 'What flows came to, failure policies included', ['plugin', 'verdict'], () =>
+    parts.plugins().flatMap(({ name, allowed, denied }): Sample[] => [
+      [{ plugin: name, verdict: 'allow' }, allowed],
+      [{ plugin: name, verdict: 'deny' }, denied],
+    ]),
   );
-  expose(Counter, 'sluice_plugin_evaluations_total', 'Flows that a plugin was asked about', ['plugin'], () =>
-    parts.plugins().map(({ name, evaluations }) => [{ plugin: name }, evaluations]),
-  );
-  expose(Counter, 'sluice_plugin_verdicts_total', 'Verdicts, failure policies included', ['plugin', 'verdict'], () =>
-    parts.plugins().flatMap(
-      ({ name, allowed, denied }) =>
-        [
-          [{ plugin: name, verdict: 'allow' }, allowed],
-          [{ plugin: name, verdict: 'deny' }, denied],
-        ] as [{ plugin: string; verdict: string }, number][],
-    ),
-  );
-  expose(Counter, 'sluice_plugin_traps_total', 'Evaluations that trapped', ['plugin'], () =>
-    parts.plugins().map(({ name, traps }) => [{ plugin: name }, traps]),
-  );
-  expose(Counter, 'sluice_plugin_timeouts_total', 'Evaluations that overran their budget', ['plugin'], () =>
-    parts.plugins().map(({ name, timeouts }) => [{ plugin: name }, timeouts]),
-  );
+  addVersions(registry, expose, parts);
   expose(Gauge, 'sluice_policy_revision', 'Counts changes that were put in force', [], () => [[{}, parts.status().revision]]);
   expose(Gauge, 'sluice_endpoints', 'Attached endpoints', [], () => [[{}, parts.status().endpoints]]);
   expose(Gauge, 'sluice_policy_problems', 'What is in the source and not in force as meant', [], () => [[{}, parts.status().problems]]);
   expose(Gauge, 'sluice_reconcile_duration_seconds', 'How long the last run took', [], () => [[{}, parts.status().reconcileSeconds]]);
   expose(Counter, 'sluice_flows_lost_total', 'Flow records that nobody could be told', [], () => [[{}, parts.flowsLost()]]);
   return registry;
+}
+
+/** What each version of each plugin does. */
+function addVersions(registry: Registry, expose: Expose, parts: MetricsParts): void {
+  const labels = ['plugin', 'role', 'version'];
+  const each = <T>(read: (version: VersionSample, own: Record<string, string>) => T[]): T[] =>
+    parts
+      .plugins()
+      .flatMap(({ name, versions }) =>
+        versions.flatMap((version) => read(version, { plugin: name, role: version.role, version: version.version })),
+      );
+  const count = (name: string, help: string, read: (version: VersionSample) => number): void =>
+    expose(Counter, name, help, labels, () => each((version, own): Sample[] => [[own, read(version)]]));
+  count('sluice_plugin_evaluations_total', 'Evaluations', ({ evaluations }) => evaluations);
+  count('sluice_plugin_traps_total', 'Evaluations that trapped', ({ traps }) => traps);
+  count('sluice_plugin_nonsense_total', 'Evaluations whose answer meant nothing', ({ nonsense }) => nonsense);
+  const split = (name: string, help: string, label: string, read: (version: VersionSample) => Readonly<Record<string, number>>): void =>
+    expose(Counter, name, help, [...labels, label], () =>
+      each((version, own) => Object.entries(read(version)).map(([value, times]): Sample => [{ ...own, [label]: value }, times])),
+    );
+  split('sluice_plugin_verdicts_total', 'Verdicts by action', 'action', ({ actions }) => actions);
+  split('sluice_plugin_reasons_total', 'Verdicts by reason, of those that the manifest lists', 'reason', ({ reasons }) => reasons);
+  exposeHistogram(registry, 'sluice_plugin_evaluation_seconds', 'How long evaluations take', () =>
+    each((version, own) => [{ labels: own, ...version.latency }]),
+  );
+  exposeHistogram(registry, 'sluice_plugin_evaluation_fuel', 'Units of fuel that evaluations take', () =>
+    each((version, own) => [{ labels: own, ...version.fuel }]),
+  );
+}
+
+/** A histogram that is counted elsewhere: prom-client's own can only observe one value after the other. */
+function exposeHistogram(
+  registry: Registry,
+  name: string,
+  help: string,
+  read: () => (HistogramSample & { labels: Record<string, string> })[],
+): void {
+  const get = async () => ({
+    name,
+    help,
+    type: 'histogram',
+    aggregator: 'sum',
+    values: read().flatMap(({ labels, bounds, buckets, sum }) => {
+      let seen = 0;
+      const cumulated = buckets.map((count, i) => {
+        seen += count;
+        return { metricName: `${name}_bucket`, labels: { ...labels, le: bounds[i] ?? '+Inf' }, value: seen };
+      });
+      return [...cumulated, { metricName: `${name}_sum`, labels, value: sum }, { metricName: `${name}_count`, labels, value: seen }];
+    }),
+  });
+  registry.registerMetric({ name, help, get, reset: () => {} } as unknown as Metric);
 }

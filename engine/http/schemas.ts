@@ -27,22 +27,75 @@ export const status = z.object({
   maps: z.array(z.object({ map: z.string(), entries: z.int(), maxEntries: z.int() })),
 });
 
+const versionFacts = {
+  version: z.string().describe('as its manifest says'),
+  sha256: z.string(),
+};
+
+/** Of HTTP's Vary, so to say: what verdicts may depend on. */
+const manifestFacts = {
+  hooks: z.array(z.string()),
+  fields: z.array(z.string()).describe('what the module may read'),
+  headers: z.array(z.string()),
+  cookies: z.array(z.string()),
+  capabilities: z.array(z.string()),
+};
+
 export const plugin = z.object({
   name: z.string(),
-  state: z.enum(['on', 'off']),
-  sha256: z.string(),
+  state: z.enum(['on', 'off']).describe('off: nothing runs; its flows get the failure policy'),
+  mode: z.enum(['enforce', 'shadow']).describe('as its PolicyPlugin says; shadow: every flow passes'),
+  ...versionFacts,
   origin: z.enum(['file', 'pushed', '']),
-  epoch: z.int().describe('counts versions; verdicts of an older one do not count'),
+  signer: z.string().describe('id of the trusted key that signed it; empty when no keys are trusted'),
+  ...manifestFacts,
+  epoch: z.int().describe('counts what is in force; verdicts of an older one do not count'),
   failurePolicy: z.enum(['Allow', 'Deny']),
   problem: z.string(),
-  evaluations: z.int(),
-  allowed: z.int(),
+  flows: z.int().describe('that a plugin was to decide and the kernel had no verdict for'),
+  allowed: z.int().describe('of these, failure policy included'),
   denied: z.int(),
+  cached: z.int().describe('packets for which the kernel had the verdict'),
+  evaluations: z.int().describe('by the live version'),
   traps: z.int(),
+  nonsense: z.int().describe('evaluations whose answer meant nothing'),
   timeouts: z.int(),
+  lastTrap: z.string(),
+  reasons: z.record(z.string(), z.int()).describe('verdicts by reason, of those that the manifest lists'),
+  previous: z.object(versionFacts).nullable().describe('what a rollback puts in force'),
+  candidate: z
+    .object({
+      ...versionFacts,
+      mode: z.enum(['shadow', 'canary']),
+      weight: z.int(),
+      evaluations: z.int(),
+      traps: z.int(),
+      lastTrap: z.string(),
+      changed: z.record(z.string(), z.int()).describe('verdicts that would change, by "allow → deny"'),
+      samples: z.array(z.looseObject({ live: z.string(), shadow: z.string(), reason: z.string() })),
+    })
+    .nullable(),
+  history: z.array(z.object({ time: z.string(), what: z.string(), ...versionFacts })),
 });
 
-const party = z.object({ address: z.string(), port: z.int(), pod: z.string().describe('"namespace/name", or empty') });
+/** The answer to a push. */
+export const pushed = z.object({
+  plugin,
+  audit: z.object({
+    ...versionFacts,
+    signer: z.string(),
+    ...manifestFacts,
+    changes: z.array(z.string()).describe('what differs from the version in force'),
+  }),
+});
+
+const party = z.object({
+  address: z.string(),
+  port: z.int(),
+  pod: z.string().describe('"namespace/name", or empty'),
+  identity: z.int(),
+  labels: z.array(z.string()).describe('"key=value"; of what a plugin decided'),
+});
 
 export const flow = z.object({
   time: z.string(),
@@ -54,6 +107,9 @@ export const flow = z.object({
   reason: z.string(),
   rule: z.string(),
   plugin: z.string(),
+  audited: z.boolean().describe('the plugin let it pass, and wants it shown'),
+  hook: z.string().describe('connect, dns, tls or http; empty when no plugin was asked'),
+  established: z.boolean(),
   scope: z.string(),
   ttlMs: z.number(),
   heldUs: z.number(),

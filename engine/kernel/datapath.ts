@@ -102,6 +102,7 @@ export class Datapath {
   readonly #object: number;
   readonly #pinDirectory: string;
   readonly #counters: KernelMap;
+  readonly #verdictHits: KernelMap;
   readonly #asks: number;
   readonly #records: number;
   readonly #release: number;
@@ -117,7 +118,9 @@ export class Datapath {
       maps[name as MapName] = new KernelMap(name, map, keySize, valueSize, check(native.sluice_map__size(map), `size map ${name}`));
     }
     this.maps = maps as Record<MapName, KernelMap>;
-    this.#counters = new KernelMap('counters', fd('counters'), 4, counterCodec.size * native.sluice_kernel__cpus(), Reason.MAX);
+    const counterCells = counterCodec.size * native.sluice_kernel__cpus();
+    this.#counters = new KernelMap('counters', fd('counters'), 4, counterCells, Reason.MAX);
+    this.#verdictHits = new KernelMap('verdict_hits', fd('verdict_hits'), 4, counterCells, Abi.PLUGINS_MAX);
 
     this.#publishState();
     const cell = Buffer.alloc(8);
@@ -233,18 +236,12 @@ export class Datapath {
 
   /** Packets and bytes by reason, over all CPUs; reasons that never happened are left out. */
   readCounters(): Counter[] {
-    const counters: Counter[] = [];
-    for (const [key, value] of this.#counters.dump()) {
-      let packets = 0n;
-      let bytes = 0n;
-      for (let at = 0; at < value.length; at += counterCodec.size) {
-        const counter = counterCodec.read(value, at);
-        packets += counter.packets;
-        bytes += counter.bytes;
-      }
-      if (packets) counters.push({ reason: Buffer.from(key, 'latin1').readUInt32LE(0) as Reason, packets, bytes });
-    }
-    return counters;
+    return readCells(this.#counters).map(({ key, packets, bytes }) => ({ reason: key as Reason, packets, bytes }));
+  }
+
+  /** Packets for which the verdict cache had a plugin's verdict, by plugin id. */
+  readVerdictHits(): ReadonlyMap<number, number> {
+    return new Map(readCells(this.#verdictHits).map(({ key, packets }) => [key, Number(packets)]));
   }
 
   /** Ends a wait on the ring of asks. */
@@ -374,4 +371,19 @@ function loadError(result: number, problem: string, pinDirectory: string): Engin
       problem,
     );
   return new EngineError('KERNEL_LOAD', `Cannot load BPF programs: ${name} (${problem.split('\n').at(-1)})`, problem);
+}
+
+/** The counters of a map, added up over processors, without those that are zero. */
+function readCells(map: KernelMap): { key: number; packets: bigint; bytes: bigint }[] {
+  const cells: { key: number; packets: bigint; bytes: bigint }[] = [];
+  for (const [key, value] of map.dump()) {
+    let packets = 0n;
+    let bytes = 0n;
+    for (let at = 0; at < value.length; at += counterCodec.size) {
+      packets += value.readBigUInt64LE(at + counterCodec.offsets.packets);
+      bytes += value.readBigUInt64LE(at + counterCodec.offsets.bytes);
+    }
+    if (packets) cells.push({ key: Buffer.from(key, 'latin1').readUInt32LE(0), packets, bytes });
+  }
+  return cells;
 }

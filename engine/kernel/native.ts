@@ -53,6 +53,7 @@ const library = ffi.Library(libraryPath, {
   sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],
   sluice_flow__drain: ['int', []],
   sluice_flow__settle: ['int', []],
+  sluice_memory__map: ['int', ['string', 'uint64', 'pointer']],
   sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],
   sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer', 'pointer']],
 });

@@ -1,81 +1,147 @@
-/** What a module must and must not be before any of it runs. Every refusal tells its author what to do. */
+/**
+ * What a module must and must not be before any of it runs, and what becomes of it: a metered module, compiled.
+ * Every refusal tells its author what to do.
+ */
 import { EngineError } from '../errors.ts';
+import { type Capability, formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS, type Signature, sameSignature } from './abi.ts';
+import { METER_EXPORTS, meter } from './fuel.ts';
+import { MANIFEST_SECTION, type Manifest, readManifest } from './manifest.ts';
+import { findSigner, isSigned, type TrustedKey } from './signature.ts';
+import { MalformedWasm } from './wasm/binary.ts';
+import { customSection, type ModuleView, parseModule } from './wasm/module.ts';
 
 /** Larger than any policy, small enough to hold and compile. */
 export const MODULE_BYTES_MAX = 4 * 1024 * 1024;
+const FUNCTION_KIND = 0;
+const MEMORY_KIND = 2;
+const START_SECTION = 8;
 
-const FUNCTION_EXPORTS = ['sluice_abi_v1', 'sluice_ctx', 'sluice_ctx_cap', 'sluice_res', 'sluice_eval'] as const;
-const IMPORTS = new Set(['env.abort']);
+/** What a PolicyPlugin grants. */
+export interface Grants {
+  readonly memoryPages: number;
+  /** Units of fuel for one evaluation. */
+  readonly fuel: number;
+  readonly capabilities: readonly Capability[];
+  /** Names of the sets that it fills. */
+  readonly sets: readonly string[];
+  /** Keys of which one must have signed; empty: a module may be unsigned. */
+  readonly trustedKeys: readonly TrustedKey[];
+}
 
-const SECTION_MEMORY = 5;
-const SECTION_START = 8;
+export interface AuditedModule {
+  /** Metered: it is this that may be instantiated, and nothing else. */
+  readonly module: WebAssembly.Module;
+  readonly manifest: Manifest;
+  /** Id of the trusted key that signed it. */
+  readonly signer: string | undefined;
+  /** The original, for traps; see fuel.ts and line-table.ts. */
+  readonly view: ModuleView;
+  readonly offsets: Uint32Array;
+}
 
 function refuse(reason: string, cause?: unknown): EngineError {
   return new EngineError('PLUGIN_INVALID', `Cannot load module: ${reason}`, cause);
 }
 
-/**
- * Compiles a module that may be instantiated.
- *
- * @throws EngineError `PLUGIN_INVALID`
- */
-export async function auditModule(bytes: Uint8Array, memoryPages: number): Promise<WebAssembly.Module> {
-  if (bytes.length > MODULE_BYTES_MAX) throw refuse(`${bytes.length} bytes; at most ${MODULE_BYTES_MAX} are taken`);
-  const sections = readSections(bytes);
-  let module: WebAssembly.Module;
+/** Checks, meters and compiles a module. @throws EngineError `PLUGIN_INVALID` */
+export async function auditModule(bytes: Uint8Array, grants: Grants): Promise<AuditedModule> {
+  if (bytes.length > MODULE_BYTES_MAX) throw refuse(`it has ${bytes.length} bytes; at most ${MODULE_BYTES_MAX} are taken`);
   try {
-    module = await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>);
+    const view = parseModule(bytes);
+    const signer = checkSignature(bytes, grants.trustedKeys);
+    const manifest = checkManifest(view, grants);
+    checkMemory(view, grants.memoryPages);
+    checkImports(view, manifest);
+    checkExports(view);
+    checkValid(bytes);
+    const { bytes: metered, offsets } = meter(view, 'sluice_eval', grants.fuel);
+    return { module: await compile(metered), manifest, signer, view, offsets };
   } catch (error) {
-    throw refuse(`not valid WebAssembly: ${(error as Error).message.replace(/^WebAssembly\.compile\(\): /, '')}`, error);
+    if (error instanceof MalformedWasm) throw refuse(error.message, error);
+    throw error;
   }
-  if (sections.has(SECTION_START))
+}
+
+function checkSignature(bytes: Uint8Array, trusted: readonly TrustedKey[]): string | undefined {
+  if (!trusted.length) return undefined;
+  const signer = findSigner(bytes, trusted);
+  if (signer) return signer;
+  throw refuse(
+    isSigned(bytes)
+      ? `none of the trusted keys (${trusted.map(({ id }) => id).join(', ')}) signed it as it is; sign it again after each build`
+      : 'it is not signed, and this engine has trusted keys; run sluice plugin sign',
+  );
+}
+
+function checkManifest(view: ModuleView, grants: Grants): Manifest {
+  const content = customSection(view, MANIFEST_SECTION);
+  if (!content)
+    throw refuse(`it has no manifest (custom section ${MANIFEST_SECTION}); sluice plugin build writes one, see plugins/README.md`);
+  const manifest = readManifest(content);
+  for (const capability of manifest.capabilities)
+    if (!grants.capabilities.includes(capability))
+      throw refuse(
+        `it wants capability ${capability}; grant it with capabilities: [${manifest.capabilities.join(', ')}] in its PolicyPlugin`,
+      );
+  for (const set of manifest.sets)
+    if (!grants.sets.includes(set)) throw refuse(`it looks into set ${set}; fill it with sets: { ${set}: … } in its PolicyPlugin`);
+  return manifest;
+}
+
+function checkMemory(view: ModuleView, memoryPages: number): void {
+  const [memory] = view.memories;
+  if (!memory || view.memories.length > 1) throw refuse(`it has ${view.memories.length} memories of its own; it needs one`);
+  if (!memory.plain) throw refuse('its memory is shared or 64-bit');
+  if (memory.maximum === undefined) throw refuse(`its memory declares no maximum; build with --maximumMemory ${memoryPages}`);
+  if (memory.maximum > memoryPages)
+    throw refuse(`its memory may grow to ${memory.maximum} pages, and its PolicyPlugin grants ${memoryPages} (limits.memoryPages)`);
+}
+
+function checkImports(view: ModuleView, manifest: Manifest): void {
+  for (const { module, name, type } of view.imports) {
+    const found = HOST_FUNCTIONS.get(`${module}.${name}`);
+    if (!found)
+      throw refuse(`it imports function ${module}.${name}; a plugin gets ${[...HOST_FUNCTIONS.keys()].join(', ')} and nothing else`);
+    checkSignatureOf(`its import ${module}.${name}`, view.types[type], found);
+    if (found.capability && !manifest.capabilities.includes(found.capability))
+      throw refuse(`it imports ${module}.${name} and its manifest does not ask for capability ${found.capability}`);
+  }
+}
+
+function checkExports(view: ModuleView): void {
+  if (view.sections.some(({ id }) => id === START_SECTION))
     throw refuse('it has a start section, which runs before it can be bounded; build with --exportStart _initialize');
-  checkMemory(sections.get(SECTION_MEMORY), memoryPages);
-  for (const { module: from, name, kind } of WebAssembly.Module.imports(module))
-    if (!IMPORTS.has(`${from}.${name}`) || kind !== 'function')
-      throw refuse(`it imports ${kind} ${from}.${name}; a plugin gets ${[...IMPORTS].join(', ')} and nothing else`);
-  const exports = new Map(WebAssembly.Module.exports(module).map(({ name, kind }) => [name, kind]));
-  for (const name of FUNCTION_EXPORTS)
-    if (exports.get(name) !== 'function')
-      throw refuse(`it does not export function ${name}; the entry must export * from "@sluice/plugin-sdk/exports"`);
-  if (exports.get('memory') !== 'memory') throw refuse('it does not export its memory as "memory"');
-  return module;
-}
-
-/** Section id → body, of a module's known sections. @throws EngineError where the framing is damaged. */
-function readSections(bytes: Uint8Array): Map<number, Uint8Array> {
-  const magic = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
-  if (bytes.length < magic.length || magic.some((byte, i) => bytes[i] !== byte)) throw refuse('not a WebAssembly module of version 1');
-  const sections = new Map<number, Uint8Array>();
-  for (let at = magic.length; at < bytes.length; ) {
-    const id = bytes[at] as number;
-    const size = readLeb(bytes, at + 1);
-    const end = size.next + size.value;
-    if (end > bytes.length) throw refuse(`section ${id} ends beyond the module: it is truncated`);
-    if (id !== 0) sections.set(id, bytes.subarray(size.next, end));
-    at = end;
+  for (const name of METER_EXPORTS) if (view.exports.has(name)) throw refuse(`it exports ${name}, a name that the host uses; rename it`);
+  for (const [name, wanted] of GUEST_EXPORTS) {
+    const found = view.exports.get(name);
+    if (!found && !wanted.required) continue;
+    if (found?.kind !== FUNCTION_KIND)
+      throw refuse(`it does not export function ${name}: ${formatSignature(wanted)}; see plugins/README.md for all that are needed`);
+    const type = view.functions[found.index - view.imports.length];
+    checkSignatureOf(`its export ${name}`, type === undefined ? undefined : view.types[type], wanted);
   }
-  return sections;
+  if (view.exports.get('memory')?.kind !== MEMORY_KIND) throw refuse('it does not export its memory as "memory"');
 }
 
-function checkMemory(section: Uint8Array | undefined, memoryPages: number): void {
-  if (!section) throw refuse('it has no memory of its own');
-  const count = readLeb(section, 0);
-  if (count.value !== 1) throw refuse(`it has ${count.value} memories; one is taken`);
-  const flags = section[count.next] as number;
-  if (flags !== 0 && flags !== 1) throw refuse('its memory is shared or 64-bit');
-  if (flags === 0) throw refuse(`its memory declares no maximum; build with --maximumMemory ${memoryPages}`);
-  const maximum = readLeb(section, readLeb(section, count.next + 1).next).value;
-  if (maximum > memoryPages) throw refuse(`its memory may grow to ${maximum} pages, and its PolicyPlugin grants ${memoryPages}`);
+function checkSignatureOf(what: string, found: Signature | undefined, wanted: Signature): void {
+  if (!found) throw refuse(`${what} is not a function of its own`);
+  if (!sameSignature(found, wanted)) throw refuse(`${what} is ${formatSignature(found)}; must be ${formatSignature(wanted)}`);
 }
 
-function readLeb(bytes: Uint8Array, at: number): { value: number; next: number } {
-  let value = 0;
-  for (let i = 0; i < 5; i++) {
-    const byte = bytes[at + i];
-    if (byte === undefined) throw refuse('it ends in the middle of a number: it is truncated');
-    value += (byte & 0x7f) * 2 ** (7 * i);
-    if (!(byte & 0x80)) return { value, next: at + i + 1 };
+/** With V8's own words, about the module as its author knows it. */
+function checkValid(bytes: Uint8Array): void {
+  if (WebAssembly.validate(bytes as Uint8Array<ArrayBuffer>)) return;
+  try {
+    new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
+  } catch (error) {
+    throw refuse(`not valid WebAssembly: ${(error as Error).message.replace(/^WebAssembly\.Module\(\): /, '')}`, error);
   }
-  throw refuse('a number in it is longer than 32 bits');
+}
+
+async function compile(metered: Uint8Array): Promise<WebAssembly.Module> {
+  try {
+    return await WebAssembly.compile(metered as Uint8Array<ArrayBuffer>);
+  } catch (error) {
+    throw refuse(`it cannot be metered: ${(error as Error).message}`, error);
+  }
 }

@@ -1,127 +1,161 @@
 /**
  * One running instance of a plugin: its memory, its context record, its evaluation.
  *
- * Everything that comes out of the guest is hostile: lengths and offsets are checked against its memory, and nothing of
- * the host is reachable from its imports, which have no prototype.
+ * Everything that comes out of the guest is hostile: lengths and offsets are checked against its memory, words against
+ * the ABI, the fields that it says it read against those that it was given.
  */
-import { Context, PluginField, PluginSlot, pluginContextCodec, pluginResultCodec } from '../abi.gen.ts';
+import { type Context, PluginAction, PluginField, pluginResultCodec } from '../abi.gen.ts';
 import { EngineError, messageOf } from '../errors.ts';
+import type { Question } from '../question.ts';
+import { actionOf, isVerdictWord, reasonOf, scopeOf, ttlMsOf, withScope } from '../verdict-word.ts';
+import { ContextTooLarge, ContextWriter } from './context-writer.ts';
+import { effectiveScope } from './fields.ts';
+import { HostFunctions, type HostState, PluginTrap } from './host-functions.ts';
+import { declaredFields, hookMask, type Manifest } from './manifest.ts';
 
-/** Bytes of a message that are worth showing. */
-const MESSAGE_BYTES_MAX = 512;
 const CONTEXT_BYTES_MIN = 4096;
-
-/** A trap, or a call of abort: the instance must not be used again. */
-export class PluginTrap extends Error {}
-
-/** The texts of one identity, encoded once. */
-export interface IdentityTexts {
-  readonly namespace: Uint8Array;
-  /** One `key=value` a line. */
-  readonly labels: Uint8Array;
-}
-
-/** What a connect evaluation is about. Addresses are 32 bytes: source, destination. */
-export interface ConnectQuestion {
-  readonly addresses: Uint8Array;
-  readonly sourceIdentity: number;
-  readonly destinationIdentity: number;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-  readonly direction: number;
-  readonly rule: number;
-  readonly established: boolean;
-  readonly timeMs: number;
-  readonly source: IdentityTexts | undefined;
-  readonly destination: IdentityTexts | undefined;
-  readonly sourcePod: Uint8Array | undefined;
-  readonly destinationPod: Uint8Array | undefined;
-}
+/** Fuel for everything before the first evaluation: some tens of milliseconds. */
+export const START_FUEL = 50_000_000;
+/** What evaluate() returns when the guest's answer means nothing. */
+export const NONSENSE = -1;
+const RESULT = pluginResultCodec.offsets;
 
 interface GuestExports {
   memory: WebAssembly.Memory;
+  sluice_fuel: WebAssembly.Global<'i32'>;
+  sluice_run(hook: number): number;
   sluice_ctx(): number;
   sluice_ctx_cap(): number;
   sluice_res(): number;
-  sluice_eval(hook: number): number;
   sluice_cfg?(): number;
   sluice_cfg_cap?(): number;
   sluice_init?(length: number): number;
   _initialize?(): void;
 }
 
-const OFFSETS = pluginContextCodec.offsets;
-const CONNECT_FIELDS = PluginField.IDENTITY | PluginField.ADDRESS | PluginField.SOURCE_PORT | PluginField.MOMENT;
+export interface InstanceOptions {
+  /** Metered; see audit.ts. */
+  readonly module: WebAssembly.Module;
+  readonly manifest: Manifest;
+  /** Whether the guest's own word for what it read counts; else all that its manifest declares does. */
+  readonly trusted: boolean;
+  /** One `path = value` a line. */
+  readonly config: string;
+  /** Units of fuel that the module was metered with. */
+  readonly fuel: number;
+  readonly state: HostState;
+}
 
 export class PluginInstance {
+  readonly manifest: Manifest;
   readonly #guest: GuestExports;
+  readonly #host: HostFunctions;
+  readonly #writer: ContextWriter;
+  readonly #hooks: number;
+  readonly #declared: number;
+  readonly #trusted: boolean;
+  readonly #budget: number;
+  readonly #result: number;
   readonly #context: number;
   readonly #capacity: number;
-  readonly #result: number;
-  #bytes: Uint8Array;
-  #view: DataView;
+  #buffer: ArrayBuffer;
+  #words: Int32Array;
+  #read = 0;
 
   /** @throws EngineError `PLUGIN_INVALID` when the guest traps or answers nonsense while it starts. */
-  constructor(module: WebAssembly.Module, config: string) {
+  constructor({ module, manifest, trusted, config, fuel, state }: InstanceOptions) {
+    this.manifest = manifest;
+    this.#host = new HostFunctions(state);
+    this.#writer = new ContextWriter(manifest);
+    this.#hooks = hookMask(manifest);
+    this.#declared = declaredFields(manifest);
+    this.#trusted = trusted;
+    this.#budget = fuel;
     try {
-      const instance = new WebAssembly.Instance(module, this.#imports());
+      const instance = new WebAssembly.Instance(module, this.#host.imports(manifest.capabilities));
       this.#guest = instance.exports as unknown as GuestExports;
-      this.#bytes = new Uint8Array(this.#guest.memory.buffer);
-      this.#view = new DataView(this.#guest.memory.buffer);
+      this.#buffer = this.#guest.memory.buffer;
+      this.#words = new Int32Array(this.#buffer);
+      this.#host.attach(this.#guest.memory);
+      this.#guest.sluice_fuel.value = START_FUEL;
       this.#guest._initialize?.();
       this.#context = this.#guest.sluice_ctx() >>> 0;
       this.#capacity = this.#guest.sluice_ctx_cap() >>> 0;
       this.#result = this.#guest.sluice_res() >>> 0;
       this.#refresh();
-      if (this.#capacity < CONTEXT_BYTES_MIN || !this.#holds(this.#context, this.#capacity))
-        throw new PluginTrap('its context buffer is not inside its memory, or below 4096 bytes');
-      if (!this.#holds(this.#result, pluginResultCodec.size)) throw new PluginTrap('its result record is not inside its memory');
+      this.#checkRecords();
       this.#configure(config);
+      this.#attach();
     } catch (error) {
-      throw new EngineError('PLUGIN_INVALID', `Cannot start module: ${messageOf(error)}`, error);
+      throw new EngineError('PLUGIN_INVALID', `Cannot start module: ${messageOf(this.#trapOf(error))}`, error);
     }
+  }
+
+  /** Whether its manifest has the hook. */
+  answers(hook: Context): boolean {
+    return (this.#hooks & (1 << hook)) !== 0;
   }
 
   /**
-   * Evaluates one connection and returns the verdict word as the guest gave it.
+   * Evaluates one question. Returns the verdict word, its scope narrowed to what it may be cached as, or NONSENSE.
    *
-   * @throws PluginTrap when the guest traps; the instance is then of no more use.
+   * @throws PluginTrap when the guest traps or the question does not fit; the instance is then of no more use.
    */
-  evaluateConnect(question: ConnectQuestion): number {
-    this.#refresh();
-    this.#write(question);
+  evaluate(question: Question): number {
+    if (!this.#words.length) this.#attach();
+    let word: number;
+    this.#host.usedState = false;
     try {
-      return this.#guest.sluice_eval(Context.CONNECT) >>> 0;
+      this.#writer.write(question);
+      word = this.#guest.sluice_run(question.hook) >>> 0;
     } catch (error) {
-      throw new PluginTrap(messageOf(error));
+      throw this.#trapOf(error);
     }
+    if (!this.#words.length) this.#attach();
+    const reported = this.#words[(this.#result + RESULT.fields) >> 2] as number;
+    if (!isVerdictWord(word, question.hook) || reported & ~this.#declared || reasonOf(word) > this.manifest.reasons.length) return NONSENSE;
+    if (actionOf(word) === PluginAction.ROUTE && !this.route) return NONSENSE;
+    this.#read = (this.#trusted ? reported : this.#declared) | (this.#host.usedState ? PluginField.HOST_STATE : 0);
+    return withScope(word, ttlMsOf(word) ? effectiveScope(scopeOf(word), this.#read) : 0);
   }
 
-  /** enum plugin_field bits that the last evaluation read. */
+  /** enum plugin_field bits that the last evaluation's verdict depends on. */
   get fieldsRead(): number {
-    this.#refresh();
-    return this.#view.getUint32(this.#result + pluginResultCodec.offsets.fields, true);
+    return this.#read;
   }
 
-  /** The reason that the last evaluation gave; empty when there is none, or none that lies in the guest's memory. */
-  get message(): string {
-    this.#refresh();
-    const at = this.#view.getUint32(this.#result + pluginResultCodec.offsets.message, true);
-    const length = this.#view.getUint32(this.#result + pluginResultCodec.offsets.messageLength, true);
-    if (!length || length > MESSAGE_BYTES_MAX || !this.#holds(at, length)) return '';
-    return printable(Buffer.from(this.#bytes.subarray(at, at + length)).toString('utf8'));
+  /** Units of fuel that the last evaluation took. */
+  get fuelUsed(): number {
+    return this.#budget - this.#guest.sluice_fuel.value;
   }
 
-  #imports(): WebAssembly.Imports {
-    const env: Record<string, unknown> = Object.create(null);
-    env.abort = (message: number, _file: number, line: number, column: number): never => {
-      this.#refresh();
-      throw new PluginTrap(`${this.#readString(message >>> 0) || 'abort'} (at ${line >>> 0}:${column >>> 0})`);
-    };
-    const imports: WebAssembly.Imports = Object.create(null);
-    imports.env = Object.freeze(env) as WebAssembly.ModuleImports;
-    return Object.freeze(imports);
+  /** Bytes of the guest's memory. */
+  get memoryBytes(): number {
+    return this.#guest.memory.buffer.byteLength;
+  }
+
+  /** Where the last evaluation's verdict routes to; empty where it does not. */
+  get route(): string {
+    return this.manifest.routes[(this.#words[(this.#result + RESULT.route) >> 2] as number) - 1] ?? '';
+  }
+
+  /** The reason of a word that evaluate() has just returned; empty when there is none. */
+  reason(word: number): string {
+    const known = reasonOf(word);
+    if (known) return this.manifest.reasons[known - 1] ?? '';
+    const at = this.#words[(this.#result + RESULT.message) >> 2] as number;
+    const length = this.#words[(this.#result + RESULT.messageLength) >> 2] as number;
+    return length ? this.#host.text(at >>> 0, length >>> 0) : '';
+  }
+
+  #checkRecords(): void {
+    const within = (at: number, length: number): boolean => at + length <= this.#buffer.byteLength;
+    if (this.#capacity < CONTEXT_BYTES_MIN || this.#context % 16 || !within(this.#context, this.#capacity))
+      throw new PluginTrap(
+        `its context buffer (${this.#capacity} bytes at ${this.#context}) must be inside its memory, at a multiple of 16, and have at least ${CONTEXT_BYTES_MIN} bytes`,
+      );
+    if (this.#result % 4 || !within(this.#result, pluginResultCodec.size))
+      throw new PluginTrap(`its result record (at ${this.#result}) must be inside its memory, at a multiple of 4`);
   }
 
   #configure(config: string): void {
@@ -131,72 +165,34 @@ export class PluginInstance {
     const at = (sluice_cfg?.() ?? 0) >>> 0;
     const capacity = (sluice_cfg_cap?.() ?? 0) >>> 0;
     this.#refresh();
-    if (bytes.length && (bytes.length > capacity || !this.#holds(at, bytes.length)))
+    if (bytes.length && (bytes.length > capacity || at + bytes.length > this.#buffer.byteLength))
       throw new PluginTrap(`its configuration has ${bytes.length} bytes, and it takes ${capacity}`);
-    this.#bytes.set(bytes, at);
+    this.#host.memory.set(bytes, at);
+    this.#guest.sluice_fuel.value = START_FUEL;
     const result = sluice_init(bytes.length);
-    if (result !== 0) throw new PluginTrap(`sluice_init returned ${result}`);
+    if (result !== 0) throw new PluginTrap(`sluice_init refused its configuration with ${result}`);
   }
 
-  #write(question: ConnectQuestion): void {
-    const at = this.#context;
-    const view = this.#view;
-    this.#bytes.set(question.addresses, at + OFFSETS.source);
-    view.setFloat64(at + OFFSETS.timeMs, 0);
-    view.setUint32(at + OFFSETS.timeMs, question.timeMs >>> 0, true);
-    view.setUint32(at + OFFSETS.timeMs + 4, Math.floor(question.timeMs / 2 ** 32), true);
-    view.setUint32(at + OFFSETS.flow, (question.sourcePort << 16) | question.destinationPort, true);
-    view.setUint32(at + OFFSETS.flow + 4, question.sourceIdentity ^ question.destinationIdentity, true);
-    view.setUint32(at + OFFSETS.sourceIdentity, question.sourceIdentity, true);
-    view.setUint32(at + OFFSETS.destinationIdentity, question.destinationIdentity, true);
-    view.setUint32(at + OFFSETS.tag, question.rule, true);
-    view.setUint32(at + OFFSETS.fields, CONNECT_FIELDS, true);
-    view.setUint16(at + OFFSETS.sourcePort, question.sourcePort, true);
-    view.setUint16(at + OFFSETS.destinationPort, question.destinationPort, true);
-    view.setUint8(at + OFFSETS.hook, Context.CONNECT);
-    view.setUint8(at + OFFSETS.protocol, question.protocol);
-    view.setUint8(at + OFFSETS.direction, question.direction);
-    view.setUint8(at + OFFSETS.flags, question.established ? 1 : 0);
-    view.setUint32(at + OFFSETS.headers, 0, true);
-
-    let next: number = pluginContextCodec.size;
-    for (let slot = 0; slot < PluginSlot.MAX; slot++) view.setUint32(at + OFFSETS.slots + slot * 4, 0, true);
-    next = this.#writeSlot(PluginSlot.SOURCE_NAMESPACE, question.source?.namespace, next);
-    next = this.#writeSlot(PluginSlot.SOURCE_LABELS, question.source?.labels, next);
-    next = this.#writeSlot(PluginSlot.SOURCE_POD, question.sourcePod, next);
-    next = this.#writeSlot(PluginSlot.DESTINATION_NAMESPACE, question.destination?.namespace, next);
-    next = this.#writeSlot(PluginSlot.DESTINATION_LABELS, question.destination?.labels, next);
-    this.#writeSlot(PluginSlot.DESTINATION_POD, question.destinationPod, next);
+  /** A guest that grows its memory gets another buffer. */
+  #attach(): void {
+    this.#refresh();
+    this.#writer.setMemory(this.#buffer, this.#context, this.#capacity);
   }
 
-  #writeSlot(slot: number, text: Uint8Array | undefined, next: number): number {
-    if (!text?.length) return next;
-    if (next + text.length > this.#capacity || next > 0xffff) throw new PluginTrap(`the context does not fit into ${this.#capacity} bytes`);
-    this.#bytes.set(text, this.#context + next);
-    this.#view.setUint32(this.#context + OFFSETS.slots + slot * 4, next | (text.length << 16), true);
-    return next + text.length;
-  }
-
-  /** A guest that grows its memory gives it another buffer. */
   #refresh(): void {
-    if (this.#bytes.buffer === this.#guest.memory.buffer) return;
-    this.#bytes = new Uint8Array(this.#guest.memory.buffer);
-    this.#view = new DataView(this.#guest.memory.buffer);
+    this.#buffer = this.#guest.memory.buffer;
+    this.#words = new Int32Array(this.#buffer);
   }
 
-  #holds(at: number, length: number): boolean {
-    return at + length <= this.#bytes.length;
+  /** What went wrong, in words for the plugin's author. */
+  #trapOf(error: unknown): PluginTrap {
+    if (error instanceof ContextTooLarge) return new PluginTrap(error.message);
+    const offsets = [...((error as Error).stack ?? '').matchAll(/wasm-function\[\d+\]:0x([0-9a-f]+)/g)].map((match) =>
+      Number.parseInt(match[1] as string, 16),
+    );
+    if (error instanceof PluginTrap) return new PluginTrap(error.message, offsets);
+    if (error instanceof RangeError) return new PluginTrap('its stack overflowed: recursion without an end?', offsets);
+    const outOfFuel = this.#guest?.sluice_fuel?.value < 0;
+    return new PluginTrap(outOfFuel ? 'it ran out of fuel: a loop without an end?' : messageOf(error), offsets);
   }
-
-  /** An AssemblyScript string: UTF-16, its length in bytes before it. */
-  #readString(at: number): string {
-    if (at < 4 || !this.#holds(at, 0)) return '';
-    const length = Math.min(this.#view.getUint32(at - 4, true), MESSAGE_BYTES_MAX) & ~1;
-    return this.#holds(at, length) ? printable(Buffer.from(this.#bytes.subarray(at, at + length)).toString('utf16le')) : '';
-  }
-}
-
-/** Without what would steer a terminal or break a line of the log. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, '?');
 }

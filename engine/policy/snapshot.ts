@@ -124,11 +124,22 @@ export interface PolicyPlugin {
   /** Path of the module; absent when it comes over HTTP only. */
   readonly file?: string;
   readonly failurePolicy: 'Allow' | 'Deny';
+  readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;
   readonly memoryPages: number;
+  /** Units for one evaluation. */
+  readonly fuel: number;
+  readonly capabilities: readonly ('counters' | 'sets' | 'clock')[];
+  /** What the plugin may look into, by name. */
+  readonly sets: Readonly<Record<string, PluginSet>>;
   /** One `path = value` a line. */
   readonly config: string;
 }
+
+/** Networks are 16 bytes as a latin1 string, IPv4 mapped, with the prefix's bits of 128. */
+export type PluginSet =
+  | { readonly kind: 'domains' | 'strings'; readonly items: readonly string[] }
+  | { readonly kind: 'networks'; readonly items: readonly { readonly address: string; readonly prefixBits: number }[] };
 
 /** Something in the source that is not in force as its author meant it. */
 export interface Problem {

@@ -221,24 +221,46 @@ export function flattenConfig(value: unknown, path = ''): string {
     .join('');
 }
 
+/** Of one evaluation: a hundred times what a policy of moderate size takes, and half a millisecond. */
+export const DEFAULT_FUEL = 1_000_000;
+const SET_ITEMS_MAX = 100_000;
+const items = <T extends z.ZodType>(item: T) => z.array(item).max(SET_ITEMS_MAX);
+
+/** What a plugin may look into; see plugins/named-set.ts. */
+export const hostSet = z.union([
+  z.strictObject({ domains: items(z.string().min(1).max(255)) }).transform(({ domains }) => ({ kind: 'domains' as const, items: domains })),
+  z.strictObject({ strings: items(z.string().max(256)) }).transform(({ strings }) => ({ kind: 'strings' as const, items: strings })),
+  z.strictObject({ cidrs: items(cidr) }).transform(({ cidrs }) => ({
+    kind: 'networks' as const,
+    items: cidrs.map(({ key, bits }) => ({ address: key, prefixBits: bits })),
+  })),
+]);
+
 export const policyPluginSpec = z
   .strictObject({
     module: absent(z.strictObject({ file: z.string().min(1) })),
     failurePolicy: absent(z.enum(['Allow', 'Deny'])),
-    mode: absent(z.literal('Enforce', 'this version enforces only')),
+    mode: absent(z.enum(['Enforce', 'Shadow'])),
     limits: absent(
       z.strictObject({
         evaluateMs: absent(z.int().min(1).max(1000)),
         memoryPages: absent(z.int().min(1).max(1024)),
+        fuel: absent(z.int().min(1000).max(1_000_000_000)),
       }),
     ),
+    capabilities: list(z.enum(['counters', 'sets', 'clock'])),
+    sets: absent(z.record(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'must be a name such as allowed-domains'), hostSet)),
     config: absent(z.record(z.string(), z.unknown())),
   })
   .transform((spec) => ({
     file: spec.module?.file,
     failurePolicy: spec.failurePolicy ?? ('Deny' as const),
+    mode: spec.mode ?? ('Enforce' as const),
     evaluateMs: spec.limits?.evaluateMs ?? 5,
     memoryPages: spec.limits?.memoryPages ?? 64,
+    fuel: spec.limits?.fuel ?? DEFAULT_FUEL,
+    capabilities: spec.capabilities ?? [],
+    sets: spec.sets ?? {},
     config: flattenConfig(spec.config),
   }));
 

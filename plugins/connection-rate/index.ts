@@ -1,17 +1,31 @@
-/** Limits how many new connections each source opens. Configuration: `perSecond: 5`, `burst: 10`. */
-import { allow, Config, Connection, ConnectPolicy, deny, register, TokenBuckets, Verdict } from '@sluice/plugin-sdk';
+/** Limits how many connections each source opens. The counters are the host's: a swap or a restart gives nobody a new start. */
+import { allow, Config, Connection, Counters, deny, key, Policy, Verdict } from '@sluice/plugin-sdk';
 
-class ConnectionRate extends ConnectPolicy {
-  private buckets: TokenBuckets = new TokenBuckets(5, 10);
+const opened = new Counters('opened', 16384);
+
+@policy({ name: 'connection-rate', version: '1.0.0' })
+export class ConnectionRate extends Policy {
+  private limit: i32 = 10;
+  private windowMs: u64 = 1000;
 
   configure(config: Config): void {
-    this.buckets = new TokenBuckets(config.number('perSecond', 5), config.number('burst', 10));
+    this.limit = <i32>config.number('connections', 10);
+    this.windowMs = <u64>(config.number('seconds', 1) * 1000);
+    if (this.limit < 1 || this.windowMs < 100) throw new Error('connections must be at least 1, seconds at least 0.1');
   }
 
+  @on('connect')
   onConnect(connection: Connection): Verdict {
     if (connection.isEstablished) return allow();
-    return this.buckets.take(connection.source.addressKey, connection.timeMs) ? allow() : deny('too many new connections');
+    // A sliding window: of the window before counts what of it lies within the last windowMs.
+    const window = connection.timeMs / this.windowMs;
+    const past = connection.timeMs % this.windowMs;
+    const before = opened.get(key().address(connection.source.address).number(window - 1));
+    const carried = <i32>((<u64>before * (this.windowMs - past)) / this.windowMs);
+    const now = key().address(connection.source.address).number(window);
+    // What is refused does not count: it would keep a client out that goes on trying.
+    if (carried + opened.get(now) >= this.limit) return deny('too many new connections');
+    opened.add(now);
+    return allow();
   }
 }
-
-register(new ConnectionRate());

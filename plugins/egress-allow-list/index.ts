@@ -1,11 +1,12 @@
-/** Lets pods reach only listed destinations, by label and port. Configuration: `allow: [{ label: app=backend, port: 80 }]`. */
-import { allow, Config, Connection, ConnectPolicy, deny, register, Verdict } from '@sluice/plugin-sdk';
+/** Lets pods reach only listed destinations, by label and port. */
+import { allow, Config, Connection, deny, Policy, Verdict } from '@sluice/plugin-sdk';
 
 class Destination {
   constructor(public key: string, public value: string, public port: i32) {}
 }
 
-class EgressAllowList extends ConnectPolicy {
+@policy({ name: 'egress-allow-list', version: '1.0.0' })
+export class EgressAllowList extends Policy {
   private listed: Destination[] = [];
   private ttlMs: u32 = 30000;
 
@@ -18,6 +19,7 @@ class EgressAllowList extends ConnectPolicy {
     }
   }
 
+  @on('connect')
   onConnect(connection: Connection): Verdict {
     for (let i = 0; i < this.listed.length; i++) {
       const listed = this.listed[i];
@@ -26,5 +28,3 @@ class EgressAllowList extends ConnectPolicy {
     return deny('destination is not listed').perIdentity(this.ttlMs);
   }
 }
-
-register(new EgressAllowList());

@@ -34,10 +34,44 @@ export const enum ScopeValue {
 }
 
 export const enum PluginFieldValue {
-  IDENTITY = 1,
-  ADDRESS = 2,
-  SOURCE_PORT = 4,
-  MOMENT = 8,
+  SOURCE_IDENTITY = 1,
+  SOURCE_NAMESPACE = 2,
+  SOURCE_LABELS = 4,
+  SOURCE_SERVICE_ACCOUNT = 8,
+  SOURCE_POD = 16,
+  SOURCE_ADDRESS = 32,
+  SOURCE_PORT = 64,
+  DESTINATION_IDENTITY = 128,
+  DESTINATION_NAMESPACE = 256,
+  DESTINATION_LABELS = 512,
+  DESTINATION_SERVICE = 1024,
+  DESTINATION_POD = 2048,
+  DESTINATION_ADDRESS = 4096,
+  DESTINATION_PORT = 8192,
+  PROTOCOL = 16384,
+  DIRECTION = 32768,
+  ESTABLISHED = 65536,
+  TIME = 131072,
+  FLOW = 262144,
+  TAG = 524288,
+  METHOD = 1048576,
+  HOST = 2097152,
+  PATH = 4194304,
+  QUERY = 8388608,
+  SERVER_NAME = 16777216,
+  DNS_NAME = 33554432,
+  HEADER = 67108864,
+  COOKIE = 134217728,
+  HOST_STATE = 268435456,
+}
+
+export const enum PluginActionValue {
+  NEXT = 0,
+  ALLOW = 1,
+  DENY = 2,
+  ROUTE = 3,
+  AUDIT = 4,
+  MAX = 5,
 }
 
 export const enum PluginSlotValue {
@@ -129,6 +163,24 @@ export const PLUGIN_CONTEXT_SIZE: i32 = 136;
 @inline export function pluginContextHeaders(at: usize): u32 { return load<u32>(at, 128); }
 // @ts-ignore: decorator
 @inline export function setPluginContextHeaders(at: usize, value: u32): void { store<u32>(at, value, 128); }
+// @ts-ignore: decorator
+@inline export function pluginContextCookies(at: usize): u32 { return load<u32>(at, 132); }
+// @ts-ignore: decorator
+@inline export function setPluginContextCookies(at: usize, value: u32): void { store<u32>(at, value, 132); }
+
+export const PLUGIN_HEADER_SIZE: i32 = 12;
+// @ts-ignore: decorator
+@inline export function pluginHeaderHash(at: usize): u32 { return load<u32>(at, 0); }
+// @ts-ignore: decorator
+@inline export function setPluginHeaderHash(at: usize, value: u32): void { store<u32>(at, value, 0); }
+// @ts-ignore: decorator
+@inline export function pluginHeaderName(at: usize): u32 { return load<u32>(at, 4); }
+// @ts-ignore: decorator
+@inline export function setPluginHeaderName(at: usize, value: u32): void { store<u32>(at, value, 4); }
+// @ts-ignore: decorator
+@inline export function pluginHeaderValue(at: usize): u32 { return load<u32>(at, 8); }
+// @ts-ignore: decorator
+@inline export function setPluginHeaderValue(at: usize, value: u32): void { store<u32>(at, value, 8); }
 
 export const PLUGIN_RESULT_SIZE: i32 = 16;
 // @ts-ignore: decorator

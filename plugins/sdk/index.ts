@@ -1,7 +1,9 @@
 /** What a plugin imports from "@sluice/plugin-sdk". */
+export { Address } from './address';
 export { Config } from './config';
-export { Connection, Party } from './connection';
-export { ConnectPolicy, register } from './policy';
+export { Destination, Flow, Source } from './flow';
+export { Connection, DnsQuery, HttpRequest, TlsHello } from './hooks';
+export { clock, Counters, HostSet, Key, key, log } from './host';
+export { Policy, Policy as ConnectPolicy, Policy as DnsPolicy, Policy as HttpPolicy, Policy as TlsPolicy } from './policy';
 export { Text } from './text';
-export { TokenBuckets } from './token-buckets';
-export { allow, deny, next, Verdict } from './verdict';
+export { allow, audit, deny, next, route, Verdict } from './verdict';

@@ -1,31 +1,48 @@
 /** What a plugin answers: a word of 32 bits, built without allocation. */
-import { ScopeValue, VerdictValue, VerdictWordValue } from './abi.gen';
-import { setMessage } from './state';
+import { PluginActionValue, ScopeValue, VerdictWordValue } from './abi.gen';
+import { setReason, setRoute } from './state';
 
 /** Never an object: the handle itself is the verdict word. */
 @unmanaged
 export class Verdict {
+  /** Holds for `ttlMs` for this flow: the same addresses and both ports. */
+  perFlow(ttlMs: u32): Verdict { return withScope(this, ScopeValue.FLOW, ttlMs); }
+
   /** Holds for `ttlMs` for every connection between the same two addresses to the same port. */
   perAddress(ttlMs: u32): Verdict { return withScope(this, ScopeValue.ADDRESS, ttlMs); }
 
   /** Holds for `ttlMs` for every connection between pods of the same two identities to the same port. */
   perIdentity(ttlMs: u32): Verdict { return withScope(this, ScopeValue.IDENTITY, ttlMs); }
 
-  /** Holds for `ttlMs` for this flow: the same addresses and both ports. */
-  perFlow(ttlMs: u32): Verdict { return withScope(this, ScopeValue.FLOW, ttlMs); }
+  /** Holds for this connection or request only: what a verdict without a scope does anyway. */
+  perRequest(): Verdict { return withScope(this, ScopeValue.NONE, 0); }
 }
 
-/** Lets the connection through. Without a scope, the next connection is asked about again. */
-export function allow(): Verdict { return changetype<Verdict>(<usize>VerdictValue.ALLOW); }
+/** Lets it through. Without a scope, the next connection is asked about again. */
+export function allow(): Verdict { return wordOf(PluginActionValue.ALLOW); }
 
-/** Refuses the connection. The reason, ASCII, at most 85 characters, is shown with the flow. */
+/** Refuses it. The reason is shown with the flow; a literal costs nothing, and is counted by itself in the metrics. */
 export function deny(reason: string): Verdict {
-  setMessage(reason);
-  return changetype<Verdict>(<usize>VerdictValue.DENY);
+  setReason(reason);
+  return wordOf(PluginActionValue.DENY);
 }
 
-/** Has no opinion: the connection passes as if the plugin had not been asked. */
-export function next(): Verdict { return changetype<Verdict>(<usize>VerdictValue.NEXT); }
+/** Lets it through, and has it shown with the reason. */
+export function audit(reason: string): Verdict {
+  setReason(reason);
+  return wordOf(PluginActionValue.AUDIT);
+}
+
+/** Lets the request through to a named backend set. The name is a literal; hook `http` only. */
+export function route(name: string): Verdict {
+  setRoute(name);
+  return wordOf(PluginActionValue.ROUTE);
+}
+
+/** Has no opinion: it passes as if the plugin had not been asked. */
+export function next(): Verdict { return wordOf(PluginActionValue.NEXT); }
+
+function wordOf(action: PluginActionValue): Verdict { return changetype<Verdict>(<usize>action); }
 
 function withScope(verdict: Verdict, scope: ScopeValue, ttlMs: u32): Verdict {
   const action = <u32>changetype<usize>(verdict) & 0xf;

@@ -192,7 +192,7 @@ async function attach(node: TestNode): Promise<void> {
   writeFileSync(cluster, documents.filter((text) => !text.includes('variant: plain')).join('---\n'));
   for (const { key, size } of OURS) node.write(`${key}.yaml`, rulesPolicy(key, size));
   node.write('cached.yaml', pluginPolicy(CACHED, plugins.cached, `{ allow: [{ label: role=server, port: ${PORT} }], ttlSeconds: 3600 }`));
-  node.write('asked.yaml', pluginPolicy(ASKED, plugins.asked, '{ perSecond: 10000000, burst: 10000000 }'));
+  node.write('asked.yaml', pluginPolicy(ASKED, plugins.asked, '{ connections: 10000000 }'));
   await node.engine('--log-level', 'warn');
   await node.sluiceOk('wait', '--timeout', '60s');
 }

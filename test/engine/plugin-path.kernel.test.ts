@@ -10,7 +10,7 @@ interface Plugin {
   name: string;
   state: string;
   epoch: number;
-  evaluations: number;
+  flows: number;
   traps: number;
   timeouts: number;
   problem: string;
@@ -49,7 +49,7 @@ describe.skipIf(inject('missing'))('plugin path', () => {
 
   const plugins = (): Promise<Plugin[]> => node.api<Plugin[]>('/v1/plugins');
   const plugin = async (name: string): Promise<Plugin> => (await plugins()).find((candidate) => candidate.name === name) as Plugin;
-  const push = (name: string, module: string): Promise<{ code: string; message: string; epoch: number }> =>
+  const push = (name: string, module: string): Promise<{ code: string; message: string }> =>
     node.api(`/v1/plugins/${name}`, '-X', 'PUT', '-H', 'content-type: application/wasm', '--data-binary', `@${module}`);
   const counter = async (reason: string): Promise<number> =>
     Number(
@@ -81,10 +81,10 @@ describe.skipIf(inject('missing'))('plugin path', () => {
     node.write('ask.yaml', askingPolicy('list', { file: modules.list as string, spec: `config: ${allowBackend}`, app: 'frontend' }));
     await node.apply();
     await node.reaches('shop/frontend', backend.ipv4, 80);
-    const asked = (await plugin('list')).evaluations;
+    const asked = (await plugin('list')).flows;
     const cached = await counter('pass_verdict');
     for (let i = 0; i < 10; i++) expect(await node.reaches('shop/frontend', backend.ipv4, 80)).toBe(true);
-    expect((await plugin('list')).evaluations).toBe(asked);
+    expect((await plugin('list')).flows).toBe(asked);
     expect((await counter('pass_verdict')) - cached).toBe(10);
   });
 
@@ -112,7 +112,7 @@ describe.skipIf(inject('missing'))('plugin path', () => {
       'ask.yaml',
       askingPolicy('rate', {
         file: modules.rate as string,
-        spec: 'config: { perSecond: 0.01, burst: 3 }',
+        spec: 'capabilities: [counters], config: { connections: 3, seconds: 600 }',
         app: 'backend',
         direction: 'ingress',
       }),
@@ -138,7 +138,11 @@ describe.skipIf(inject('missing'))('plugin path', () => {
   test('swaps under load: no request fails, and no verdict of the old module counts once the swap is acknowledged', async () => {
     node.write(
       'ask.yaml',
-      askingPolicy('p', { file: modules.bad as string, app: 'frontend', spec: 'config: { perSecond: 1000000, burst: 1000000 }' }),
+      askingPolicy('p', {
+        file: modules.bad as string,
+        app: 'frontend',
+        spec: 'capabilities: [counters], config: { connections: 1000000 }',
+      }),
     );
     await node.apply();
     const script = `const http = require('http'); let ok = 0, failed = 0; const go = () => http.get({ host: '${backend.ipv4}', port: 80, agent: false, timeout: 900 }, (r) => { r.resume(); r.on('end', () => { ok++; setImmediate(go); }); }).on('error', () => { failed++; setImmediate(go); }).on('timeout', function () { this.destroy(); }); for (let i = 0; i < 4; i++) go(); process.on('SIGTERM', () => { console.log(JSON.stringify({ ok, failed })); process.exit(0); });`;
@@ -173,7 +177,15 @@ describe.skipIf(inject('missing'))('plugin path', () => {
   });
 
   test('a large packet of an established connection is held and released whole', async () => {
-    node.write('ask.yaml', askingPolicy('p', { file: modules.bad as string, app: 'backend', direction: 'ingress' }));
+    node.write(
+      'ask.yaml',
+      askingPolicy('p', {
+        file: modules.bad as string,
+        app: 'backend',
+        direction: 'ingress',
+        spec: 'capabilities: [counters], config: { connections: 1000000 }',
+      }),
+    );
     await node.apply();
     const sink = node.start(
       'shop/backend',
@@ -200,7 +212,7 @@ describe.skipIf(inject('missing'))('plugin path', () => {
 
   test.each([
     { name: 'is text', module: 'package.json', reason: 'not a WebAssembly module' },
-    { name: 'loops while it starts', module: 'hostile', reason: 'did not start within' },
+    { name: 'loops while it starts', module: 'hostile', reason: 'ran out of fuel' },
     { name: 'refuses its configuration', module: 'list', reason: 'allow.0.label must be key=value' },
   ])('a module that $name leaves the old one in place, and the answer says why', async ({ module, reason }) => {
     node.write('ask.yaml', askingPolicy('p', { file: modules.bad as string, app: 'frontend', spec: 'config: { allow: [{ label: x }] }' }));
@@ -234,6 +246,7 @@ describe.skipIf(inject('missing'))('plugin path', () => {
 
   test.each([
     { name: 'traps', port: 7001, reason: 'plugin trapped' },
+    { name: 'loops', port: LOOP_PORT, reason: 'plugin trapped' },
     { name: 'grows its memory without bound', port: 7003, reason: 'plugin trapped' },
     { name: 'answers nonsense', port: 7004, reason: 'plugin answered nonsense' },
   ])('a plugin that $name gets its failure policy, and the loop goes on', async ({ port, reason }) => {
@@ -247,11 +260,16 @@ describe.skipIf(inject('missing'))('plugin path', () => {
     expect(await node.reaches('shop/frontend', backend.ipv4, port)).toBe(true);
   });
 
-  test('an endless loop is stopped for real, delays no other plugin for long, and is switched off when it goes on', async () => {
-    node.write('ask.yaml', askingPolicy('p', { file: modules.bad as string, app: 'frontend' }));
+  test('with more fuel than time, an endless loop is stopped for real, delays no other plugin for long, and is switched off', async () => {
+    const spec = 'limits: { fuel: 1000000000 }, capabilities: [counters], config: { connections: 1000000 }';
+    node.write('ask.yaml', askingPolicy('p', { file: modules.bad as string, app: 'frontend', spec }));
     node.write(
       'more.yaml',
-      askingPolicy('rate', { file: modules.rate as string, app: 'other', spec: 'config: { perSecond: 1000000, burst: 1000000 }' }),
+      askingPolicy('rate', {
+        file: modules.rate as string,
+        app: 'other',
+        spec: 'capabilities: [counters], config: { connections: 1000000 }',
+      }),
     );
     await node.apply();
     // The other plugin's flows, one connection after another: how long the slowest of them took.

@@ -59,7 +59,10 @@ describe.skipIf(inject('missing'))('takeover', () => {
       ),
     );
     // Asked about each connection, so that it notices at once when nobody answers.
-    node.write('ask.yaml', askingPolicy('rate', { file: rate, app: 'asking', spec: 'config: { perSecond: 1000000, burst: 1000000 }' }));
+    node.write(
+      'ask.yaml',
+      askingPolicy('rate', { file: rate, app: 'asking', spec: 'capabilities: [counters], config: { connections: 1000000 }' }),
+    );
     node.write('lenient.yaml', askingPolicy('list', { file: list, app: 'lenient', spec: 'failurePolicy: Allow, config: { allow: [] }' }));
     engine = await node.engine();
     await node.apply();

@@ -1,0 +1,127 @@
+/**
+ * The engine's configuration file, YAML or JSON: any flag of `sluice run` by its name, and what has no flag: who may use
+ * the API (`access`), and whose plugins are trusted (`trustedKeys`).
+ *
+ * Nothing has a default that lets anybody in. Paths are relative to the file; the files that it names are read once, at
+ * the start.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { EngineError, messageOf } from './errors.ts';
+
+/** `read`: everything that only looks. `push`: everything. */
+export type Role = 'read' | 'push';
+
+export interface ApiAccess {
+  /** SHA-256 of each bearer token. */
+  readonly tokens: readonly { readonly name: string; readonly role: Role; readonly sha256: Buffer }[];
+  /** Roles of client certificates, by the common name of their subject. */
+  readonly clients: ReadonlyMap<string, Role>;
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string };
+  /** Tokens may cross a network in clear. */
+  readonly plainText: boolean;
+}
+
+export interface ConfigFile {
+  readonly access: ApiAccess;
+  /** PEM, and where it was found. */
+  readonly trustedKeys: readonly { readonly pem: string; readonly from: string }[];
+}
+
+export const NO_CONFIG_FILE: ConfigFile = { access: { tokens: [], clients: new Map(), plainText: false }, trustedKeys: [] };
+
+/** A token that can be guessed is none: 32 characters are what 24 random bytes make. */
+const TOKEN_CHARACTERS_MIN = 32;
+
+const role = z.enum(['read', 'push']);
+const name = z.string().min(1).max(128);
+const path = z.string().min(1);
+const schema = z.strictObject({
+  access: z
+    .strictObject({
+      tls: z.strictObject({ certificate: path, key: path, clientAuthority: path.optional() }).optional(),
+      tokens: z
+        .array(
+          z.union([
+            z.strictObject({ name, role, file: path }),
+            z.strictObject({ name, role, sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits') }),
+          ]),
+        )
+        .default([]),
+      clients: z.array(z.strictObject({ commonName: name, role })).default([]),
+      plainText: z.boolean().default(false),
+    })
+    .prefault({}),
+  trustedKeys: z.array(path).default([]),
+});
+
+/** What the file says in place of flags. @throws EngineError `CONFIG_INVALID` */
+export function readConfigFlags(file: string): Record<string, unknown> {
+  const { access: _access, trustedKeys: _trustedKeys, ...flags } = readDocument(file);
+  return flags;
+}
+
+/** What the file says beside flags. @throws EngineError `CONFIG_INVALID` with the file, the field and what to write instead. */
+export function readConfigFile(file: string): ConfigFile {
+  const { access: rawAccess, trustedKeys: rawKeys } = readDocument(file);
+  const read = (what: string): string => readText(file, resolve(dirname(file), what));
+  const parsed = schema.safeParse({
+    ...(rawAccess !== undefined && { access: rawAccess }),
+    ...(rawKeys !== undefined && { trustedKeys: rawKeys }),
+  });
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw refusal(file, `${issue?.path.join('.') || 'it'}: ${issue?.message}`);
+  }
+  const { access, trustedKeys } = parsed.data;
+  const { tls } = access;
+  if (access.clients.length && !tls?.clientAuthority)
+    throw refusal(file, 'access.clients needs access.tls.clientAuthority: who signed their certificates');
+  return {
+    access: {
+      tokens: access.tokens.map((token) => ({
+        name: token.name,
+        role: token.role,
+        sha256: 'sha256' in token ? Buffer.from(token.sha256, 'hex') : hashToken(file, token.name, read(token.file).trim()),
+      })),
+      clients: new Map(access.clients.map((client) => [client.commonName, client.role])),
+      ...(tls && {
+        tls: { cert: read(tls.certificate), key: read(tls.key), ...(tls.clientAuthority && { ca: read(tls.clientAuthority) }) },
+      }),
+      plainText: access.plainText,
+    },
+    trustedKeys: trustedKeys.map((key) => ({ pem: read(key), from: key })),
+  };
+}
+
+function refusal(file: string, reason: string, cause?: unknown): EngineError {
+  return new EngineError('CONFIG_INVALID', `Cannot use configuration ${file}: ${reason}`, cause);
+}
+
+function readText(file: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw refusal(file, `cannot read ${path}: ${(error as NodeJS.ErrnoException).code ?? messageOf(error)}`, error);
+  }
+}
+
+function readDocument(file: string): Record<string, unknown> {
+  const document = parseDocument(readText(file, resolve(file)));
+  if (document.errors[0]) throw refusal(file, document.errors[0].message.split('\n')[0] ?? 'it is not YAML');
+  const value: unknown = document.toJS() ?? {};
+  if (typeof value !== 'object' || Array.isArray(value)) throw refusal(file, 'it must be a map, such as source: dir:/etc/sluice');
+  return value as Record<string, unknown>;
+}
+
+function hashToken(file: string, name: string, token: string): Buffer {
+  if (token.length < TOKEN_CHARACTERS_MIN)
+    throw refusal(
+      file,
+      `token ${name} has ${token.length} characters; at least ${TOKEN_CHARACTERS_MIN} are needed, such as openssl rand -hex 24 makes`,
+    );
+  return createHash('sha256').update(token).digest();
+}

@@ -1,0 +1,98 @@
+/** A batch of drained asks, as records in memory: struct ask behind a header, then the packet's bytes. */
+import { AskFlag, askCodec, type Context } from '../abi.gen.ts';
+import type { IdentityTexts, Question } from '../question.ts';
+import { BATCH_RECORDS_MAX, RECORD_HEADER } from './control.ts';
+import type { AskedFlow } from './messages.ts';
+
+const ASK = askCodec.offsets;
+
+export class AskBatch {
+  readonly bytes: Buffer;
+  readonly #words: Int32Array;
+  /** Where each record's header is. */
+  readonly offsets = new Uint32Array(BATCH_RECORDS_MAX);
+
+  constructor(memory: SharedArrayBuffer) {
+    this.bytes = Buffer.from(memory);
+    this.#words = new Int32Array(memory);
+  }
+
+  /** Finds where the records of a batch that was just drained begin. */
+  index(count: number): void {
+    let at = 0;
+    for (let i = 0; i < count; i++) {
+      this.offsets[i] = at;
+      at += RECORD_HEADER + ((this.bytes.readUInt32LE(at) + 7) & ~7);
+    }
+  }
+
+  /** Where the struct ask of a record is. */
+  at(index: number): number {
+    return (this.offsets[index] as number) + RECORD_HEADER;
+  }
+
+  plugin(at: number): number {
+    return this.bytes.readUInt32LE(at + ASK.plugin);
+  }
+
+  heldNs(at: number): bigint {
+    return this.bytes.readBigUInt64LE(at + ASK.timeNs);
+  }
+
+  /** Addresses, ports, protocol, direction and plugin: the packets that one decision answers. */
+  flowKey(at: number): string {
+    const { source, plugin, sourcePort, protocol, context } = ASK;
+    const text = (from: number, to: number): string => this.bytes.toString('latin1', at + from, at + to);
+    return text(source, source + 32) + text(plugin, plugin + 4) + text(sourcePort, sourcePort + 4) + text(protocol, context + 1);
+  }
+
+  /** Fills a question in with what a record says, and who is behind its addresses. */
+  ask(at: number, question: Question, timeMs: number, cluster: Cluster): void {
+    const batch = this.bytes;
+    question.hook = batch.readUInt8(at + ASK.context) as Context;
+    question.words = this.#words;
+    question.wordsAt = (at + ASK.source) >> 2;
+    question.sourceIdentity = batch.readUInt32LE(at + ASK.sourceIdentity);
+    question.destinationIdentity = batch.readUInt32LE(at + ASK.destinationIdentity);
+    question.sourcePort = batch.readUInt16BE(at + ASK.sourcePort);
+    question.destinationPort = batch.readUInt16BE(at + ASK.destinationPort);
+    question.protocol = batch.readUInt8(at + ASK.protocol);
+    question.direction = batch.readUInt8(at + ASK.direction);
+    question.rule = batch.readUInt32LE(at + ASK.rule);
+    question.established = (batch.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0;
+    question.timeMs = timeMs;
+    question.source = cluster.identities.get(question.sourceIdentity);
+    question.destination = cluster.identities.get(question.destinationIdentity);
+    question.sourcePod = cluster.pods.get(batch.toString('latin1', at + ASK.source, at + ASK.source + 16));
+    question.destinationPod = cluster.pods.get(batch.toString('latin1', at + ASK.destination, at + ASK.destination + 16));
+  }
+
+  /** What people are shown of a record, but for what became of it. */
+  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'reason' | 'scope' | 'ttlMs' | 'heldUs'> {
+    const ask = this.bytes;
+    const address = (from: number): Uint8Array => Uint8Array.prototype.slice.call(ask, at + from, at + from + 16);
+    return {
+      timeNs: this.heldNs(at),
+      source: address(ASK.source),
+      destination: address(ASK.destination),
+      sourcePort: ask.readUInt16BE(at + ASK.sourcePort),
+      destinationPort: ask.readUInt16BE(at + ASK.destinationPort),
+      sourceIdentity: ask.readUInt32LE(at + ASK.sourceIdentity),
+      destinationIdentity: ask.readUInt32LE(at + ASK.destinationIdentity),
+      endpoint: ask.readUInt32LE(at + ASK.endpoint),
+      rule: ask.readUInt32LE(at + ASK.rule),
+      plugin: this.plugin(at),
+      protocol: ask.readUInt8(at + ASK.protocol),
+      direction: ask.readUInt8(at + ASK.direction),
+      established: (ask.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0,
+      context: ask.readUInt8(at + ASK.context) as Context,
+    };
+  }
+}
+
+/** Who is behind identities and addresses. */
+export interface Cluster {
+  readonly identities: ReadonlyMap<number, IdentityTexts>;
+  /** By the address's 16 bytes as a latin1 string. */
+  readonly pods: ReadonlyMap<string, Uint8Array>;
+}

@@ -1,0 +1,42 @@
+/** What a plugin is asked, as the host has it. One object is filled anew for each evaluation: nothing is allocated. */
+import { Context } from './abi.gen.ts';
+
+/** The texts of one identity, encoded once. UTF-8. */
+export interface IdentityTexts {
+  readonly namespace: Uint8Array;
+  /** One `key=value` a line. */
+  readonly labels: Uint8Array;
+}
+
+/** Source and destination address, 16 bytes each, as little-endian words. */
+export const ADDRESS_WORDS = 8;
+
+export class Question {
+  hook: Context = Context.CONNECT;
+  /** The addresses are ADDRESS_WORDS words of this, from `wordsAt` on. */
+  words: Int32Array = new Int32Array(ADDRESS_WORDS);
+  wordsAt = 0;
+  sourceIdentity = 0;
+  destinationIdentity = 0;
+  sourcePort = 0;
+  destinationPort = 0;
+  protocol = 0;
+  direction = 0;
+  established = false;
+  rule = 0;
+  /** On the monotonic clock. */
+  timeMs = 0;
+  source: IdentityTexts | undefined;
+  destination: IdentityTexts | undefined;
+  sourcePod: Uint8Array | undefined;
+  destinationPod: Uint8Array | undefined;
+  /** Texts of the conversation: a character is a byte. Empty where there is none. */
+  serverName = '';
+  dnsName = '';
+  method = '';
+  host = '';
+  path = '';
+  query = '';
+  /** Names, in lower case, and values in turn. */
+  headers: readonly string[] = [];
+}

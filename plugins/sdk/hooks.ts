@@ -1,0 +1,85 @@
+/** What each hook adds to the flow that it is about. Handles, never objects. */
+import { PLUGIN_CONTEXT_SIZE, PLUGIN_HEADER_SIZE, pluginContextCookies, pluginContextHeaders, PluginFieldValue, PluginSlotValue } from './abi.gen';
+import { Flow } from './flow';
+import { CONTEXT, noteRead, slot } from './state';
+import { Text, textAt, textOf } from './text';
+
+/** Hook `connect`: the first packet of a connection. */
+@unmanaged
+export class Connection extends Flow {}
+
+/** Hook `dns`: a query. */
+@unmanaged
+export class DnsQuery extends Flow {
+  /** As it was asked for, without a dot at the end. */
+  get name(): Text {
+    noteRead(PluginFieldValue.DNS_NAME);
+    return textOf(slot(PluginSlotValue.DNS_NAME));
+  }
+}
+
+/** Hook `tls`: the first message of a TLS connection. */
+@unmanaged
+export class TlsHello extends Flow {
+  /** The server that the client names (SNI); empty when it names none. */
+  get serverName(): Text {
+    noteRead(PluginFieldValue.SERVER_NAME);
+    return textOf(slot(PluginSlotValue.SERVER_NAME));
+  }
+}
+
+/** Hook `http`: one request. */
+@unmanaged
+export class HttpRequest extends Flow {
+  get method(): Text {
+    noteRead(PluginFieldValue.METHOD);
+    return textOf(slot(PluginSlotValue.METHOD));
+  }
+
+  /** Without a port. */
+  get host(): Text {
+    noteRead(PluginFieldValue.HOST);
+    return textOf(slot(PluginSlotValue.HOST));
+  }
+
+  /** Before the question mark. */
+  get path(): Text {
+    noteRead(PluginFieldValue.PATH);
+    return textOf(slot(PluginSlotValue.PATH));
+  }
+
+  /** Behind the question mark. */
+  get query(): Text {
+    noteRead(PluginFieldValue.QUERY);
+    return textOf(slot(PluginSlotValue.QUERY));
+  }
+
+  /** The value of a header, its name a literal in lower case; empty when there is none. Several are joined by ", ". */
+  header(name: string): Text {
+    noteRead(PluginFieldValue.HEADER);
+    return findEntry(0, <i32>pluginContextHeaders(CONTEXT), name);
+  }
+
+  /** The value of a cookie, its name a literal; empty when there is none. Of several the first. */
+  cookie(name: string): Text {
+    noteRead(PluginFieldValue.COOKIE);
+    const first = <i32>pluginContextHeaders(CONTEXT);
+    return findEntry(first, first + <i32>pluginContextCookies(CONTEXT), name);
+  }
+}
+
+function findEntry(first: i32, end: i32, name: string): Text {
+  const wanted = fnv1a(name);
+  for (let i = first; i < end; i++) {
+    const entry = CONTEXT + PLUGIN_CONTEXT_SIZE + i * PLUGIN_HEADER_SIZE;
+    if (load<u32>(entry) == wanted && textOf(load<u32>(entry, 4)).equals(name)) return textOf(load<u32>(entry, 8));
+  }
+  return textAt(0, 0);
+}
+
+function fnv1a(name: string): u32 {
+  let hash: u32 = 0x811c9dc5;
+  const units = changetype<usize>(name);
+  for (let i = 0, length = name.length; i < length; i++) hash = (hash ^ <u32>load<u16>(units + (<usize>i << 1))) * 0x01000193;
+  return hash;
+}

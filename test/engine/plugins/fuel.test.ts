@@ -1,0 +1,241 @@
+/** The meter: it stops what does not end, charges for what takes long, and changes nothing else. */
+import { describe, expect, test } from 'vitest';
+import { auditModule } from '../../../engine/plugins/audit.ts';
+import { meter, originalOffset } from '../../../engine/plugins/fuel.ts';
+import { parseModule } from '../../../engine/plugins/wasm/module.ts';
+import { assemble, FUEL, GRANTS, plugin, pluginText, question, random, start } from '../../support/plugin-modules.ts';
+
+describe('fuel', () => {
+  test.each([
+    { what: 'a tight loop', evaluate: '(loop $l (br $l)) (i32.const 1)' },
+    { what: 'a loop in a loop', evaluate: '(loop $a (loop $b (br_if $b (i32.const 1))) (br $a)) (i32.const 1)' },
+    {
+      what: 'recursion that calls often',
+      evaluate: '(call $r (i32.const 30)) (i32.const 1)',
+      more: '(func $r (param i32) (if (local.get 0) (then (call $r (i32.sub (local.get 0) (i32.const 1))) (call $r (i32.sub (local.get 0) (i32.const 1))))))',
+    },
+    { what: 'memory.grow without an end', evaluate: '(loop $l (drop (memory.grow (i32.const 0))) (br $l)) (i32.const 1)' },
+    {
+      what: 'memory.fill without an end',
+      evaluate: '(loop $l (memory.fill (i32.const 8192) (i32.const 0) (i32.const 50000)) (br $l)) (i32.const 1)',
+    },
+    {
+      what: 'host calls without an end',
+      imports: '(import "sluice" "log" (func $log (param i32 i32)))',
+      evaluate: '(loop $l (call $log (i32.const 0) (i32.const 9)) (br $l)) (i32.const 1)',
+    },
+  ])('stops $what within milliseconds', async ({ evaluate, more = '', imports = '' }) => {
+    const instance = await start(plugin({ evaluate, more, imports }));
+    const began = performance.now();
+    expect(() => instance.evaluate(question())).toThrow('it ran out of fuel: a loop without an end?');
+    // Not a measurement (see npm run bench): a loop that is not stopped never comes here.
+    expect(performance.now() - began).toBeLessThan(2000);
+  });
+
+  test('counts the same for the same work, and gives each evaluation the whole budget', async () => {
+    const instance = await start(
+      plugin({
+        evaluate:
+          '(local.set $n (i32.const 1000)) (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))) (i32.const 1)',
+      }),
+    );
+    instance.evaluate(question());
+    const once = instance.fuelUsed;
+    for (let i = 0; i < 1000; i++) instance.evaluate(question());
+    expect(instance.fuelUsed).toBe(once);
+    // Five instructions and the loop's own, a thousand times.
+    expect(once).toBeGreaterThan(5000);
+    expect(once).toBeLessThan(8000);
+  });
+
+  test.each([
+    {
+      what: 'memory.fill by the bytes',
+      evaluate: '(memory.fill (i32.const 8192) (i32.const 0) (i32.const 32000)) (i32.const 1)',
+      least: 32_000 >> 4,
+    },
+    {
+      what: 'memory.copy by the bytes',
+      evaluate: '(memory.copy (i32.const 8192) (i32.const 30000) (i32.const 32000)) (i32.const 1)',
+      least: 32_000 >> 4,
+    },
+    { what: 'locals', evaluate: '(call $f) (i32.const 1)', more: `(func $f (local ${'i64 '.repeat(5000)}))`, least: 5000 },
+    {
+      what: 'a host call',
+      evaluate: '(call $log (i32.const 0) (i32.const 1)) (i32.const 1)',
+      imports: '(import "sluice" "log" (func $log (param i32 i32)))',
+      least: 1000,
+    },
+  ])('charges $what', async ({ evaluate, least, more = '', imports = '' }) => {
+    const instance = await start(plugin({ evaluate, more, imports }));
+    instance.evaluate(question());
+    expect(instance.fuelUsed).toBeGreaterThanOrEqual(least);
+    expect(instance.fuelUsed).toBeLessThan(least + 100);
+  });
+
+  test('a region that weighs more than any budget traps, and gives no fuel back', async () => {
+    const calls = '(call $log (i32.const 0) (i32.const 1))'.repeat(3000);
+    const instance = await start(
+      plugin({
+        evaluate: `(if (i32.eqz (local.get $hook)) (then ${calls})) (i32.const 1)`,
+        imports: '(import "sluice" "log" (func $log (param i32 i32)))',
+      }),
+    );
+    expect(() => instance.evaluate(question())).toThrow('ran out of fuel');
+  });
+
+  test('the module cannot name its own meter', async () => {
+    const { view } = await auditModule(plugin({ more: '(global $mine (mut i32) (i32.const 5))' }), GRANTS);
+    const metered = parseModule(meter(view, 'sluice_eval', FUEL).bytes);
+    expect(metered.exports.get('sluice_fuel')).toEqual({ kind: 3, index: view.globals });
+    expect(metered.globals).toBe(view.globals + 1);
+  });
+
+  test('finds the instruction of a trap in the module as its author knows it', async () => {
+    const text = pluginText({
+      evaluate: '(loop $l (br_if $l (i32.const 0))) (call $deep) (i32.const 1)',
+      more: '(func $deep (memory.fill (i32.const 9) (i32.const 0) (i32.const 1)) (drop (i32.div_s (i32.const 1) (i32.load (i32.const 4096)))))',
+    });
+    const original = assemble(text);
+    const view = parseModule(original);
+    const { bytes, offsets } = meter(view, 'sluice_eval', FUEL);
+    const trapAt = (code: Uint8Array, entry: string): number[] => {
+      const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code as Uint8Array<ArrayBuffer>));
+      try {
+        (exports[entry] as (hook: number) => number)(0);
+      } catch (error) {
+        return [...((error as Error).stack ?? '').matchAll(/wasm-function\[\d+\]:0x([0-9a-f]+)/g)].map(([, hex]) =>
+          Number.parseInt(hex as string, 16),
+        );
+      }
+      throw new Error('it did not trap');
+    };
+    const wanted = trapAt(original, 'sluice_eval');
+    const found = trapAt(bytes, 'sluice_run').map((offset) => originalOffset(offsets, offset));
+    expect(wanted.length).toBe(2);
+    expect(found.slice(0, 2)).toEqual(wanted);
+  });
+});
+
+/** Random functions over three locals and a page of memory: loops that end, branches, calls, tables, bulk memory, floats. */
+class Generator {
+  readonly #next: (below: number) => number;
+  #loops = 0;
+
+  constructor(seed: number) {
+    this.#next = random(seed);
+  }
+
+  module(): string {
+    const functions = Array.from(
+      { length: 4 },
+      (_, i) =>
+        `(func $f${i} (type $t) (param $p i32) (result i32) (local $x i32) (local $y i64) (local $z f64) ${this.#declared(() => this.#block(3, i))} ${this.#value(3, i)})`,
+    );
+    return `(module (type $t (func (param $p i32) (result i32)))
+      (memory (export "memory") 1 1) (global $g (mut i32) (i32.const ${this.#next(100)})) (data "some data of a passive segment")
+      (table 4 funcref) (elem (i32.const 0) $f0 $f1 $f2 $f3)
+      ${functions.join('\n')}
+      (func (export "sluice_eval") (type $t) (param $p i32) (result i32) (call $f3 (local.get $p))))`;
+  }
+
+  /** A body, with a counter for each loop in it declared before. */
+  #declared(body: () => string): string {
+    this.#loops = 0;
+    const text = body();
+    return Array.from({ length: this.#loops }, (_, i) => `(local $c${i} i32)`).join(' ') + text;
+  }
+
+  #block(depth: number, own: number): string {
+    return Array.from({ length: 1 + this.#next(3) }, () => this.#statement(depth, own)).join(' ');
+  }
+
+  #statement(depth: number, own: number): string {
+    const value = (): string => this.#value(depth, own);
+    const inner = (): string => (depth ? this.#block(depth - 1, own) : '');
+    switch (this.#next(depth ? 11 : 7)) {
+      case 0:
+        return `(local.set $x ${value()})`;
+      case 1:
+        return `(local.set $p ${value()})`;
+      case 2:
+        return `(i32.store16 (i32.and ${value()} (i32.const 65000)) ${value()})`;
+      case 3:
+        return `(local.set $y (i64.add (local.get $y) (i64.extend_i32_s ${value()})))`;
+      case 4:
+        return `(global.set $g ${value()})`;
+      case 5:
+        return `(memory.fill (i32.and ${value()} (i32.const 32767)) ${value()} (i32.and ${value()} (i32.const 255)))`;
+      case 6:
+        return `(local.set $z (f64.add (local.get $z) (f64.convert_i32_s ${value()})))`;
+      case 7:
+        return `(if ${value()} (then ${inner()}) (else ${inner()}))`;
+      case 8: {
+        const counter = this.#loops++;
+        return `(local.set $c${counter} (i32.const ${1 + this.#next(5)})) (loop $l${counter} ${inner()} (br_if $l${counter} (local.tee $c${counter} (i32.sub (local.get $c${counter}) (i32.const 1)))))`;
+      }
+      case 9:
+        return `(block $out${depth} (block $in${depth} (br_table $in${depth} $out${depth} (i32.and ${value()} (i32.const 3)))) ${inner()})`;
+      default:
+        return `(memory.copy (i32.and ${value()} (i32.const 16383)) (i32.and ${value()} (i32.const 16383)) (i32.and ${value()} (i32.const 127)))`;
+    }
+  }
+
+  #value(depth: number, own: number): string {
+    const inner = (): string => this.#value(depth - 1, own);
+    switch (this.#next(depth > 0 ? 12 : 4)) {
+      case 0:
+        return `(i32.const ${this.#next(1 << 30) - (1 << 29)})`;
+      case 1:
+        return '(local.get $p)';
+      case 2:
+        return '(local.get $x)';
+      case 3:
+        return '(global.get $g)';
+      case 4:
+        return `(i32.add ${inner()} ${inner()})`;
+      case 5:
+        return `(i32.mul ${inner()} ${inner()})`;
+      case 6:
+        return `(i32.rem_u ${inner()} (i32.or ${inner()} (i32.const 1)))`;
+      case 7:
+        return `(i32.load8_u (i32.and ${inner()} (i32.const 65000)))`;
+      case 8:
+        return `(select ${inner()} ${inner()} ${inner()})`;
+      case 9:
+        return own ? `(call $f${this.#next(own)} ${inner()})` : '(i32.wrap_i64 (local.get $y))';
+      case 10:
+        // A function above this one would be a recursion without an end.
+        return own ? `(call_indirect (type $t) ${inner()} (i32.const ${this.#next(own)}))` : '(i32.trunc_sat_f64_s (local.get $z))';
+      default:
+        return `(i32.rotl ${inner()} (i32x4.extract_lane 1 (i32x4.splat ${inner()})))`;
+    }
+  }
+}
+
+describe('a metered module', () => {
+  test('answers as the original does, with the same memory behind it: 300 generated modules', () => {
+    let answered = 0;
+    for (let seed = 1; seed <= 300; seed++) {
+      const original = assemble(new Generator(seed).module());
+      const { bytes } = meter(parseModule(original), 'sluice_eval', 100_000_000);
+      const run = (code: Uint8Array, entry: string): unknown[] => {
+        const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code as Uint8Array<ArrayBuffer>));
+        const entered = exports[entry] as (value: number) => number;
+        const results = [0, 1, -7, 123_456].map((value) => {
+          try {
+            return entered(value);
+          } catch (error) {
+            return (error as Error).message;
+          }
+        });
+        const memory = Buffer.from((exports.memory as WebAssembly.Memory).buffer);
+        return [results, Buffer.from(memory).toString('base64')];
+      };
+      const wanted = run(original, 'sluice_eval');
+      expect(run(bytes, 'sluice_run'), `seed ${seed}`).toEqual(wanted);
+      if ((wanted[0] as unknown[]).some((result) => typeof result === 'number')) answered += 1;
+    }
+    expect(answered).toBeGreaterThan(250);
+  });
+});
