@@ -75,7 +75,10 @@ export class Compiler {
     };
     const { module, sourceMap, messages } = await this.#ask(order);
     // Paths as they are from here, so that a terminal can open them.
-    const shown = messages.replace(/(?<= in )(?!~lib)(?=[^\s(]+\.ts\(\d)/g, `${relative(process.cwd(), dirname(source)) || '.'}/`).trim();
+    const shown = messages
+      .replaceAll('AS102: User-defined: ', '')
+      .replace(/(?<= in )(?!~lib)(?=[^\s(]+\.ts\(\d)/g, `${relative(process.cwd(), dirname(source)) || '.'}/`)
+      .trim();
     if (!module) throw new EngineError('PLUGIN_BUILD', `Cannot build ${relative(process.cwd(), source)}:\n${shown}`);
     return { module: withLines(Buffer.from(module), sourceMap ?? ''), messages: shown };
   }

@@ -163,7 +163,8 @@ function readCaseFile(path: string): PluginCases {
 }
 
 function describe(error: z.ZodError): string {
-  const [issue] = error.issues;
+  // A misspelt key says more than what is missing in its place.
+  const issue = error.issues.find(({ code }) => code === 'unrecognized_keys') ?? error.issues[0];
   return `${issue?.path.join('.') || 'it'}: ${issue?.message}`;
 }
 

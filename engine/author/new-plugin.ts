@@ -78,9 +78,7 @@ export function newPlugin(directory: string): string[] {
   if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name))
     throw new EngineError('PLUGIN_BUILD', `Cannot make plugin ${name}: a name has lower-case letters, digits and dashes`);
   if (existsSync(directory)) throw new EngineError('PLUGIN_BUILD', `Cannot make plugin ${directory}: it exists already`);
-  const className = `P${name}`
-    .replace(/^P(?=[a-z])/, '')
-    .replace(/(^|-)([a-z0-9])/g, (_match, _dash, letter: string) => letter.toUpperCase());
+  const className = classNameOf(name);
   mkdirSync(directory, { recursive: true });
   const files = [
     ['index.ts', source(name, className)],
@@ -94,4 +92,12 @@ export function newPlugin(directory: string): string[] {
     writeFileSync(path, text);
     return path;
   });
+}
+
+/** `my-policy` → `MyPolicy`, `rate` → `RatePolicy`: never a name of the SDK's own. */
+function classNameOf(name: string): string {
+  const camel = name.replace(/(^|-)([a-z0-9])/g, (_match, _dash, letter: string) => letter.toUpperCase());
+  const named = /^[0-9]/.test(camel) ? `The${camel}` : camel;
+  if (named === 'Policy') return 'MyPolicy';
+  return named.endsWith('Policy') ? named : `${named}Policy`;
 }

@@ -11,6 +11,6 @@ export function withLines(module: Uint8Array, map: string): Uint8Array {
   for (const [offset, file, line] of decode(mappings).flat())
     if (code && file !== undefined && line !== undefined && offset >= code.from && offset < code.end)
       entries.push({ offset: offset - code.from, file, line: line + 1 });
-  const files = sources.map((source) => source.replace(/^~lib\/@sluice\/plugin-sdk/, 'sdk'));
+  const files = sources.map((source) => source.replace(/^(~lib\/@sluice\/plugin-sdk|(\.\.\/).*\/plugins\/sdk)(?=\/)/, 'sdk'));
   return withCustomSection(module, LINES_SECTION, encodeLines(files, entries));
 }

@@ -194,22 +194,21 @@ async function recordFlows(api: string, file: string, limitMs: number | undefine
     throw new EngineError('CONFIG_INVALID', `Cannot write ${file}: ${error.code}`, error);
   });
   const response = await new ApiClient(api).open('GET', '/v1/flows?last=0&follow=true');
-  const end = (): void => void response.destroy();
+  const lines = createInterface({ input: response });
+  const end = (): void => {
+    lines.close();
+    response.destroy();
+  };
   process.once('SIGINT', end);
   const timer = limitMs === undefined ? undefined : setTimeout(end, limitMs);
   let count = 0;
-  try {
-    for await (const text of createInterface({ input: response })) {
-      const item = JSON.parse(text) as FlowView | { lost: number };
-      if ('lost' in item) console.error(`${item.lost} flows are missing: this machine writes too slowly`);
-      else if (item.hook) {
-        if (!out.write(`${text}\n`)) await once(out, 'drain');
-        count += 1;
-      }
+  for await (const text of lines) {
+    const item = JSON.parse(text) as FlowView | { lost: number };
+    if ('lost' in item) console.error(`${item.lost} flows are missing: this machine writes too slowly`);
+    else if (item.hook) {
+      if (!out.write(`${text}\n`)) await once(out, 'drain');
+      count += 1;
     }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE' && (error as NodeJS.ErrnoException).code !== 'ECONNRESET')
-      throw error;
   }
   clearTimeout(timer);
   out.end();

@@ -74,6 +74,8 @@ export interface ManagedPlugin {
   epoch: number;
   versions: VersionsOf<Version> | undefined;
   problem: string;
+  /** The problem stays until other versions are in force: nothing mends it by itself. */
+  lasting: boolean;
   /** Hashes of versions that were refused, or rolled back by themselves: not tried again until something changes. */
   readonly refused: Set<string>;
   /** SHA-256 of the declared file that was looked at last. */
@@ -305,6 +307,7 @@ export class PluginRegistry {
       if (version !== live && version !== candidate?.version) return;
       await this.#rollback(plugin, 'rolled back by itself');
       plugin.problem = reason;
+      plugin.lasting = true;
       this.#parts.log.error({ plugin: plugin.declaration.name, reason }, 'plugin version rolled back');
     }).catch((error: unknown) => this.#parts.log.error({ plugin: plugin.declaration.name, err: error }, 'plugin version not rolled back'));
   }
@@ -339,7 +342,7 @@ export class PluginRegistry {
     }
     const wanted = versionHash(versions.live.audited.view.bytes, declaration);
     if (wanted === versions.live.hash && this.#isInstalled(plugin)) {
-      if (!plugin.refused.size) plugin.problem = '';
+      if (!plugin.refused.size && !plugin.lasting) plugin.problem = '';
       return;
     }
     if (plugin.refused.has(wanted)) return;
@@ -408,6 +411,7 @@ export class PluginRegistry {
     const candidate = problems.length ? undefined : await this.#restoreCandidate(plugin, state.candidate);
     await this.#apply(plugin, { live, previous, candidate }, '');
     plugin.problem = problems.join('; ');
+    plugin.lasting = problems.length > 0;
     return true;
   }
 
@@ -436,6 +440,7 @@ export class PluginRegistry {
       epoch: known?.[1].epoch ?? 0,
       versions: undefined,
       problem: '',
+      lasting: false,
       refused: new Set(),
       fileSha256: '',
       history: [],
@@ -486,6 +491,7 @@ export class PluginRegistry {
     plugin.versions = versions;
     plugin.epoch = epoch;
     plugin.problem = '';
+    plugin.lasting = false;
     plugin.on = true;
     if (what) this.#note(plugin, what, about);
     this.#parts.log.info({ plugin: declaration.name, epoch, version: versionName(about), what: what || 'restored' }, 'plugin in force');
