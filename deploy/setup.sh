@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps iputils-ping)
+packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps iputils-ping openssl)
 for want in "$@"; do
   case $want in
     bench) packages+=(iptables ipset nftables) ;;

@@ -116,7 +116,7 @@ class WatchSession {
     return new Promise((resolve) => {
       const end = (): void => {
         stdin.setRawMode?.(false);
-        stdin.pause();
+        stdin.destroy();
         process.off('SIGINT', end);
         process.off('SIGTERM', end);
         resolve();

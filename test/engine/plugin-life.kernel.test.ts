@@ -289,4 +289,78 @@ describe.skipIf(inject('missing'))('the life of a plugin', () => {
     expect(changed.code).toBe(1);
     expect(changed.stdout).toContain('+ deny: only the backend on port 80');
   });
+
+  test('watch builds, tests and shadows at each save, shows what would change, and promotes by a key', async () => {
+    await declare();
+    const folder = join(node.directory, 'watched');
+    await node.sluiceOk('plugin', 'new', folder);
+    const source = (verdict: string): string =>
+      `import { allow, Connection, deny, Policy, Verdict } from '@sluice/plugin-sdk';\n@policy({ name: 'watched', version: '1.0.0' })\nexport class Watched extends Policy {\n  @on('connect') onConnect(connection: Connection): Verdict { return ${verdict}; }\n}\n`;
+    writeFileSync(join(folder, 'index.ts'), source('allow()'));
+    writeFileSync(join(folder, 'cases.yaml'), 'cases: []\n');
+    const watching = node.startOnNode(process.execPath, 'engine/cli/sluice.js', 'plugin', 'watch', folder, '--name', 'p');
+    let text = '';
+    watching.stdout?.on('data', (chunk) => (text += chunk));
+    watching.stderr?.on('data', (chunk) => (text += chunk));
+    const says = (what: string): Promise<void> =>
+      until(
+        () => text.includes(what),
+        15_000,
+        () => text,
+      );
+    await says('ms after the save');
+    text = '';
+    writeFileSync(join(folder, 'index.ts'), source('nonsense'));
+    await says("Cannot find name 'nonsense'");
+    writeFileSync(join(folder, 'index.ts'), source('deny("watched")'));
+    await says('+ reason watched');
+    expect(await reaches()).toBe(true);
+    await says('allow → deny');
+    await says('shop/frontend → shop/backend:80: deny watched');
+    watching.stdin?.write('p');
+    await says('is in force');
+    expect(await reaches()).toBe(false);
+    watching.stdin?.write('r');
+    await until(async () => (await show()).origin === 'file', 5000);
+    watching.stdin?.write('q');
+    expect(await new Promise((resolve) => watching.once('exit', resolve))).toBe(0);
+  });
+
+  test('a flow whose hook the plugin does not answer gets the failure policy, and its reason says so', async () => {
+    await declare();
+    await push(plugin({}, { hooks: ['tls'] }));
+    expect(await reaches()).toBe(false);
+    await until(async () => (await node.sluiceOk('flows', '--last', '5')).stdout.includes('plugin does not answer this hook'), 3000);
+  });
+
+  test('with trusted keys and tokens, it takes signed modules from those who may push, and says what is wrong otherwise', async () => {
+    await declare();
+    const key = join(node.directory, 'release.pem');
+    await node.sluiceOk('plugin', 'keygen', key);
+    const token = 't'.repeat(40);
+    writeFileSync(join(node.directory, 'token'), token);
+    const config = join(node.directory, 'config.yaml');
+    writeFileSync(config, `trustedKeys: [${key}.pub]\naccess: { plainText: true, tokens: [{ name: ci, role: push, file: token }] }\n`);
+    await engine.stop();
+    const refused = await node.sluice('run', '--source', `dir:${node.source}`, '--bpffs', node.bpffs, '--api', '0.0.0.0:9470');
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('whoever reaches it could push plugins')]);
+    engine = await node.engine('--config', config, '--api', '0.0.0.0:9470');
+    try {
+      expect((await node.sluice('plugin', 'list')).stderr).toContain('[API_DENIED]');
+      process.env.SLUICE_TOKEN = token;
+      // What is declared is not signed: it does not run, and that is said.
+      expect((await node.sluice('wait', '--timeout', '2s')).stderr).toContain('it is not signed, and this engine has trusted keys');
+      const path = module('mine', DENY);
+      expect((await node.sluice('plugin', 'push', 'p', path)).stderr).toContain('it is not signed');
+      await node.sluiceOk('plugin', 'sign', path, '--key', key);
+      const pushed = await node.sluiceOk('plugin', 'push', 'p', path);
+      expect(pushed.stdout).toMatch(/p 2\.0\.0 \(\w+\): in force[\s\S]*signed by [0-9a-f]{16}/);
+      expect(await reaches()).toBe(false);
+      await node.sluiceOk('plugin', 'rm', 'p').catch(() => {});
+    } finally {
+      delete process.env.SLUICE_TOKEN;
+      await engine.stop();
+      engine = await node.engine();
+    }
+  });
 });

@@ -153,7 +153,7 @@ export class TestNode {
 
   /** Starts a command in this node's network; it is ended with the node. */
   startOnNode(...command: string[]): ChildProcess {
-    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
     this.#children.push(child);
     return child;
   }
