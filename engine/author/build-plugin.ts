@@ -3,13 +3,14 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import binaryen from 'binaryen';
 import { EngineError, messageOf } from '../errors.ts';
-import { MANIFEST_SECTION, readManifest } from '../plugins/manifest.ts';
+import { MANIFEST_SECTION } from '../plugins/manifest.ts';
+import { readManifest } from '../plugins/manifest-schema.ts';
 import { withCustomSection } from '../plugins/wasm/module.ts';
 import type { CompileOrder, CompileResult } from './compiler-process.ts';
+import { modulePath } from './module-path.ts';
 import { withLines } from './source-lines.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -45,7 +46,7 @@ export async function buildPlugin(directory: string, output?: string, compiler?:
     } finally {
       if (!compiler) own.close();
     }
-  } else if (existsSync(text)) built = { module: assemble(text), messages: '' };
+  } else if (existsSync(text)) built = { module: await assemble(text), messages: '' };
   else
     throw new EngineError(
       'PLUGIN_BUILD',
@@ -55,11 +56,6 @@ export async function buildPlugin(directory: string, output?: string, compiler?:
   writeFileSync(`${path}.new`, built.module);
   renameSync(`${path}.new`, path);
   return { path, bytes: built.module.length, messages: built.messages };
-}
-
-/** Where a plugin's module is built to by default. */
-export function modulePath(directory: string): string {
-  return join(directory, 'build', `${basename(resolve(directory))}.wasm`);
 }
 
 /** The AssemblyScript compiler in a process of its own, which is ended when it takes too long. */
@@ -123,8 +119,10 @@ export class Compiler {
 }
 
 /** WebAssembly text, with the manifest that stands beside it. */
-function assemble(path: string): Uint8Array {
+async function assemble(path: string): Promise<Uint8Array> {
   const manifest = join(dirname(path), 'manifest.json');
+  // A hundred megabytes that only this needs.
+  const { default: binaryen } = await import('binaryen');
   try {
     const module = binaryen.parseText(readFileSync(path, 'utf8'));
     if (!module.validate()) throw new Error('it is not valid');

@@ -1,15 +1,17 @@
-/** `sluice plugin new`, `build`, `test`, `bench`, `keygen` and `sign`: what needs no engine. */
+/**
+ * `sluice plugin new`, `build`, `test`, `bench`, `keygen` and `sign`: what needs no engine.
+ *
+ * What they run is loaded when they run: an engine has no use for it, and would keep it in memory.
+ */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
-import { buildPlugin, Compiler, modulePath } from '../author/build-plugin.ts';
-import { type CaseResult, CaseRunner } from '../author/case-runner.ts';
-import { type PluginCases, readCases } from '../author/cases.ts';
-import { newPlugin } from '../author/new-plugin.ts';
-import { benchPlugin } from '../author/plugin-bench.ts';
+import type { Compiler } from '../author/build-plugin.ts';
+import type { CaseResult, CaseRunner } from '../author/case-runner.ts';
+import type { PluginCases } from '../author/cases.ts';
+import { modulePath } from '../author/module-path.ts';
 import { EngineError, messageOf } from '../errors.ts';
-import { keyId, signModule } from '../plugins/signature.ts';
 import { outputOption, paint, table } from './output.ts';
 
 const directoryOption = { type: 'string', demandOption: true, describe: 'the plugin’s folder' } as const;
@@ -19,7 +21,8 @@ const create: CommandModule<object, { directory: string }> = {
   describe: 'Make a folder with a plugin to start from',
   builder: (yargs) =>
     yargs.positional('directory', { type: 'string', demandOption: true }).example('$0 plugin new my-policy', '') as Argv<never>,
-  handler: ({ directory }) => {
+  handler: async ({ directory }) => {
+    const { newPlugin } = await import('../author/new-plugin.ts');
     for (const file of newPlugin(directory)) console.log(`wrote ${file}`);
     console.log(`\nnext: sluice plugin test ${directory}`);
   },
@@ -41,6 +44,7 @@ const build: CommandModule<object, { directories: string[]; out: string | undefi
   handler: async ({ directories, out }) => {
     if (out !== undefined && directories.length > 1)
       throw new EngineError('CONFIG_INVALID', 'Cannot use --out with several plugins: build them one by one');
+    const { Compiler } = await import('../author/build-plugin.ts');
     const compiler = new Compiler();
     try {
       for (const directory of directories) await buildAndTell(directory, out, compiler);
@@ -51,6 +55,7 @@ const build: CommandModule<object, { directories: string[]; out: string | undefi
 };
 
 async function buildAndTell(directory: string, out: string | undefined, compiler: Compiler): Promise<void> {
+  const { buildPlugin } = await import('../author/build-plugin.ts');
   const started = performance.now();
   const built = await buildPlugin(directory, out, compiler);
   if (built.messages) console.error(built.messages);
@@ -94,6 +99,11 @@ const test: CommandModule<object, TestFlags> = {
 
 /** The plugin as it is now, built if its source is newer than its module, and what it is to be asked. */
 async function load(directory: string, flows: readonly string[]): Promise<{ runner: CaseRunner; cases: PluginCases }> {
+  const [{ buildPlugin }, { CaseRunner }, { readCases }] = await Promise.all([
+    import('../author/build-plugin.ts'),
+    import('../author/case-runner.ts'),
+    import('../author/cases.ts'),
+  ]);
   const cases = readCases(directory, flows);
   await buildPlugin(directory);
   return { runner: await CaseRunner.create(readFileSync(modulePath(directory)), cases), cases };
@@ -131,6 +141,7 @@ const bench: CommandModule<object, TestFlags & { evaluations: number }> = {
   handler: async ({ directory, flows, evaluations, output }) => {
     if (!(evaluations >= 1)) throw new EngineError('CONFIG_INVALID', 'Cannot use --evaluations: must be at least 1');
     const { runner, cases } = await load(directory, flows);
+    const { benchPlugin } = await import('../author/plugin-bench.ts');
     const results = benchPlugin(runner, cases, evaluations);
     if (output === 'json') {
       console.log(JSON.stringify(results, null, 2));
@@ -152,7 +163,8 @@ const keygen: CommandModule<object, { file: string }> = {
   describe: 'Make a pair of Ed25519 keys: FILE signs, FILE.pub is what engines trust',
   builder: (yargs) =>
     yargs.positional('file', { type: 'string', demandOption: true }).example('$0 plugin keygen release.pem', '') as Argv<never>,
-  handler: ({ file }) => {
+  handler: async ({ file }) => {
+    const { keyId } = await import('../plugins/signature.ts');
     if (existsSync(file))
       throw new EngineError('CONFIG_INVALID', `Cannot write ${file}: it exists already, and a lost key cannot be made again`);
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
@@ -171,7 +183,8 @@ const sign: CommandModule<object, { module: string; key: string }> = {
       .positional('module', { type: 'string', demandOption: true, describe: 'a .wasm file, or a plugin’s folder that is built' })
       .option('key', { type: 'string', demandOption: true, describe: 'a private Ed25519 key, PEM: keygen or openssl genpkey makes one' })
       .example('$0 plugin sign my-policy --key release.pem', '') as Argv<never>,
-  handler: ({ module, key }) => {
+  handler: async ({ module, key }) => {
+    const { keyId, signModule } = await import('../plugins/signature.ts');
     const path = moduleFile(module);
     const privateKey = readPrivateKey(key);
     let signed: Uint8Array;

@@ -7,7 +7,6 @@ import type { plugin as pluginSchema, pushed as pushedSchema } from '../http/sch
 import { ApiClient } from './client.ts';
 import { outputOption, paint, table } from './output.ts';
 import { moduleFile, readModuleFile } from './plugin-author-commands.ts';
-import { watchPlugin } from './plugin-watch.ts';
 
 export type Plugin = z.infer<typeof pluginSchema>;
 export type Pushed = z.infer<typeof pushedSchema>;
@@ -72,7 +71,10 @@ const watch: CommandModule<object, { api: string; directory: string; name: strin
       .positional('directory', { type: 'string', demandOption: true, describe: 'the plugin’s folder' })
       .option('name', { type: 'string', describe: 'of the PolicyPlugin; the folder’s name by default' })
       .example('$0 plugin watch my-policy', 'p promotes, r rolls back, q ends') as Argv<never>,
-  handler: ({ api, directory, name }) => watchPlugin(new ApiClient(api), directory, name ?? basename(resolve(directory))),
+  handler: async ({ api, directory, name }) => {
+    const { watchPlugin } = await import('./plugin-watch.ts');
+    await watchPlugin(new ApiClient(api), directory, name ?? basename(resolve(directory)));
+  },
 };
 
 const list: CommandModule<object, { api: string; output: string }> = {

@@ -1,8 +1,9 @@
 /** `sluice plugin watch`: save, and half a second later the version runs as a shadow and says what it would change. */
 import { watch } from 'chokidar';
-import { buildPlugin, Compiler, modulePath } from '../author/build-plugin.ts';
+import { buildPlugin, Compiler } from '../author/build-plugin.ts';
 import { CaseRunner } from '../author/case-runner.ts';
 import { readCases } from '../author/cases.ts';
+import { modulePath } from '../author/module-path.ts';
 import { EngineError } from '../errors.ts';
 import type { ApiClient } from './client.ts';
 import { paint } from './output.ts';

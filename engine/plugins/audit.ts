@@ -5,7 +5,8 @@
 import { EngineError } from '../errors.ts';
 import { type Capability, formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS, type Signature, sameSignature } from './abi.ts';
 import { METER_EXPORTS, meter } from './fuel.ts';
-import { MANIFEST_SECTION, type Manifest, readManifest } from './manifest.ts';
+import { MANIFEST_SECTION, type Manifest } from './manifest.ts';
+import { readManifest } from './manifest-schema.ts';
 import { findSigner, isSigned, type TrustedKey } from './signature.ts';
 import { MalformedWasm } from './wasm/binary.ts';
 import { customSection, type ModuleView, parseModule } from './wasm/module.ts';

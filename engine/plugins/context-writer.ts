@@ -34,7 +34,7 @@ export class ContextWriter {
 
   constructor(manifest: Manifest) {
     this.#declared = declaredFields(manifest);
-    const named = (name: string): Named => ({ name, hash: fnv1a(name) });
+    const named = (name: string): Named => ({ name, hash: fnv1a(name), slot: 0 });
     this.#headers = manifest.headers.map(named);
     this.#cookies = manifest.cookies.map(named);
     this.#headerIndex = new Map(manifest.headers.map((name, i) => [name, i]));
@@ -47,13 +47,15 @@ export class ContextWriter {
     this.#words = new Int32Array(memory);
     this.#at = at;
     this.#end = at + capacity;
-    this.#textsAt = at + pluginContextCodec.size + (this.#headers.length + this.#cookies.length) * pluginHeaderCodec.size;
+    // Entries of headers and cookies come right behind the head, then their names, which stay: only values are written anew.
+    this.#next = at + pluginContextCodec.size + (this.#headers.length + this.#cookies.length) * pluginHeaderCodec.size;
+    for (const named of [...this.#headers, ...this.#cookies]) named.slot = this.#append(named.name);
+    this.#textsAt = this.#next;
   }
 
   /** @throws ContextTooLarge */
   write(question: Question): void {
     this.#present = 0;
-    // Entries of headers and cookies come right behind the head, texts behind the room for them.
     this.#next = this.#textsAt;
     this.#writeNumbers(question);
     this.#writeSlots(question);
@@ -178,9 +180,9 @@ export class ContextWriter {
     }
   }
 
-  #writeEntry(entry: number, { name, hash }: Named, value: string): number {
+  #writeEntry(entry: number, { hash, slot }: Named, value: string): number {
     this.#words[entry] = hash;
-    this.#words[entry + 1] = this.#append(name);
+    this.#words[entry + 1] = slot;
     this.#words[entry + 2] = this.#append(value);
     return entry + HEADER_WORDS;
   }
@@ -189,6 +191,8 @@ export class ContextWriter {
 interface Named {
   readonly name: string;
   readonly hash: number;
+  /** Where the name lies, as slots have it. */
+  slot: number;
 }
 
 const NUMBERS =
