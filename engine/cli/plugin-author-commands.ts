@@ -91,8 +91,6 @@ const test: CommandModule<object, TestFlags> = {
     if (output === 'json') console.log(JSON.stringify(results, null, 2));
     else showResults(results);
     const failed = results.filter(({ differences }) => differences.length).length;
-    if (!results.length)
-      throw new EngineError('PLUGIN_TEST', `Cannot test ${directory}: it has no cases; write some into ${directory}/cases.yaml`);
     if (failed) throw new EngineError('PLUGIN_TEST', `Cannot pass ${directory}: ${failed} of ${results.length} cases differ`);
   },
 };
@@ -105,6 +103,8 @@ async function load(directory: string, flows: readonly string[]): Promise<{ runn
     import('../author/cases.ts'),
   ]);
   const cases = readCases(directory, flows);
+  if (!cases.cases.length)
+    throw new EngineError('PLUGIN_TEST', `Cannot test ${directory}: it has no cases; write some into ${directory}/cases.yaml`);
   await buildPlugin(directory);
   return { runner: await CaseRunner.create(readFileSync(modulePath(directory)), cases), cases };
 }
