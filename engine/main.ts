@@ -11,6 +11,7 @@ import { HostFirewall } from './host-firewall.ts';
 import { createApi, listen } from './http/api.ts';
 import { createMetrics, type PluginSample } from './http/metrics.ts';
 import { Datapath, type MapSizes } from './kernel/datapath.ts';
+import { mapFile } from './kernel/mapped-file.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
@@ -19,8 +20,9 @@ import { RecordReader } from './kernel/record-reader.ts';
 import type { Logger } from './log.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
 import { actionsOf, pluginView, reasonsOf } from './plugins/plugin-view.ts';
-import { PluginRegistry } from './plugins/registry.ts';
+import { type ManagedPlugin, PluginRegistry } from './plugins/registry.ts';
 import { readTrustedKey } from './plugins/signature.ts';
+import { tableFacts } from './plugins/version-parts.ts';
 import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
 import { namesOf, nodeAddresses, Reconciler } from './reconciler.ts';
@@ -87,8 +89,8 @@ async function assemble(
     addCounts,
     log: log.child({ room: 'plugins' }),
   });
-  const viewPlugin = (plugin: (typeof registry.plugins)[number], hits = datapath.readVerdictHits()): ReturnType<typeof pluginView> =>
-    pluginView(plugin, hits.get(plugin.id) ?? 0);
+  const viewPlugin = (plugin: ManagedPlugin, hits = datapath.readVerdictHits()): ReturnType<typeof pluginView> =>
+    pluginView(plugin, { cached: hits.get(plugin.id) ?? 0, tables: liveTables(plugin) });
   const viewPlugins = (): ReturnType<typeof pluginView>[] => {
     const hits = datapath.readVerdictHits();
     return registry.plugins.map((plugin) => viewPlugin(plugin, hits));
@@ -235,6 +237,10 @@ function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: P
   flows.lost += report.omitted;
 }
 
+function liveTables(plugin: ManagedPlugin): ReturnType<typeof tableFacts> {
+  return plugin.versions ? tableFacts(plugin.versions.live.parts, mapFile) : [];
+}
+
 /** What metrics say about plugins: the live version and the one beside it. */
 function pluginMetrics(registry: PluginRegistry, hits: ReadonlyMap<number, number>): PluginSample[] {
   return registry.plugins.map((plugin) => {
@@ -248,6 +254,7 @@ function pluginMetrics(registry: PluginRegistry, hits: ReadonlyMap<number, numbe
       ...plugin.flows,
       cached: hits.get(plugin.id) ?? 0,
       timeouts: plugin.timeouts,
+      tables: liveTables(plugin),
       versions: running.map(({ version, role }) => ({
         role,
         version: version.audited.manifest.version,

@@ -25,6 +25,7 @@ export interface PluginSample {
   readonly denied: number;
   readonly cached: number;
   readonly timeouts: number;
+  readonly tables: readonly { readonly name: string; readonly evictions: number }[];
   readonly versions: readonly VersionSample[];
 }
 
@@ -106,6 +107,9 @@ export function createMetrics(parts: MetricsParts): Registry {
       [{ plugin: name, verdict: 'allow' }, allowed],
       [{ plugin: name, verdict: 'deny' }, denied],
     ]),
+  );
+  expose(Counter, 'sluice_plugin_table_evictions_total', 'Counters that a full table forgot', ['plugin', 'table'], () =>
+    parts.plugins().flatMap(({ name, tables }) => tables.map((table): Sample => [{ plugin: name, table: table.name }, table.evictions])),
   );
   addVersions(registry, expose, parts);
   expose(Gauge, 'sluice_policy_revision', 'Counts changes that were put in force', [], () => [[{}, parts.status().revision]]);

@@ -62,7 +62,7 @@ function addPush(api: FastifyInstance, parts: PluginParts, named: object): void 
         default: 'enforce',
         description: 'enforce: in force at once; shadow: evaluated and compared, never enforced; canary: decides its share of the flows',
       },
-      weight: { type: 'integer', minimum: 1, maximum: 99, default: WEIGHT, description: 'of 100 flows; only with mode=canary' },
+      weight: { type: 'integer', minimum: 1, maximum: 99, description: `of 100 flows, ${WEIGHT} by default; only with mode=canary` },
     },
     additionalProperties: false,
   };
@@ -82,7 +82,10 @@ function addPush(api: FastifyInstance, parts: PluginParts, named: object): void 
     async ({ params, query, body }) => {
       if (!Buffer.isBuffer(body) || !body.length)
         throw new EngineError('PLUGIN_INVALID', 'Cannot push plugin: the body must be a WebAssembly module, as application/wasm');
-      return parts.pushPlugin(params.name, body, query.mode ?? 'enforce', query.weight ?? WEIGHT);
+      const { mode = 'enforce', weight } = query;
+      if (weight !== undefined && mode !== 'canary')
+        throw new EngineError('CONFIG_INVALID', `Cannot push plugin ${params.name} with weight=${weight}: only mode=canary has one`);
+      return parts.pushPlugin(params.name, body, mode, weight ?? WEIGHT);
     },
   );
 }

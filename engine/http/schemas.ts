@@ -62,6 +62,7 @@ export const plugin = z.object({
   timeouts: z.int(),
   lastTrap: z.string(),
   reasons: z.record(z.string(), z.int()).describe('verdicts by reason, of those that the manifest lists'),
+  tables: z.array(z.object({ name: z.string(), slots: z.int(), evictions: z.int().describe('counters that were forgotten to make room') })),
   previous: z.object(versionFacts).nullable().describe('what a rollback puts in force'),
   candidate: z
     .object({

@@ -51,9 +51,9 @@ export class CounterTable {
     return memory[Header.MAGIC] === MAGIC && memory[Header.SLOTS] === slots;
   }
 
-  /** Counters that were forgotten to make room. */
-  get evictions(): number {
-    return Atomics.load(this.#words, Header.EVICTIONS) >>> 0;
+  /** Counters that were forgotten to make room, of a table in that memory. */
+  static evictions(memory: Int32Array): number {
+    return Atomics.load(memory, Header.EVICTIONS) >>> 0;
   }
 
   /** Adds to a key's counter, which begins at 0, and returns what it is then. It stops at the ends of 32 bits. */

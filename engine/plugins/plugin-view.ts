@@ -3,8 +3,13 @@ import { PluginAction } from '../abi.gen.ts';
 import type { ManagedPlugin } from './registry.ts';
 import type { Version } from './version.ts';
 
-/** `cached`: packets for which the kernel had the verdict. */
-export function pluginView(plugin: ManagedPlugin, cached: number) {
+/** What stands elsewhere: packets for which the kernel had the verdict, and the tables of the live version. */
+export interface KernelFacts {
+  readonly cached: number;
+  readonly tables: readonly { readonly name: string; readonly slots: number; readonly evictions: number }[];
+}
+
+export function pluginView(plugin: ManagedPlugin, { cached, tables }: KernelFacts) {
   const { declaration, versions, samples } = plugin;
   const live = versions?.live;
   const manifest = live?.audited.manifest;
@@ -32,6 +37,7 @@ export function pluginView(plugin: ManagedPlugin, cached: number) {
     timeouts: plugin.timeouts,
     lastTrap: live?.lastTrap ?? '',
     reasons: live ? reasonsOf(live) : {},
+    tables: [...tables],
     previous: versions?.previous ? facts(versions.previous) : null,
     candidate: versions?.candidate
       ? {

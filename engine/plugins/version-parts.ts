@@ -36,10 +36,26 @@ export function createInstance(parts: VersionParts, lender: Lender): PluginInsta
   return new PluginInstance({ ...parts, state: hostState(parts, lender) });
 }
 
+/** The tables of a version, and how many counters each has forgotten. */
+export function tableFacts(
+  { manifest, tablesDirectory }: VersionParts,
+  map: Lender['map'],
+): { name: string; slots: number; evictions: number }[] {
+  return manifest.tables.map(({ name, slots }) => ({
+    name,
+    slots,
+    evictions: tablesDirectory === undefined ? 0 : CounterTable.evictions(map(tableFile(tablesDirectory, name), tableBytes(slots))),
+  }));
+}
+
+function tableFile(directory: string, name: string): string {
+  return `${directory}/${name}.counters`;
+}
+
 function hostState({ plugin, manifest, sets, tablesDirectory }: VersionParts, lender: Lender): HostState {
   const tables = manifest.tables.map(({ name, slots }) => {
     const bytes = tableBytes(slots);
-    const memory = tablesDirectory === undefined ? new Int32Array(bytes / 4) : lender.map(`${tablesDirectory}/${name}.counters`, bytes);
+    const memory = tablesDirectory === undefined ? new Int32Array(bytes / 4) : lender.map(tableFile(tablesDirectory, name), bytes);
     return new CounterTable(memory, slots, lender.seed());
   });
   return { tables, sets: sets.map(createSet), now: () => lender.now(), log: (text) => lender.log(plugin, text) };

@@ -242,6 +242,18 @@ describe.skipIf(inject('missing'))('the life of a plugin', () => {
     await restart();
     expect(await reaches()).toBe(true);
     expect(await reaches()).toBe(false);
+    expect(await show()).toMatchObject({ tables: [{ name: 'opened', slots: 16_384, evictions: 0 }] });
+    expect((await node.curl('http://127.0.0.1:9470/metrics')).stdout).toContain(
+      'sluice_plugin_table_evictions_total{plugin="p",table="opened"} 0',
+    );
+  });
+
+  test('a push says what is wrong with its query', async () => {
+    await declare();
+    for (const query of ['?mode=maybe', '?mode=canary&weight=0', '?mode=canary&weight=100', '?weight=5'])
+      expect(await push(ALLOW, query), query).toMatchObject({ code: 'CONFIG_INVALID' });
+    await node.api('/v1/plugins/p', '-X', 'DELETE');
+    expect(await push(ALLOW, '?mode=shadow')).toMatchObject({ plugin: { candidate: { mode: 'shadow' } } });
   });
 
   test('a PolicyPlugin in mode Shadow is asked, and lets everything pass', async () => {

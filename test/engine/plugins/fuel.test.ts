@@ -1,9 +1,15 @@
 /** The meter: it stops what does not end, charges for what takes long, and changes nothing else. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { CaseRunner } from '../../../engine/author/case-runner.ts';
+import { readCases } from '../../../engine/author/cases.ts';
 import { auditModule } from '../../../engine/plugins/audit.ts';
 import { meter, originalOffset } from '../../../engine/plugins/fuel.ts';
-import { parseModule } from '../../../engine/plugins/wasm/module.ts';
-import { assemble, FUEL, GRANTS, plugin, pluginText, question, random, start } from '../../support/plugin-modules.ts';
+import { ByteReader, ByteWriter } from '../../../engine/plugins/wasm/binary.ts';
+import { HEADER, parseModule, Section } from '../../../engine/plugins/wasm/module.ts';
+import { assemble, BuiltPlugins, FUEL, GRANTS, plugin, pluginText, question, random, start } from '../../support/plugin-modules.ts';
 
 describe('fuel', () => {
   test.each([
@@ -238,4 +244,59 @@ describe('a metered module', () => {
     }
     expect(answered).toBeGreaterThan(250);
   });
+
+  test('answers every case of every example as the original does', async () => {
+    const root = fileURLToPath(new URL('../../../plugins', import.meta.url));
+    const examples = readdirSync(root).filter((name) => existsSync(join(root, name, 'cases.yaml')));
+    const built = new BuiltPlugins();
+    let compared = 0;
+    try {
+      await built.build(examples.map((name) => join(root, name)));
+      for (const name of examples) {
+        const bytes = built.bytes(join(root, name));
+        const cases = readCases(join(root, name));
+        const metered = await CaseRunner.create(bytes, cases);
+        const original = await CaseRunner.create(bytes, cases);
+        Object.assign(original.audited, { module: new WebAssembly.Module(unmetered(bytes) as Uint8Array<ArrayBuffer>) });
+        for (const one of cases.cases) {
+          const { fuel: _paid, ...wanted } = original.run(one).answer;
+          const { fuel, ...found } = metered.run(one).answer;
+          expect(found, `${name}: ${one.name}`).toEqual(wanted);
+          expect(fuel).toBeGreaterThan(0);
+          compared += 1;
+        }
+      }
+    } finally {
+      built.remove();
+    }
+    expect(compared).toBeGreaterThan(40);
+  }, 60_000);
 });
+
+/** The module as it is, with the exports that the host calls: an entry that pays nothing, and a fuel that never ends. */
+function unmetered(bytes: Uint8Array): Uint8Array {
+  const view = parseModule(bytes);
+  const out = new ByteWriter(bytes.length + 100).raw(HEADER);
+  const more = (id: number, count: number, items: Uint8Array): void => {
+    const section = view.sections.find((candidate) => candidate.id === id);
+    const reader = new ByteReader(bytes, section?.from ?? 0, section?.end ?? 0);
+    const before = section ? reader.u32() : 0;
+    out.section(
+      id,
+      new ByteWriter()
+        .u32(before + count)
+        .raw(bytes.subarray(reader.at, reader.end))
+        .raw(items)
+        .take(),
+    );
+  };
+  for (const section of view.sections) {
+    if (section.id === Section.EXPORT) {
+      if (!view.globals) more(Section.GLOBAL, 1, Uint8Array.of(0x7f, 1, 0x41, 1, 0x0b));
+      const entry = view.exports.get('sluice_eval')?.index ?? 0;
+      more(Section.EXPORT, 2, new ByteWriter().text('sluice_run').byte(0).u32(entry).text('sluice_fuel').byte(3).u32(view.globals).take());
+    } else if (section.id === Section.GLOBAL) more(Section.GLOBAL, 1, Uint8Array.of(0x7f, 1, 0x41, 1, 0x0b));
+    else out.raw(bytes.subarray(section.start, section.end));
+  }
+  return out.take();
+}
