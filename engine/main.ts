@@ -19,8 +19,9 @@ import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import type { Logger } from './log.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
+import type { ManagedPlugin } from './plugins/managed-plugin.ts';
 import { actionsOf, pluginView, reasonsOf } from './plugins/plugin-view.ts';
-import { type ManagedPlugin, PluginRegistry } from './plugins/registry.ts';
+import { PluginRegistry } from './plugins/registry.ts';
 import { readTrustedKey } from './plugins/signature.ts';
 import { tableFacts } from './plugins/version-parts.ts';
 import { VersionStore } from './plugins/version-store.ts';
@@ -74,9 +75,9 @@ async function assemble(
     log: log.child({ room: 'flow' }),
     events: {
       report: (report) => noteReport(report, registry, flows),
-      trap: (serial, message, offsets) => registry.noteTrap(serial, message, offsets),
+      trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
       log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
-      timeout: (id, switchedOff) => registry.noteTimeout(id, switchedOff),
+      timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
       error: (message) => log.error({ room: 'flow', reason: message }, 'flow worker failed'),
     },
   });
@@ -225,8 +226,8 @@ function mapSizes(compiler: Compiler): MapSizes {
 }
 
 function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {
-  registry.note(report.counts, report.versions);
-  registry.noteDifferences(
+  registry.tally.add(report.counts, report.versions);
+  registry.tally.addDifferences(
     report.changed,
     report.differences.map(({ plugin, live, shadow, reason, flow }) => ({
       plugin,

@@ -1,6 +1,6 @@
 /** A plugin as the API shows it. */
 import { PluginAction } from '../abi.gen.ts';
-import type { ManagedPlugin } from './registry.ts';
+import type { ManagedPlugin } from './managed-plugin.ts';
 import type { Version } from './version.ts';
 
 /** What stands elsewhere: packets for which the kernel had the verdict, and the tables of the live version. */

@@ -1,6 +1,6 @@
 /** The command line as a user meets it: help, exit codes, and one clear sentence for each thing that is missing. */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -32,7 +32,7 @@ describe.skipIf(inject('missing'))('sluice', () => {
       name: 'an API for everybody',
       args: ['run', '--source', 'dir:.', '--api', '0.0.0.0:9470'],
       code: 2,
-      text: 'the API has no authentication in this version',
+      text: 'whoever reaches it could push plugins; give tokens or clients in the access section of --config',
     },
     { name: 'a port that is none', args: ['status', '--api', 'localhost:99999'], code: 2, text: 'must be HOST:PORT' },
     {
@@ -62,7 +62,12 @@ describe.skipIf(inject('missing'))('sluice', () => {
     },
     { name: 'a lab without pods', args: ['lab', 'up', 'deploy/demo/policy.yaml', '--name', 'no-pods'], code: 1, text: 'no Pod in' },
     { name: 'nothing to run in a pod', args: ['lab', 'exec', 'x'], code: 2, text: 'write the command after --' },
-    { name: 'a plugin without source', args: ['plugin', 'build', directory], code: 1, text: 'it has no index.ts' },
+    {
+      name: 'a plugin without source',
+      args: ['plugin', 'build', directory],
+      code: 1,
+      text: 'it has neither index.ts nor plugin.wat; sluice plugin new makes one',
+    },
     {
       name: 'a module that is not there',
       args: ['plugin', 'push', 'p', '/nowhere.wasm'],
@@ -121,17 +126,5 @@ describe.skipIf(inject('missing'))('sluice', () => {
     }
     expect(sluice('completion').text).toContain('###-begin-sluice-completions-###');
     expect(sluice('--get-yargs-completions', 'sluice', 'pl').text).toContain('plugin');
-  });
-
-  test('plugin new makes what plugin build builds; a mistake in it is shown with its line', () => {
-    const made = join(directory, 'my-policy');
-    expect(sluice('plugin', 'new', made).code).toBe(0);
-    expect(sluice('plugin', 'new', made).text).toContain('it exists already');
-    expect(sluice('plugin', 'build', made).text).toContain('my-policy.wasm');
-    expect(readFileSync(join(made, 'build/my-policy.wasm')).subarray(0, 4)).toEqual(Buffer.from([0, 0x61, 0x73, 0x6d]));
-    execFileSync('sed', ['-i', 's/allow()/alow()/', join(made, 'index.ts')]);
-    const { code, text } = sluice('plugin', 'build', made);
-    expect(code).toBe(1);
-    expect(text).toMatch(/Cannot find name 'alow'[\s\S]*my-policy\/index\.ts\(6,/);
   });
 });

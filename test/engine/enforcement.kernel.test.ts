@@ -231,6 +231,8 @@ describe.skipIf(inject('missing'))('enforcement', () => {
       '/v1/host-firewall/retry',
       '/v1/plugins',
       '/v1/plugins/{name}',
+      '/v1/plugins/{name}/promote',
+      '/v1/plugins/{name}/rollback',
       '/v1/reconcile',
       '/v1/status',
     ]);
