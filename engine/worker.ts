@@ -17,7 +17,8 @@ import { AskRing } from './kernel/ask-ring.ts';
 import type { RingHandles } from './kernel/datapath.ts';
 import { mapFile } from './kernel/mapped-file.ts';
 import { flowHash } from './plugins/context-writer.ts';
-import { PluginTrap } from './plugins/host-functions.ts';
+import { LOG_BURST, LOG_PER_SECOND, PluginTrap } from './plugins/host-functions.ts';
+import { LineLimiter } from './plugins/line-limiter.ts';
 import { createInstance, type Lender, type VersionParts } from './plugins/version-parts.ts';
 import { type IdentityTexts, Question } from './question.ts';
 
@@ -63,15 +64,27 @@ const lender: Lender = {
   map: mapFile,
   seed: () => randomInt(2 ** 32),
   now: Date.now,
-  log: (plugin, text) => send({ type: 'log', plugin, text }),
+  log: (plugin, text) => {
+    if (linesOf(`log ${plugin}`).take(performance.now()) !== undefined) send({ type: 'log', plugin, text });
+  },
 };
+
+/** Instances count their own lines, and a trap makes a new one: what reaches the main thread is bounded here. */
+const limiters = new Map<string, LineLimiter>();
+function linesOf(who: string): LineLimiter {
+  const found = limiters.get(who) ?? new LineLimiter(LOG_BURST, LOG_PER_SECOND);
+  limiters.set(who, found);
+  return found;
+}
 
 const evaluator = new Evaluator({ memory, kernel: ring, cluster: { identities, pods }, holdTimeoutMs, flowHash, onTrap: replaceTrapped });
 
 /** After a trap a guest's state is undefined: it is dropped, and another one takes its place. */
 function replaceTrapped(running: RunningVersion, error: Error): void {
   const { serial, parts } = running.version;
-  send({ type: 'trap', serial, message: error.message, offsets: error instanceof PluginTrap ? error.offsets : [] });
+  // Each is counted; only some are told.
+  if (linesOf(`trap ${(parts as VersionParts).plugin}`).take(performance.now()) !== undefined)
+    send({ type: 'trap', serial, message: error.message, offsets: error instanceof PluginTrap ? error.offsets : [] });
   try {
     running.guest = createInstance(parts as VersionParts, lender);
   } catch (again) {

@@ -3,14 +3,14 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EngineError, messageOf } from '../errors.ts';
 import { MANIFEST_SECTION } from '../plugins/manifest.ts';
 import { readManifest } from '../plugins/manifest-schema.ts';
 import { withCustomSection } from '../plugins/wasm/module.ts';
 import type { CompileOrder, CompileResult } from './compiler-process.ts';
-import { modulePath } from './module-path.ts';
+import { modulePath, shownPath } from './paths.ts';
 import { withLines } from './source-lines.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -73,9 +73,9 @@ export class Compiler {
     // Paths as they are from here, so that a terminal can open them.
     const shown = messages
       .replaceAll('AS102: User-defined: ', '')
-      .replace(/(?<= in )(?!~lib)(?=[^\s(]+\.ts\(\d)/g, `${relative(process.cwd(), dirname(source)) || '.'}/`)
+      .replace(/(?<= in )(?!~lib)(?=[^\s(]+\.ts\(\d)/g, `${shownPath(dirname(source))}/`)
       .trim();
-    if (!module) throw new EngineError('PLUGIN_BUILD', `Cannot build ${relative(process.cwd(), source)}:\n${shown}`);
+    if (!module) throw new EngineError('PLUGIN_BUILD', `Cannot build ${shownPath(source)}:\n${shown}`);
     return { module: withLines(Buffer.from(module), sourceMap ?? ''), messages: shown };
   }
 
@@ -130,6 +130,6 @@ async function assemble(path: string): Promise<Uint8Array> {
     readManifest(content);
     return withCustomSection(module.emitBinary(), MANIFEST_SECTION, content);
   } catch (error) {
-    throw new EngineError('PLUGIN_BUILD', `Cannot build ${relative(process.cwd(), path)}: ${messageOf(error)}`, error);
+    throw new EngineError('PLUGIN_BUILD', `Cannot build ${shownPath(path)}: ${messageOf(error)}`, error);
   }
 }

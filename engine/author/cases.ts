@@ -4,7 +4,7 @@
  * A case is a question and what is expected of the answer; each knows its file and line.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { isMap, isSeq, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
@@ -12,6 +12,7 @@ import { EngineError } from '../errors.ts';
 import { parseAddress } from '../policy/address.ts';
 import { ADDRESS_WORDS, type IdentityTexts, Question } from '../question.ts';
 import { flattenConfig, hostSet } from '../sources/schema.ts';
+import { shownPath } from './paths.ts';
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1, icmpv6: 58 };
 
@@ -138,7 +139,7 @@ export function readCases(directory: string, recordings: readonly string[] = [])
 }
 
 function readCaseFile(path: string): PluginCases {
-  const file = relative(process.cwd(), path);
+  const file = shownPath(path);
   const lines = new LineCounter();
   const document = parseDocument(readFileSync(path, 'utf8'), { lineCounter: lines });
   const [error] = document.errors;
@@ -255,7 +256,7 @@ const recorded = z.looseObject({
 
 /** Flows as `sluice flows --record` writes them: each is expected to get the verdict that it got. */
 function readRecording(path: string): PluginCase[] {
-  const file = relative(process.cwd(), path);
+  const file = shownPath(path);
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

@@ -5,12 +5,11 @@
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { relative } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
 import type { Compiler } from '../author/build-plugin.ts';
 import type { CaseResult, CaseRunner } from '../author/case-runner.ts';
 import type { PluginCases } from '../author/cases.ts';
-import { modulePath } from '../author/module-path.ts';
+import { modulePath, shownPath } from '../author/paths.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { outputOption, paint, table } from './output.ts';
 
@@ -59,7 +58,7 @@ async function buildAndTell(directory: string, out: string | undefined, compiler
   const started = performance.now();
   const built = await buildPlugin(directory, out, compiler);
   if (built.messages) console.error(built.messages);
-  console.log(`${relative(process.cwd(), built.path)} (${built.bytes} bytes, ${Math.round(performance.now() - started)} ms)`);
+  console.log(`${shownPath(built.path)} (${built.bytes} bytes, ${Math.round(performance.now() - started)} ms)`);
 }
 
 interface TestFlags {

@@ -3,7 +3,7 @@ import { watch } from 'chokidar';
 import { buildPlugin, Compiler } from '../author/build-plugin.ts';
 import { CaseRunner } from '../author/case-runner.ts';
 import { readCases } from '../author/cases.ts';
-import { modulePath } from '../author/module-path.ts';
+import { modulePath } from '../author/paths.ts';
 import { EngineError } from '../errors.ts';
 import type { ApiClient } from './client.ts';
 import { paint } from './output.ts';

@@ -50,7 +50,11 @@ export interface HistogramSample {
   readonly buckets: readonly number[];
 }
 
-export function createMetrics(parts: MetricsParts): Registry {
+/** One scrape asks many metrics about the same plugins: within this time the answer is the same one. */
+const SCRAPE_MS = 20;
+
+export function createMetrics(sources: MetricsParts): Registry {
+  const parts: MetricsParts = { ...sources, plugins: held(sources.plugins) };
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'sluice_engine_' });
 
@@ -170,4 +174,13 @@ function exposeHistogram(
     }),
   });
   registry.registerMetric({ name, help, get, reset: () => {} } as unknown as Metric);
+}
+
+function held<T>(read: () => T): () => T {
+  let last: { readonly value: T; readonly atMs: number } | undefined;
+  return () => {
+    const now = performance.now();
+    if (!last || now - last.atMs > SCRAPE_MS) last = { value: read(), atMs: now };
+    return last.value;
+  };
 }

@@ -4,6 +4,7 @@
  */
 import type { Capability } from './abi.ts';
 import type { CounterTable } from './counter-table.ts';
+import { LineLimiter } from './line-limiter.ts';
 import { KEY_BYTES_MAX, type NamedSet } from './named-set.ts';
 
 /** A trap, or a call of abort: the instance must not be used again. */
@@ -29,8 +30,8 @@ export interface HostState {
 /** Bytes of a text of the guest's that are worth showing. */
 export const TEXT_BYTES_MAX = 512;
 /** Lines of one instance: so many at once, and so many a second. */
-const LOG_BURST = 20;
-const LOG_PER_SECOND = 10;
+export const LOG_BURST = 20;
+export const LOG_PER_SECOND = 10;
 
 export class HostFunctions {
   /** Whether the last evaluation has used a counter or the clock: then its verdict answers nothing else. */
@@ -38,9 +39,7 @@ export class HostFunctions {
   readonly #state: HostState;
   #memory: WebAssembly.Memory | undefined;
   #seen = new Uint8Array(0);
-  #logTokens = LOG_BURST;
-  #logAt = 0;
-  #logDropped = 0;
+  readonly #lines = new LineLimiter(LOG_BURST, LOG_PER_SECOND);
 
   constructor(state: HostState) {
     this.#state = state;
@@ -86,17 +85,9 @@ export class HostFunctions {
   };
 
   readonly #log = (at: number, length: number): void => {
-    const now = performance.now();
-    this.#logTokens = Math.min(LOG_BURST, this.#logTokens + ((now - this.#logAt) * LOG_PER_SECOND) / 1000);
-    this.#logAt = now;
-    if (this.#logTokens < 1) {
-      this.#logDropped += 1;
-      return;
-    }
-    this.#logTokens -= 1;
-    const dropped = this.#logDropped ? ` (${this.#logDropped} lines before it were left out)` : '';
-    this.#logDropped = 0;
-    this.#state.log(this.text(at >>> 0, length >>> 0) + dropped);
+    const left = this.#lines.take(performance.now());
+    if (left === undefined) return;
+    this.#state.log(this.text(at >>> 0, length >>> 0) + (left ? ` (${left} lines before it were left out)` : ''));
   };
 
   readonly #add = (table: number, at: number, length: number, delta: number): number => {
