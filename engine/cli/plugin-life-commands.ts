@@ -133,7 +133,7 @@ function showPlugin(plugin: Plugin): void {
 
 function showCandidate(candidate: NonNullable<Plugin['candidate']>): void {
   console.log(
-    `  ${candidate.mode} ${candidate.version} (${candidate.sha256.slice(0, 12)}): ${candidate.evaluations} evaluations, ${candidate.traps} traps`,
+    `  ${candidate.mode} ${candidate.version} (${candidate.sha256.slice(0, 12)}): ${candidate.evaluations} evaluations, ${candidate.skipped} skipped, ${candidate.traps} traps`,
   );
   for (const [change, count] of Object.entries(candidate.changed)) console.log(paint('yellow', `    ${count} × ${change}`));
 }

@@ -45,6 +45,7 @@ export const Failure = {
   EXPIRED: 5,
   SUSPENDED: 6,
   NO_HOOK: 7,
+  OVER_SHARE: 8,
 } as const;
 export type Failure = (typeof Failure)[keyof typeof Failure];
 
@@ -58,6 +59,7 @@ export const FAILURE_TEXT: Readonly<Record<Failure, string>> = {
   [Failure.EXPIRED]: 'held longer than the hold time-out',
   [Failure.SUSPENDED]: 'plugin is suspended after a time-out',
   [Failure.NO_HOOK]: 'plugin does not answer this hook',
+  [Failure.OVER_SHARE]: 'plugin has had its share of the time: its flows are too many, or take too long',
 };
 
 export interface SharedMemory {

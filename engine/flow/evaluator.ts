@@ -25,6 +25,13 @@ export interface Kernel {
 /** Decisions remembered for packets of the same flow that were held before the verdict was there. */
 const RECENT_MAX = 4096;
 const TRAPPED = -2;
+/** Shadows may delay the next batch by so much; flows that they are not asked about are counted. */
+const SHADOWS_MS = 2;
+/**
+ * Of the hold time-out: what one plugin may take of a batch. Another one's flow waits for the batch before and for its own,
+ * and must not expire in that time: whoever floods a plugin takes nothing from the others.
+ */
+const BATCH_SHARE = 0.2;
 
 const ACTION_NAMES = Object.keys(PluginAction).map((name) => name.toLowerCase());
 
@@ -53,6 +60,9 @@ export class Evaluator {
   readonly #question = new Question();
   readonly #reasons = new Map<number, string>();
   readonly #recent = new Map<string, { result: number; word: number; epoch: number; decidedNs: bigint }>();
+  /** Milliseconds that each plugin has had of this batch. */
+  readonly #spentMs = new Map<number, number>();
+  readonly #shareMs: number;
   #evaluation = 0;
 
   constructor(parts: EvaluatorParts) {
@@ -64,6 +74,7 @@ export class Evaluator {
     this.#results = new Int32Array(memory.results);
     this.#released = new Uint32Array(memory.offsets);
     this.#holdTimeoutNs = BigInt(holdTimeoutMs) * 1_000_000n;
+    this.#shareMs = holdTimeoutMs * BATCH_SHARE;
   }
 
   /** Decides and releases a batch that was just drained. */
@@ -86,6 +97,7 @@ export class Evaluator {
   }
 
   #decideFrom(first: number, count: number): void {
+    this.#spentMs.clear();
     for (let i = first; i < count; i++) {
       Atomics.store(this.#control, Control.NEXT, i);
       this.#results[2 * i] = this.#decide(i);
@@ -118,6 +130,7 @@ export class Evaluator {
   }
 
   #ask(index: number, plugin: LoadedPlugin): number {
+    if ((this.#spentMs.get(plugin.setup.id) ?? 0) > this.#shareMs) return Failure.OVER_SHARE;
     let decider = plugin.decider(plugin.splitsFlows ? this.#parts.flowHash(this.#question) : 0);
     if (decider.guest && !decider.guest.answers(this.#question.hook)) return Failure.NO_HOOK;
     let word = this.#evaluate(plugin, decider);
@@ -151,10 +164,13 @@ export class Evaluator {
       this.#end();
       counts.traps += 1;
       this.#parts.onTrap(running, error as Error);
+      this.#spend(plugin, performance.now() - started);
       return TRAPPED;
     }
     this.#end();
-    observe(counts.latency, LATENCY_BOUNDS_NS, (performance.now() - started) * 1e6);
+    const tookMs = performance.now() - started;
+    this.#spend(plugin, tookMs);
+    observe(counts.latency, LATENCY_BOUNDS_NS, tookMs * 1e6);
     observe(counts.fuel, FUEL_BOUNDS, guest.fuelUsed);
     if (word < 0) {
       counts.nonsense += 1;
@@ -165,6 +181,10 @@ export class Evaluator {
     counts.actions[action] = (counts.actions[action] ?? 0) + 1;
     if (reason) counts.reasons[reason] = (counts.reasons[reason] ?? 0) + 1;
     return word;
+  }
+
+  #spend({ setup }: LoadedPlugin, ms: number): void {
+    this.#spentMs.set(setup.id, (this.#spentMs.get(setup.id) ?? 0) + ms);
   }
 
   #begin(plugin: LoadedPlugin): void {
@@ -236,11 +256,16 @@ export class Evaluator {
 
   /** Asks the versions that are only compared. Nobody waits for them: what was held is on its way. */
   #askShadows(count: number, nowNs: bigint): void {
+    const until = performance.now() + SHADOWS_MS;
     for (let i = 0; i < count; i++) {
       const at = this.#batch.at(i);
       const plugin = this.plugins.get(this.#batch.plugin(at));
       const shadow = plugin?.shadow;
       if (!plugin || !shadow?.guest || plugin.suspended || this.#results[2 * i] !== DECIDED) continue;
+      if (performance.now() > until) {
+        this.reporter.version(shadow.version.serial).skipped += 1;
+        continue;
+      }
       this.#batch.ask(at, this.#question, Number(nowNs / 1_000_000n), this.#parts.cluster);
       const hooked = shadow.guest.answers(this.#question.hook);
       const word = hooked ? this.#evaluate(plugin, shadow) : TRAPPED;

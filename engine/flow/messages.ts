@@ -91,6 +91,8 @@ export interface VersionCounts {
   evaluations: number;
   traps: number;
   nonsense: number;
+  /** Flows that a shadow was not asked about, for want of time. */
+  skipped: number;
   readonly actions: number[];
   readonly reasons: number[];
   readonly fuel: HistogramCounts;

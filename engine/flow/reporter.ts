@@ -1,5 +1,6 @@
 /** Collects what a worker has done until the main thread is told: counts of everything, and the flows one by one up to a bound. */
 import { PluginAction } from '../abi.gen.ts';
+import { Failure } from './control.ts';
 import {
   type AskedFlow,
   type FromWorker,
@@ -14,7 +15,7 @@ import {
 /** Flows between two reports that are told one by one. */
 const FLOWS_MAX = 256;
 const DIFFERENCES_MAX = 16;
-const FAILURES = 8;
+const FAILURES = Object.keys(Failure).length;
 
 export type Report = Omit<Extract<FromWorker, { type: 'report' }>, 'type'>;
 
@@ -92,6 +93,7 @@ export function emptyCounts(): VersionCounts {
     evaluations: 0,
     traps: 0,
     nonsense: 0,
+    skipped: 0,
     actions: new Array(PluginAction.MAX).fill(0),
     reasons: [],
     fuel: { sum: 0, buckets: new Array(FUEL_BOUNDS.length + 1).fill(0) },
@@ -111,6 +113,7 @@ export function addCounts(total: VersionCounts, added: VersionCounts): void {
   total.evaluations += added.evaluations;
   total.traps += added.traps;
   total.nonsense += added.nonsense;
+  total.skipped += added.skipped;
   addEach(total.actions, added.actions);
   addEach(total.reasons, added.reasons);
   for (const name of ['fuel', 'latency'] as const) {

@@ -70,6 +70,7 @@ export const plugin = z.object({
       mode: z.enum(['shadow', 'canary']),
       weight: z.int(),
       evaluations: z.int(),
+      skipped: z.int().describe('flows that a shadow was not asked about, for want of time'),
       traps: z.int(),
       lastTrap: z.string(),
       changed: z.record(z.string(), z.int()).describe('verdicts that would change, by "allow → deny"'),

@@ -45,6 +45,7 @@ export function pluginView(plugin: ManagedPlugin, { cached, tables }: KernelFact
           mode: versions.candidate.mode,
           weight: versions.candidate.weight,
           evaluations: versions.candidate.version.counts.evaluations,
+          skipped: versions.candidate.version.counts.skipped,
           traps: versions.candidate.version.counts.traps,
           lastTrap: versions.candidate.version.lastTrap,
           changed: Object.fromEntries(versions.candidate.version.changed),

@@ -129,7 +129,8 @@ export class PluginRegistry {
       const version = await this.#make(plugin.declaration, bytes, 'pushed');
       const before = plugin.versions;
       const audit = auditView(version, before?.live);
-      if (mode === 'enforce') await this.#apply(plugin, { live: version, previous: before?.live, candidate: undefined }, 'enforced');
+      if (mode === 'enforce')
+        await this.#apply(plugin, { live: version, previous: previousOf(before, version), candidate: undefined }, 'enforced');
       else if (!before)
         throw new EngineError('PLUGIN_INVALID', `Cannot push plugin ${name} as ${mode}: it has no version in force to run beside`);
       else
@@ -249,7 +250,7 @@ export class PluginRegistry {
     try {
       const live = await this.#make(plugin.declaration, file, 'file');
       plugin.fileSha256 = fileSha256;
-      await this.#apply(plugin, { live, previous: plugin.versions?.live, candidate: undefined }, 'enforced');
+      await this.#apply(plugin, { live, previous: previousOf(plugin.versions, live), candidate: undefined }, 'enforced');
       plugin.refused.clear();
     } catch (error) {
       plugin.refused.add(hash);
@@ -345,6 +346,11 @@ export class PluginRegistry {
       return undefined;
     }
   }
+}
+
+/** What a rollback of `next` leads to. The same version once more is no step that could be taken back. */
+function previousOf(before: VersionsOf<Version> | undefined, next: Version): Version | undefined {
+  return before?.live.hash === next.hash ? before.previous : before?.live;
 }
 
 function firstFree(states: ReadonlyMap<number, PluginState>, taken: ReadonlySet<number>): number | undefined {

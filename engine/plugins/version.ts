@@ -31,6 +31,7 @@ export interface Counts {
   evaluations: number;
   traps: number;
   nonsense: number;
+  skipped: number;
   readonly actions: number[];
   readonly reasons: number[];
   readonly fuel: Histogram;
@@ -69,14 +70,22 @@ export async function makeVersion(
   const audited = await auditModule(bytes, { memoryPages, fuel, capabilities, sets: Object.keys(sets), trustedKeys });
   const { module, manifest, signer } = audited;
   serials += 1;
-  const sets_ = manifest.sets.map((name) => sets[name] as SetContent);
   return {
     serial: serials,
     sha256: hashOf(bytes),
     origin,
     hash: versionHash(bytes, declaration),
     audited,
-    parts: { plugin: declaration.name, module, manifest, trusted: signer !== undefined, config, fuel, sets: sets_, tablesDirectory },
+    parts: {
+      plugin: declaration.name,
+      module,
+      manifest,
+      trusted: signer !== undefined,
+      config,
+      fuel,
+      sets: manifest.sets.map((name) => sets[name] as SetContent),
+      tablesDirectory,
+    },
     counts,
     changed: new Map(),
     lastTrap: '',

@@ -262,6 +262,40 @@ describe.skipIf(inject('missing'))('plugin path', () => {
     expect(await node.reaches('shop/frontend', backend.ipv4, port)).toBe(true);
   });
 
+  test('who floods a plugin that takes long for each flow takes nothing from another plugin’s', async () => {
+    node.write('ask.yaml', askingPolicy('p', { file: modules.bad as string, app: 'frontend' }));
+    node.write(
+      'more.yaml',
+      askingPolicy('rate', {
+        file: modules.rate as string,
+        app: 'other',
+        spec: 'capabilities: [counters], config: { connections: 1000000 }',
+      }),
+    );
+    await node.apply();
+    // Each of these runs out of its fuel, a millisecond later: 100 at once are more than the hold time-out.
+    const flood = node.start(
+      'shop/frontend',
+      process.execPath,
+      '-e',
+      `const d = require('dgram').createSocket('udp4'); const go = () => { for (let i = 0; i < 100; i++) { const s = require('dgram').createSocket('udp4'); s.send('x', ${LOOP_PORT}, '${backend.ipv4}', () => s.close()); } setTimeout(go, 50); }; go(); setTimeout(() => process.exit(0), 3000)`,
+    );
+    const ended = new Promise((resolve) => flood.once('exit', resolve));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    let asked = 0;
+    const until = performance.now() + 2000;
+    while (performance.now() < until) {
+      expect(await node.reaches('shop/other', backend.ipv4, 80)).toBe(true);
+      asked += 1;
+    }
+    await ended;
+    expect(asked).toBeGreaterThan(5);
+    const flows = (await node.sluiceOk('flows', '-o', 'json', '--last', '4000')).stdout.trim().split('\n');
+    const of = (plugin: string): string[] => flows.filter((line) => line.includes(`"plugin":"${plugin}"`));
+    expect(of('p').some((line) => line.includes('had its share of the time'))).toBe(true);
+    expect(of('rate').filter((line) => line.includes('"verdict":"deny"'))).toEqual([]);
+  });
+
   test('with more fuel than time, an endless loop is stopped for real, delays no other plugin for long, and is switched off', async () => {
     const spec = 'limits: { fuel: 1000000000 }, capabilities: [counters], config: { connections: 1000000 }';
     node.write('ask.yaml', askingPolicy('p', { file: modules.bad as string, app: 'frontend', spec }));
