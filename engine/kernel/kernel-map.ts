@@ -61,11 +61,12 @@ export class KernelMap {
 
   /** Every entry. Not a point in time where programs write too. */
   dump(): Entries {
-    for (let capacity = 4096; ; capacity = Math.min(capacity * 8, this.maxEntries + DUMP_SLACK)) {
+    const most = this.maxEntries + DUMP_SLACK;
+    for (let capacity = Math.min(4096, most); ; capacity = Math.min(capacity * 8, most)) {
       const keys = Buffer.alloc(capacity * this.keySize);
       const values = Buffer.alloc(capacity * this.valueSize);
       const count = native.sluice_map__dump(this.fd, keys, this.keySize, values, this.valueSize, capacity);
-      if (count < 0 && errnoName(count) === 'ENOSPC' && capacity < this.maxEntries + DUMP_SLACK) continue;
+      if (count < 0 && errnoName(count) === 'ENOSPC' && capacity < most) continue;
       check(count, `read all of map ${this.name}`);
       const entries: Entries = new Map();
       for (let i = 0; i < count; i++)
