@@ -103,7 +103,7 @@ function pluginPolicy({ key }: Variant, module: string, config: string): string 
   return `apiVersion: sluice.dev/v1alpha1
 kind: PolicyPlugin
 metadata: { name: ${key} }
-spec: { module: { file: ${module} }, config: ${config} }
+spec: { module: { file: ${module} }, capabilities: [counters], config: ${config} }
 ---
 apiVersion: sluice.dev/v1alpha1
 kind: PluginPolicy
