@@ -81,7 +81,7 @@ export class VersionStore {
     this.#sweep();
   }
 
-  /** Forgets a plugin, its tables included. */
+  /** Forgets the versions of a plugin. Its tables stay: what was counted is not what was pushed. */
   remove(name: string): void {
     for (const path of [this.#statePath(name), `${this.#statePath(name)}.old`]) rmSync(path, { force: true });
     this.#sweep();

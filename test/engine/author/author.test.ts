@@ -9,6 +9,7 @@ import { buildPlugin, Compiler } from '../../../engine/author/build-plugin.ts';
 import { CaseRunner } from '../../../engine/author/case-runner.ts';
 import { readCases } from '../../../engine/author/cases.ts';
 import { newPlugin } from '../../../engine/author/new-plugin.ts';
+import { FIELD_NAMES } from '../../../engine/plugins/fields.ts';
 import { customSection, parseModule } from '../../../engine/plugins/wasm/module.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
@@ -171,6 +172,44 @@ export function unused(request: HttpRequest): Verdict { return request.path.isEm
       capabilities: ['counters'],
       tables: [{ name: 'seen', slots: 64 }],
       reasons: expect.arrayContaining(['often', 'other']),
+    });
+  }, 30_000);
+
+  test('build knows every accessor of the SDK: what a plugin uses of it, the host fills in', async () => {
+    const party = (side: string): string =>
+      `n += f.${side}.identity + f.${side}.namespace.length + f.${side}.label('a').length + f.${side}.pod.length + <i32>f.${side}.address.byte(0);`;
+    const folder =
+      write(`import { allow, clock, Connection, Counters, deny, DnsQuery, Flow, HostSet, HttpRequest, key, Policy, route, TlsHello, Verdict } from '@sluice/plugin-sdk';
+const table = new Counters('table', 8);
+const names = new HostSet('names');
+function count(f: Flow): i32 {
+  let n: i32 = 0;
+  ${party('source')} ${party('destination')}
+  return n + f.port + f.sourcePort + f.protocol + <i32>f.isEgress + <i32>f.timeMs + <i32>f.isEstablished + <i32>f.id + <i32>f.tag;
+}
+@policy({ name: 'everything', version: '1.0.0' })
+export class Everything extends Policy {
+  @on('connect') onConnect(c: Connection): Verdict { return table.add(key().number(count(c))) + clock.weekday() ? allow() : deny('c'); }
+  @on('dns') onQuery(q: DnsQuery): Verdict { return names.hasText(q.name) ? allow() : deny('d'); }
+  @on('tls') onHello(h: TlsHello): Verdict { return h.serverName.isEmpty ? allow() : deny('t'); }
+  @on('http') onRequest(r: HttpRequest): Verdict {
+    return r.method.length + r.host.length + r.path.length + r.query.length + r.header('x-a').length + r.cookie('b').length ? route('x') : deny('h');
+  }
+}
+`);
+    expect((await buildPlugin(folder, undefined, compiler)).messages).toBe('');
+    const manifest = manifestOf(folder, `p${count}`) as { fields: string[] };
+    // No source of the engine's has these yet, and the SDK has no accessors for them.
+    const missing = ['source-service-account', 'destination-service'];
+    expect([...manifest.fields].sort()).toEqual(FIELD_NAMES.filter((name) => !missing.includes(name)).sort());
+    expect(manifest).toMatchObject({
+      hooks: ['connect', 'dns', 'tls', 'http'],
+      headers: ['x-a'],
+      cookies: ['b'],
+      capabilities: ['counters', 'sets', 'clock'],
+      tables: [{ name: 'table', slots: 8 }],
+      sets: ['names'],
+      routes: ['x'],
     });
   }, 30_000);
 
