@@ -21,7 +21,7 @@ const cli = yargs(hideBin(process.argv))
   .option('api', {
     type: 'string',
     default: process.env.SLUICE_API ?? DEFAULT_API,
-    describe: 'address of the engine’s API (or SLUICE_API)',
+    describe: 'address of the engine’s API, HOST:PORT or https://HOST:PORT (or SLUICE_API)',
     global: true,
   })
   .command([...engineCommands, ...observeCommands, pluginCommand, hostCommand, labCommand])
@@ -33,7 +33,9 @@ const cli = yargs(hideBin(process.argv))
   .help()
   .alias('h', 'help')
   .wrap(Math.min(110, process.stdout.columns ?? 110))
-  .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage.')
+  .epilogue(
+    'An engine that asks who you are: SLUICE_TOKEN or SLUICE_TOKEN_FILE; with TLS, --api https://…, SLUICE_CA, and SLUICE_CERT with SLUICE_KEY.\n\nExit codes: 0 done, 1 failed, 2 wrong usage.',
+  )
   .exitProcess(false)
   .fail((message, error, parser) => {
     if (error) throw error;
