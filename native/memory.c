@@ -10,20 +10,18 @@
 
 int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *address)
 {
-	int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	struct stat status;
 	void *memory;
-	int error = 0;
+	int file, error;
 
+	/* Never cut a file that somebody may have mapped, who would die of it: another size means another file. */
+	if (!lstat(path, &status) && (!S_ISREG(status.st_mode) || (uint64_t)status.st_size != bytes) && unlink(path))
+		return -errno;
+	file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (file < 0)
 		return -errno;
-	if (fstat(file, &status))
-		error = -errno;
-	/* Another size is another layout: it begins empty. Room is taken now: a full disk must not become a SIGBUS later. */
-	else if ((uint64_t)status.st_size != bytes && ftruncate(file, 0))
-		error = -errno;
-	if (!error)
-		error = -posix_fallocate(file, 0, (off_t)bytes);
+	/* Room is taken now: a full disk must not become a SIGBUS later. */
+	error = -posix_fallocate(file, 0, (off_t)bytes);
 	if (!error) {
 		memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 		if (memory == MAP_FAILED)

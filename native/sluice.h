@@ -169,7 +169,7 @@ SLUICE_API int sluice_flow__drain(void);
 SLUICE_API int sluice_flow__settle(void);
 
 /*
- * memory.c: maps a file of that size, made or emptied where it has another one; address receives where. It stays mapped
+ * memory.c: maps a file of that size, made anew where it has another one; address receives where. It stays mapped
  * until the process ends. Returns 0 or -errno.
  */
 SLUICE_API int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *address);

@@ -2,10 +2,9 @@
 import { PluginAction, Scope } from '../abi.gen.ts';
 import { type AuditedModule, auditModule } from '../plugins/audit.ts';
 import { fieldNames } from '../plugins/fields.ts';
-import { originalOffset } from '../plugins/fuel.ts';
 import { PluginTrap } from '../plugins/host-functions.ts';
 import type { PluginInstance } from '../plugins/instance.ts';
-import { findLine } from '../plugins/line-table.ts';
+import { trapLines } from '../plugins/line-table.ts';
 import { createInstance } from '../plugins/version-parts.ts';
 import { DEFAULT_FUEL } from '../sources/schema.ts';
 import { actionOf, scopeOf, ttlMsOf } from '../verdict-word.ts';
@@ -120,9 +119,8 @@ export class CaseRunner {
   }
 
   #describe(trap: PluginTrap): string {
-    const lines = trap.offsets.map((offset) => findLine(this.audited.view, originalOffset(this.audited.offsets, offset)));
-    const own = lines.filter((line) => line !== undefined && !/^(sdk|~lib)\//.test(line));
-    return own.length ? `${trap.message} at ${own.join(', called from ')}` : trap.message;
+    const lines = trapLines(this.audited, trap.offsets);
+    return lines.length ? `${trap.message} at ${lines.join(', called from ')}` : trap.message;
   }
 }
 

@@ -152,9 +152,13 @@ export class Evaluator {
   /** The verdict word; negative when it is none, TRAPPED after a trap. */
   #evaluate(plugin: LoadedPlugin, running: RunningVersion): number {
     const { guest, version } = running;
-    if (!guest) return TRAPPED;
     const counts = this.reporter.version(version.serial);
     counts.evaluations += 1;
+    if (!guest) {
+      // It trapped, and could not be started again: that counts towards its being taken back.
+      counts.traps += 1;
+      return TRAPPED;
+    }
     this.#begin(plugin);
     const started = performance.now();
     let word: number;

@@ -27,7 +27,12 @@ export function guardAccess(api: FastifyInstance, access: ApiAccess, host: strin
     const role = tokenRole(access, request) ?? certificateRole(access, request);
     if (!role) {
       reply.header('www-authenticate', 'Bearer');
-      return refuse(reply, 401, 'API_DENIED', 'Cannot answer: send a token (--token-file, SLUICE_TOKEN) or a client certificate');
+      return refuse(
+        reply,
+        401,
+        'API_DENIED',
+        'Cannot answer: send a token (SLUICE_TOKEN or SLUICE_TOKEN_FILE) or a client certificate (SLUICE_CERT and SLUICE_KEY)',
+      );
     }
     if (role === 'read' && !READING.has(request.method))
       return refuse(reply, 403, 'API_DENIED', `Cannot ${request.method} ${request.url}: role read may only look; it needs role push`);

@@ -7,7 +7,7 @@ import { check, native } from './native.ts';
 /** Mappings of this thread: each file is mapped once, and stays so until the process ends. */
 const mapped = new Map<string, Int32Array>();
 
-/** The words of a file, which is made, or emptied when it has another size. `bytes` is a multiple of 4. @throws EngineError */
+/** The words of a file, which is made, or made anew when it has another size: who has that one mapped keeps it. `bytes` is a multiple of 4. @throws EngineError */
 export function mapFile(path: string, bytes: number): Int32Array {
   const key = `${bytes} ${path}`;
   const known = mapped.get(key);

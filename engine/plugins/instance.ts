@@ -165,7 +165,7 @@ export class PluginInstance {
     const at = (sluice_cfg?.() ?? 0) >>> 0;
     const capacity = (sluice_cfg_cap?.() ?? 0) >>> 0;
     this.#refresh();
-    if (bytes.length && (bytes.length > capacity || at + bytes.length > this.#buffer.byteLength))
+    if (bytes.length > capacity || at + bytes.length > this.#buffer.byteLength)
       throw new PluginTrap(`its configuration has ${bytes.length} bytes, and it takes ${capacity}`);
     this.#host.memory.set(bytes, at);
     this.#guest.sluice_fuel.value = START_FUEL;
@@ -191,7 +191,8 @@ export class PluginInstance {
       Number.parseInt(match[1] as string, 16),
     );
     if (error instanceof PluginTrap) return new PluginTrap(error.message, offsets);
-    if (error instanceof RangeError) return new PluginTrap('its stack overflowed: recursion without an end?', offsets);
+    if (error instanceof RangeError && /call stack/i.test(error.message))
+      return new PluginTrap('its stack overflowed: recursion without an end?', offsets);
     const outOfFuel = this.#guest?.sluice_fuel?.value < 0;
     return new PluginTrap(outOfFuel ? 'it ran out of fuel: a loop without an end?' : messageOf(error), offsets);
   }

@@ -5,6 +5,7 @@
  * Layout: number of files, their names; number of entries; then, for each, three numbers as differences to the one
  * before (the first unsigned, the others signed): offset from the beginning of the code section's body, file, line.
  */
+import { originalOffset } from './fuel.ts';
 import { ByteReader, ByteWriter, MalformedWasm } from './wasm/binary.ts';
 import { customSection, type ModuleView, Section } from './wasm/module.ts';
 
@@ -35,7 +36,7 @@ export function encodeLines(files: readonly string[], entries: readonly LineEntr
 }
 
 /** `index.ts:12` for an offset of the whole module; undefined where the module does not say, or says nonsense. */
-export function findLine(view: ModuleView, moduleOffset: number): string | undefined {
+function findLine(view: ModuleView, moduleOffset: number): string | undefined {
   const content = customSection(view, LINES_SECTION);
   const code = view.sections.find(({ id }) => id === Section.CODE);
   if (!content || !code) return undefined;
@@ -45,6 +46,13 @@ export function findLine(view: ModuleView, moduleOffset: number): string | undef
     if (error instanceof MalformedWasm) return undefined;
     throw error;
   }
+}
+
+/** The author's own lines of a trap, innermost first; of the SDK's where there are no others. `offsets`: in the metered module. */
+export function trapLines({ view, offsets: moved }: { view: ModuleView; offsets: Uint32Array }, offsets: readonly number[]): string[] {
+  const lines = offsets.map((offset) => findLine(view, originalOffset(moved, offset))).filter((line) => line !== undefined);
+  const own = lines.filter((line) => !/^(sdk|~lib)\//.test(line));
+  return own.length ? own : lines;
 }
 
 function search(reader: ByteReader, offset: number): string | undefined {

@@ -164,8 +164,8 @@ export class PluginRegistry {
   remove(name: string): Promise<void> {
     return this.#enqueue(async () => {
       const plugin = this.get(name);
-      await this.#parts.runner.remove(plugin.id);
       this.#keeper.forget(name);
+      await this.#parts.runner.remove(plugin.id);
       this.#plugins.delete(name);
       await this.#syncOne(plugin.declaration);
     });

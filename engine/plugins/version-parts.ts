@@ -44,18 +44,19 @@ export function tableFacts(
   return manifest.tables.map(({ name, slots }) => ({
     name,
     slots,
-    evictions: tablesDirectory === undefined ? 0 : CounterTable.evictions(map(tableFile(tablesDirectory, name), tableBytes(slots))),
+    evictions: tablesDirectory === undefined ? 0 : CounterTable.evictions(map(tableFile(tablesDirectory, name, slots), tableBytes(slots))),
   }));
 }
 
-function tableFile(directory: string, name: string): string {
-  return `${directory}/${name}.counters`;
+/** Another size is another file: the version before may still be counting in its own. */
+function tableFile(directory: string, name: string, slots: number): string {
+  return `${directory}/${name}.${slots}.counters`;
 }
 
 function hostState({ plugin, manifest, sets, tablesDirectory }: VersionParts, lender: Lender): HostState {
   const tables = manifest.tables.map(({ name, slots }) => {
     const bytes = tableBytes(slots);
-    const memory = tablesDirectory === undefined ? new Int32Array(bytes / 4) : lender.map(tableFile(tablesDirectory, name), bytes);
+    const memory = tablesDirectory === undefined ? new Int32Array(bytes / 4) : lender.map(tableFile(tablesDirectory, name, slots), bytes);
     return new CounterTable(memory, slots, lender.seed());
   });
   return { tables, sets: sets.map(createSet), now: () => lender.now(), log: (text) => lender.log(plugin, text) };

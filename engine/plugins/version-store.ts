@@ -70,7 +70,7 @@ export class VersionStore {
 
   /** Keeps a plugin's state and the modules that it names; modules that nobody names any more go. */
   save(name: string, state: StoredPlugin, modules: Iterable<Uint8Array>): void {
-    for (const directory of ['plugins', 'modules']) mkdirSync(join(this.#directory, directory), { recursive: true, mode: 0o700 });
+    this.#makeDirectories();
     for (const bytes of modules) {
       const path = this.#modulePath(hashOf(bytes));
       if (!existsSync(path) || hashOf(readFileSync(path)) !== hashOf(bytes)) replaceFile(path, bytes);
@@ -83,8 +83,13 @@ export class VersionStore {
 
   /** Forgets the versions of a plugin. Its tables stay: what was counted is not what was pushed. */
   remove(name: string): void {
+    this.#makeDirectories();
     for (const path of [this.#statePath(name), `${this.#statePath(name)}.old`]) rmSync(path, { force: true });
     this.#sweep();
+  }
+
+  #makeDirectories(): void {
+    for (const directory of ['plugins', 'modules']) mkdirSync(join(this.#directory, directory), { recursive: true, mode: 0o700 });
   }
 
   #sweep(): void {

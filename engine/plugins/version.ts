@@ -2,8 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { Capability } from './abi.ts';
 import { type AuditedModule, auditModule } from './audit.ts';
-import { originalOffset } from './fuel.ts';
-import { findLine } from './line-table.ts';
+import { trapLines } from './line-table.ts';
 import { manifestChanges } from './manifest.ts';
 import type { SetContent } from './named-set.ts';
 import type { TrustedKey } from './signature.ts';
@@ -108,9 +107,7 @@ export function versionName({ audited, sha256 }: Version): string {
 
 /** A trap's message with the author's file and line, where the module says them. */
 export function describeTrap({ audited }: Version, message: string, offsets: readonly number[]): string {
-  const lines = offsets.map((offset) => findLine(audited.view, originalOffset(audited.offsets, offset)));
-  const own = lines.filter((line) => line !== undefined && !line.startsWith('sdk/') && !line.startsWith('~lib/'));
-  const [first] = own.length ? own : lines.filter((line) => line !== undefined);
+  const [first] = trapLines(audited, offsets);
   return first ? `${message} at ${first}` : message;
 }
 

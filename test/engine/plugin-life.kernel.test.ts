@@ -250,6 +250,36 @@ describe.skipIf(inject('missing'))('the life of a plugin', () => {
     );
   });
 
+  test('a table of another size is another table: nobody loses the one that is in use', async () => {
+    await declare('capabilities: [counters]');
+    const counting = (slots: number): Uint8Array =>
+      plugin(
+        {
+          imports: '(import "sluice" "kv_add" (func $add (param i32 i32 i32 i32) (result i32)))',
+          // Denies from the third connection on.
+          evaluate:
+            '(if (result i32) (i32.gt_s (call $add (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 1)) (i32.const 2)) (then (i32.const 2)) (else (i32.const 1)))',
+        },
+        { version: `${slots}.0.0`, capabilities: ['counters'], tables: [{ name: 'seen', slots }] },
+      );
+    await push(counting(65_536));
+    expect([await reaches(), await reaches()]).toEqual([true, true]);
+    for (let i = 0; i < 5; i++) {
+      await push(counting(8));
+      await push(counting(65_536));
+    }
+    expect(await reaches()).toBe(false);
+    await push(counting(8));
+    expect(await reaches()).toBe(true);
+    expect(engine.process.exitCode).toBeNull();
+  });
+
+  test('forgetting what was pushed is harmless where nothing was', async () => {
+    node.write('ask.yaml', askingPolicy('p', { app: 'frontend' }));
+    await node.sluice('wait', '--timeout', '2s');
+    expect(await node.api('/v1/plugins/p', '-X', 'DELETE')).toMatchObject({ state: 'off', problem: 'no module yet: push one' });
+  });
+
   test('a push says what is wrong with its query', async () => {
     await declare();
     for (const query of ['?mode=maybe', '?mode=canary&weight=0', '?mode=canary&weight=100', '?weight=5'])

@@ -194,6 +194,6 @@ describe('host functions', () => {
     first.evaluate(question());
     expect(() => first.evaluate(question())).toThrow('unreachable');
     expect(() => make().evaluate(question())).toThrow('unreachable');
-    expect([...memory.keys()]).toEqual(['/t/t.counters']);
+    expect([...memory.keys()]).toEqual(['/t/t.8.counters']);
   });
 });

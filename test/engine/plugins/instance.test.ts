@@ -160,6 +160,13 @@ describe('the start of a guest', () => {
     );
   });
 
+  test('is refused with a configuration buffer outside its memory, also when there is nothing to configure', async () => {
+    const wild = '(func (export "sluice_cfg") (result i32) (i32.const -8)) (func (export "sluice_cfg_cap") (result i32) (i32.const 100))';
+    const more = `${wild} (func (export "sluice_init") (param i32) (result i32) (i32.const 0))`;
+    await expect(start(plugin({ more }))).rejects.toThrow('its configuration has 0 bytes');
+    await expect(start(plugin({ more }), { config: 'a = b\n' })).rejects.toThrow('its configuration has 6 bytes');
+  });
+
   test('is refused when it refuses its configuration, with its reason', async () => {
     const start2 = (config: string): Promise<unknown> => start(built.bytes('plugins/egress-allow-list'), { config });
     await expect(start2('allow.0.label = nonsense\n')).rejects.toThrow('allow.0.label must be key=value');

@@ -26,6 +26,7 @@ const state = (live: Buffer, previous?: Buffer): StoredPlugin => ({
 describe('VersionStore', () => {
   test('gives back what it was given, and nothing where there was nothing', () => {
     expect(store.load('p')).toEqual({ state: undefined, problem: '' });
+    store.remove('p');
     store.save('p', state(two, one), [one, two]);
     expect(new VersionStore(directory).load('p')).toEqual({ state: state(two, one), problem: '' });
     expect(Buffer.from(store.readModule(hashOf(one)))).toEqual(one);
