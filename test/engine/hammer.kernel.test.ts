@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { barePod } from '../support/cluster.ts';
+import { barePod, withAddresses } from '../support/cluster.ts';
 import { TestNode } from '../support/test-node.ts';
 
 const ROUNDS = 300;
@@ -42,11 +42,11 @@ describe.skipIf(inject('missing'))('changes under fire', () => {
   const node = new TestNode();
   let podFile = '';
   let podText = '';
-  const [web, , evil] = ['10.88.0.1', '10.88.0.2', '10.88.0.3'];
-  const db = '10.88.0.2';
+  const [web, db, evil] = ['10.88.0.1', '10.88.0.2', '10.88.0.3'];
 
   beforeAll(async () => {
-    await node.lab(['web', 'db', 'evil'].map((name) => barePod('shop', name)).join(''));
+    const pods = Object.entries({ web, db, evil });
+    await node.lab(pods.map(([name, address]) => withAddresses(barePod('shop', name), address)).join(''));
     podFile = readdirSync(node.source).find((file) => readFileSync(join(node.source, file), 'utf8').includes('evil')) as string;
     podText = readFileSync(join(node.source, podFile), 'utf8');
     await node.engine('--log-level', 'warn');

@@ -1,7 +1,7 @@
 /** The host firewall: off by itself, in force at once, and gone again unless somebody confirms it, engine or no engine. */
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { TestCgroup } from '../support/cgroup.ts';
-import { webPod } from '../support/cluster.ts';
+import { webPod, withAddresses } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
 const CONFIRM_MS = 3000;
@@ -19,7 +19,7 @@ spec: { policyTypes: [Egress], egress: [{ to: [{ ipBlock: { cidr: ${address}/32 
 `;
 
   beforeAll(async () => {
-    await node.lab(webPod('shop', 'web') + webPod('shop', 'db'));
+    await node.lab(withAddresses(webPod('shop', 'web'), web) + withAddresses(webPod('shop', 'db'), db));
   });
   afterAll(async () => {
     await node.remove();

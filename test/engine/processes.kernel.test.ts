@@ -1,7 +1,7 @@
 /** Endpoints without an interface of their own: chosen processes of the host, by their cgroup. */
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { TestCgroup } from '../support/cgroup.ts';
-import { networkPolicy, webPod } from '../support/cluster.ts';
+import { networkPolicy, webPod, withAddresses } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
 /** Connects or sends, and says how that ended and after how many milliseconds. */
@@ -22,10 +22,10 @@ kind: Pod
 metadata: { name: agent, namespace: host, labels: { app: agent }, annotations: { sluice.dev/cgroup: ${cgroup.name} } }
 spec: { hostNetwork: true }
 `;
-  const [web, web6, db] = ['10.88.0.1', 'fd88::1', '10.88.0.2'];
+  const [web, web6, db, db6] = ['10.88.0.1', 'fd88::1', '10.88.0.2', 'fd88::2'];
 
   beforeAll(async () => {
-    await node.lab(webPod('shop', 'web') + webPod('shop', 'db'));
+    await node.lab(withAddresses(webPod('shop', 'web'), web, web6) + withAddresses(webPod('shop', 'db'), db, db6));
     node.write('agent.yaml', hostPod);
     await node.engine();
   }, 60_000);

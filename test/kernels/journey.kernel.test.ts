@@ -6,7 +6,7 @@ import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { TestCgroup } from '../support/cgroup.ts';
-import { askingPolicy, networkPolicy, webPod } from '../support/cluster.ts';
+import { askingPolicy, networkPolicy, webPod, withAddresses } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
 const module = fileURLToPath(new URL('../../plugins/egress-allow-list/build/egress-allow-list.wasm', import.meta.url));
@@ -14,13 +14,13 @@ const module = fileURLToPath(new URL('../../plugins/egress-allow-list/build/egre
 describe.skipIf(inject('missing'))(`on Linux ${release()}`, () => {
   const node = new TestNode();
   const cgroup = new TestCgroup('journey');
-  const [web, web6, db] = ['10.88.0.1', 'fd88::1', '10.88.0.2'];
+  const [web, web6, db, db6] = ['10.88.0.1', 'fd88::1', '10.88.0.2', 'fd88::2'];
   /** Programs are attached by tcx since 6.6, and by clsact before. */
   const [major = 0, minor = 0] = release().split('.').map(Number);
   const attachment = major > 6 || (major === 6 && minor >= 6) ? 'tcx' : 'clsact';
 
   beforeAll(async () => {
-    await node.lab(webPod('shop', 'web') + webPod('shop', 'db'));
+    await node.lab(withAddresses(webPod('shop', 'web'), web, web6) + withAddresses(webPod('shop', 'db'), db, db6));
     node.write(
       'agent.yaml',
       `apiVersion: v1\nkind: Pod\nmetadata: { name: agent, namespace: host, annotations: { sluice.dev/cgroup: ${cgroup.name} } }\nspec: { hostNetwork: true }\n`,

@@ -22,6 +22,11 @@ spec: {}
 `;
 }
 
+/** The same pod with addresses that a test can name, whatever other labs are up. */
+export function withAddresses(pod: string, ...addresses: readonly string[]): string {
+  return pod.replace(/---\n$/, `status: { podIPs: [${addresses.map((ip) => `{ ip: '${ip}' }`).join(', ')}] }\n---\n`);
+}
+
 export function networkPolicy(name: string, namespace: string, spec: string): string {
   return `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

@@ -184,13 +184,15 @@ export class TestNode {
     return `sluice.${this.name}.${pod.replace('/', '.')}`;
   }
 
+  /** @throws Error when something is left, after everything else has been taken away. */
   async remove(): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
     await this.stopEngines('SIGKILL');
-    await this.sluice('cleanup', '--bpffs', this.bpffs);
-    await this.sluice('lab', 'down', '--name', this.name);
+    const ran = [await this.sluice('cleanup', '--bpffs', this.bpffs), await this.sluice('lab', 'down', '--name', this.name)];
     execFileSync('ip', ['netns', 'delete', this.#netns]);
     rmSync(this.directory, { recursive: true, force: true });
+    const left = ran.filter(({ code }) => code !== 0).map(({ stderr }) => stderr);
+    if (left.length) throw new Error(`node ${this.name} was not taken away: ${left.join('; ')}`);
   }
 
   get #netns(): string {
