@@ -12,11 +12,13 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 3,
+	ABI_VERSION = 4,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
 	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
 	ABI_ASK_PACKET_MAX = 65536,	/* the largest GSO packet with its link header that can be held */
 	ABI_PORTS_NEAR = 2,		/* ranges of ports in the policy entry itself: DNS needs two, most rules one */
+	ABI_NAME_BYTES = 256,		/* a domain name in wire format, root included, is 255 at most (RFC 1035, 2.3.4) */
+	ABI_ADDRESS_PATTERNS = 4,	/* patterns under which one endpoint knows one address */
 };
 
 /* Of the endpoint, never of a network device. */
@@ -87,6 +89,8 @@ enum reason {
 	REASON_PASS_RELATED = 11,	/* an ICMP error about a connection that is allowed */
 	REASON_PASS_SELF = 12,		/* an endpoint that talks to its own address */
 	REASON_PASS_LOOPBACK = 13,
+	REASON_PASS_NAME_QUERY = 14,	/* to a trusted resolver, about a name that policy has a rule for */
+	REASON_PASS_NAME_ANSWER = 15,	/* to such a query */
 	REASON_HELD = 16,
 	REASON_DROP_POLICY = 32,
 	REASON_DROP_VERDICT = 33,
@@ -95,6 +99,7 @@ enum reason {
 	REASON_DROP_FRAGMENT = 36,	/* a later fragment without a first one that passed */
 	REASON_DROP_SPOOFED = 37,	/* an endpoint sent from an address that is not its own */
 	REASON_DROP_NO_ENDPOINT = 38,
+	REASON_DROP_NAME = 39,		/* a query about a name that policy has no rule for; the kernel answers it itself */
 	REASON_FAIL_ENGINE_ABSENT = 48,
 	REASON_FAIL_ENGINE_STALE = 49,
 	REASON_FAIL_RING_FULL = 50,
@@ -105,7 +110,36 @@ enum reason {
 	REASON_FAIL_CONNECTION_SHARE = 55,	/* the endpoint has its share of tracked connections: this one may be forgotten */
 	REASON_FAIL_CANNOT_HOLD = 56,	/* what a cgroup's processes send cannot be held */
 	REASON_FAIL_OPENING_LOST = 57,	/* a connection without an answer so far made room for another */
-	REASON_MAX = 64,
+	/* What became of DNS messages of endpoints under name policy, beside what the packet was counted as. */
+	REASON_DNS_QUERY = 64,		/* noted, so that its answer can teach */
+	REASON_DNS_LEARNED = 65,	/* an answer, of which every address is known now */
+	REASON_DNS_ADDRESS = 66,	/* an address that was not known before */
+	REASON_DNS_OUTSIDE = 67,	/* an answer about a name that no pattern matches */
+	REASON_DNS_NEGATIVE = 68,	/* an answer that says that there is nothing, or an error */
+	REASON_DNS_TRUNCATED = 69,	/* an answer that says it is not whole: it comes again over TCP */
+	REASON_DNS_UNSOLICITED = 70,	/* an answer to no query of this endpoint, or much too late */
+	REASON_DNS_MISMATCH = 71,	/* an answer about another name than the query */
+	REASON_DNS_UNTRUSTED = 72,	/* an answer of a resolver that is not trusted */
+	REASON_DNS_HEADER = 73,		/* not one question, or another operation */
+	REASON_DNS_SHORT = 74,		/* ends before what it says it holds, or is a fragment */
+	REASON_DNS_LARGE = 75,		/* larger than the parser takes */
+	REASON_DNS_SEGMENTED = 76,	/* over TCP, and not a whole message in one segment */
+	REASON_DNS_LABEL = 77,		/* a label of a type that nobody uses */
+	REASON_DNS_NAME_LONG = 78,
+	REASON_DNS_POINTER = 79,	/* a compression pointer that does not lead back */
+	REASON_DNS_DATA = 80,		/* an address of the wrong length */
+	REASON_DNS_RECORDS = 81,	/* more records than the parser takes */
+	REASON_DNS_COLLISION = 82,	/* a name whose hash is a pattern's, and that is not the pattern */
+	REASON_DNS_BUSY = 83,		/* every buffer of this CPU is in use */
+	REASON_DNS_QUERY_SHARE = 84,	/* the endpoint has too many queries without an answer: not noted */
+	REASON_DNS_ADDRESS_SHARE = 85,	/* the endpoint knows as many addresses as it may: not learned */
+	REASON_DNS_FULL = 86,		/* a map had no room: not learned */
+	REASON_DNS_PATTERNS = 87,	/* an address under more patterns than it can have: not learned for this one */
+	REASON_MAX = 96,
+};
+
+enum endpoint_flag {
+	ENDPOINT_NAMES = 1,	/* a rule set for what it sends has rules about domain names */
 };
 
 /* What the packets of an endpoint are judged by. Key: its id. 64 bytes. */
@@ -114,13 +148,17 @@ struct endpoint {
 	__u8 ipv4[16];		/* all zero when the pod has no address of that family */
 	__u8 ipv6[16];
 	__u32 identity;
-	__u32 pad;
+	__u32 flags;		/* enum endpoint_flag */
 	__u32 rule_sets[2];	/* by enum direction; RULE_SET_NONE = nothing isolates or tags that direction */
 	__u32 confirmed[2];
 };
 _Static_assert(sizeof(struct endpoint) == 64, "endpoint changed size");
 
-/* What all endpoints share. 32 bytes. */
+enum policy_flag {
+	POLICY_REFUSE_OUTSIDE = 1,	/* queries about names without a rule, also where another rule allows the resolver */
+};
+
+/* What all endpoints share. 48 bytes. */
 struct policy_state {
 	__u32 revision;		/* counts policy changes; connections judged under another are judged again */
 	__u32 hash_seed;	/* so that nobody can choose whose opening connection makes room for his own */
@@ -130,8 +168,84 @@ struct policy_state {
 	__u32 closing_s;
 	__u32 unanswered_s;	/* of other protocols */
 	__u32 answered_s;
+	__u32 addresses_share;	/* how many addresses one endpoint may know by name */
+	__u32 name_minimum_s;	/* an address is known by a name so long at least, whatever its TTL */
+	__u16 refusal;		/* DNS response code for queries about names without a rule */
+	__u16 flags;		/* enum policy_flag */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct policy_state) == 32, "policy_state changed size");
+_Static_assert(sizeof(struct policy_state) == 48, "policy_state changed size");
+
+/* An address as one endpoint knows it. 20 bytes. */
+struct known_key {
+	__u8 address[16];
+	__u32 endpoint;
+};
+_Static_assert(sizeof(struct known_key) == 20, "known_key changed size");
+
+/* Under which pattern, and until when. Programs read and write both as one word. 8 bytes, aligned; 0 = unused. */
+struct known_pattern {
+	__u32 expires_s;	/* seconds of bpf_ktime_get_ns() */
+	__u32 pattern;
+};
+_Static_assert(sizeof(struct known_pattern) == 8, "known_pattern changed size");
+
+/* By which names an endpoint knows an address, of those that policy has patterns for. 40 bytes. */
+struct known_address {
+	__u64 name;		/* hash of the name that taught it last */
+	struct known_pattern patterns[4];	/* ABI_ADDRESS_PATTERNS */
+};
+_Static_assert(sizeof(struct known_address) == 40, "known_address changed size");
+
+/* A domain name by the hash of its wire format in lower case. 256 bytes. */
+struct dns_name {
+	__u8 wire[256];		/* ABI_NAME_BYTES; ends with the root label, what is behind it means nothing */
+};
+_Static_assert(sizeof(struct dns_name) == 256, "dns_name changed size");
+
+/* What policy has rules for: a name, and whatever has one label or more in front of it. Id 0 = no rule. 268 bytes. */
+struct name_pattern {
+	__u32 exact;
+	__u32 wildcard;
+	__u32 length;		/* of name, root included */
+	__u8 name[256];		/* as struct dns_name: equal hashes alone prove nothing */
+};
+_Static_assert(sizeof(struct name_pattern) == 268, "name_pattern changed size");
+
+/* The rules of a rule set for addresses that are known by a pattern. */
+struct named_key {
+	__u32 rule_set;
+	__u32 pattern;
+};
+_Static_assert(sizeof(struct named_key) == 8, "named_key changed size");
+
+/* A query that waits for its answer. 28 bytes. */
+struct query_key {
+	__u8 resolver[16];
+	__u32 endpoint;
+	__be16 port;		/* of the endpoint */
+	__be16 id;
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct query_key) == 28, "query_key changed size");
+
+/* 24 bytes. */
+struct query {
+	__u64 name;		/* hash of the question's name */
+	__u64 expires_ns;
+	__u32 waiting;		/* how often it was sent, less the answers so far */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct query) == 24, "query changed size");
+
+/* What one endpoint takes of the maps that names need. 16 bytes. */
+struct name_share {
+	__u64 window_ns;	/* queries are counted from then on */
+	__u32 queries;		/* without an answer in this window */
+	__u32 addresses;	/* known; programs count up, the engine counts anew */
+};
+_Static_assert(sizeof(struct name_share) == 16, "name_share changed size");
 
 /* 8 bytes. */
 struct connection_share {
@@ -284,6 +398,7 @@ enum ask_flag {
 /* The kernel handing a tagged flow to the engine; the packet's bytes follow, from the link header on. 96 bytes. */
 struct ask {
 	__u64 time_ns;
+	__u64 name;		/* hash of the name by which the endpoint knows its peer, or 0 */
 	__u8 source[16];
 	__u8 destination[16];
 	__u32 source_identity;
@@ -303,13 +418,14 @@ struct ask {
 	__u8 direction;
 	__u8 context;
 	__u8 flags;		/* enum ask_flag */
-	__u8 pad[12];
+	__u8 pad[4];
 };
 _Static_assert(sizeof(struct ask) == 96, "ask changed size");
 
-/* A decision of the kernel that people want to see: denied flows, and those that got a failure policy. 72 bytes. */
+/* A decision of the kernel that people want to see: denied flows, and those that got a failure policy. 80 bytes. */
 struct flow_record {
 	__u64 time_ns;
+	__u64 name;		/* as struct ask; of a DNS query, of the name that it asks for */
 	__u8 source[16];
 	__u8 destination[16];
 	__u32 source_identity;
@@ -325,7 +441,7 @@ struct flow_record {
 	__u8 reason;		/* enum reason */
 	__u8 pad[4];
 };
-_Static_assert(sizeof(struct flow_record) == 72, "flow_record changed size");
+_Static_assert(sizeof(struct flow_record) == 80, "flow_record changed size");
 
 /* Written by the engine through shared memory. 32 bytes. */
 struct engine_state {

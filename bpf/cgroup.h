@@ -54,6 +54,7 @@ static __always_inline int cgroup_socket(struct bpf_sock_addr *socket, const __u
 		.protocol = socket->protocol,
 		.direction = DIRECTION_EGRESS,
 		.trusts_node = 1,
+		.endpoint = id,
 	};
 	const __u32 *words = (const __u32 *)peer;
 	struct judgement judgement = {};
@@ -69,12 +70,16 @@ static __always_inline int cgroup_socket(struct bpf_sock_addr *socket, const __u
 	endpoint_judge(endpoint, &question, &judgement);
 	if (judgement.rule.action != ACTION_DENY)
 		return CGROUP_ALLOW;
+	/* What is asked decides whether a resolver may be: the packets' program reads it. */
+	if ((endpoint->flags & ENDPOINT_NAMES) && socket->user_port == DNS_PORT && bpf_map_lookup_elem(&resolvers, peer))
+		return CGROUP_ALLOW;
 	count_bytes(REASON_DROP_POLICY, 0);
 	denied = bpf_map_lookup_elem(&questions, &zero);
 	if (!denied)	/* not possible: an array map's first entry */
 		return CGROUP_DENY;
 	__builtin_memset(denied, 0, sizeof(*denied));
 	denied->time_ns = bpf_ktime_get_ns();
+	denied->name = name_find(id, peer);
 	__builtin_memcpy(denied->source, words[2] == bpf_htonl(0xffff) && !words[0] ? endpoint->ipv4 : endpoint->ipv6, 16);
 	__builtin_memcpy(denied->destination, peer, 16);
 	denied->source_identity = endpoint->identity;

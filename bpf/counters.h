@@ -53,6 +53,7 @@ static __always_inline void flow_record_write(const struct ask *ask, enum verdic
 		return;
 	}
 	record->time_ns = ask->time_ns;
+	record->name = ask->name;
 	__builtin_memcpy(record->source, ask->source, 16);
 	__builtin_memcpy(record->destination, ask->destination, 16);
 	record->source_identity = ask->source_identity;

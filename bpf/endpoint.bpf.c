@@ -13,6 +13,7 @@
 #include "abi.h"
 #include "cgroup.h"
 #include "endpoint.h"
+#include "learn.h"
 
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
@@ -80,6 +81,7 @@ int explain(struct __sk_buff *skb)
 	question.peer = question.direction == DIRECTION_EGRESS ? packet.destination : packet.source;
 	question.port = bpf_ntohs(packet.destination_port);
 	question.protocol = packet.protocol;
+	question.endpoint = id;
 	endpoint_judge(endpoint, &question, &judgement);
 	skb->cb[0] = judgement.reason;
 	skb->cb[1] = judgement.rule_set;

@@ -9,6 +9,7 @@
 #define SLUICE_ENDPOINT_H
 
 #include "conntrack.h"
+#include "dns.h"
 #include "hold.h"
 #include "judge.h"
 #include "verdict.h"
@@ -82,6 +83,7 @@ static __always_inline void ask_fill(struct ask *ask, struct __sk_buff *skb, con
 
 	__builtin_memset(ask, 0, sizeof(*ask));
 	ask->time_ns = bpf_ktime_get_ns();
+	ask->name = egress ? name_find(id, packet->destination) : 0;
 	__builtin_memcpy(ask->source, packet->source, 16);
 	__builtin_memcpy(ask->destination, packet->destination, 16);
 	ask->source_identity = egress ? own_identity : judgement->peer_identity;
@@ -162,6 +164,25 @@ static __always_inline int packet_trusts_node(struct __sk_buff *skb, enum direct
 	return skb->ingress_ifindex == (place == PLACE_CGROUP ? LOOPBACK_IFINDEX : 0);
 }
 
+/* Leaves a DNS message to the programs that read it: they end what is so far, or what names make of it. */
+static __always_inline void endpoint_dns(struct __sk_buff *skb, __u32 id, const struct packet *packet, enum direction direction,
+					 const enum place place, enum reason reason, __u32 rule)
+{
+	__be16 port = direction == DIRECTION_EGRESS ? packet->destination_port : packet->source_port;
+
+	if (port != DNS_PORT || (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP))
+		return;
+	skb->cb[0] = reason;
+	skb->cb[1] = id;
+	skb->cb[2] = rule;
+	if (place == PLACE_INTERFACE)
+		bpf_tail_call(skb, &pod_dns, direction);
+	else if (direction == DIRECTION_EGRESS)
+		bpf_tail_call(skb, &sent_dns, 0);
+	else
+		bpf_tail_call(skb, &received_dns, 0);
+}
+
 static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum direction direction, const enum place place)
 {
 	struct tracking tracking = {};
@@ -229,6 +250,8 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 	question.direction = judged.direction;
 	question.protocol = packet.protocol;
 	question.port = bpf_ntohs(answer ? packet.source_port : packet.destination_port);
+	question.tracked = connection != NULL;
+	question.endpoint = id;
 	question.trusts_node = answer || packet_trusts_node(skb, direction, place);
 	endpoint_judge(endpoint, &question, &judgement);
 	judged.peer_identity = judgement.peer_identity;
@@ -244,8 +267,10 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 	if (!ask)	/* not possible: an array map's first entry */
 		return drop(skb, REASON_FAIL_HOLD);
 	ask_fill(ask, skb, &packet, &judgement, id, direction, endpoint->identity, connection != NULL);
-	if (judgement.rule.action != ACTION_ASK)
+	if (judgement.rule.action != ACTION_ASK) {
+		endpoint_dns(skb, id, &packet, direction, place, REASON_DROP_POLICY, judgement.rule.id);
 		return deny(skb, ask, REASON_DROP_POLICY);
+	}
 	plugin = plugin_find(judgement.rule.plugin);
 	if (!plugin || plugin->status != PLUGIN_ON)
 		return failure_policy(skb, ask, plugin, REASON_FAIL_PLUGIN_OFF);
@@ -279,6 +304,7 @@ track:
 passed:
 	if (packet.first_fragment)
 		endpoint_note_fragment(&packet, id, direction);
+	endpoint_dns(skb, id, &packet, direction, place, allowed, 0);
 	return pass(skb, allowed);
 }
 

@@ -6,6 +6,7 @@
 #ifndef SLUICE_JUDGE_H
 #define SLUICE_JUDGE_H
 
+#include "names.h"
 #include "packet.h"
 #include "policy.h"
 
@@ -16,6 +17,8 @@ struct question {
 	__u8 protocol;
 	__u8 direction;		/* enum direction */
 	__u8 trusts_node;	/* whether the node's address as peer can be believed */
+	__u8 tracked;		/* of a connection that was allowed before */
+	__u32 endpoint;		/* its id */
 };
 
 struct judgement {
@@ -48,7 +51,7 @@ static __always_inline void endpoint_judge(const struct endpoint *endpoint, cons
 		judgement->reason = REASON_PASS_NOT_ISOLATED;
 		return;
 	}
-	judgement->peer_identity = identity_find(question->peer);
+	judgement->peer_identity = identity_find((const struct address *)question->peer);
 	/* "Traffic to and from the node where a pod is running is always allowed" (NetworkPolicy v1). */
 	if (judgement->peer_identity == IDENTITY_NODE && question->trusts_node) {
 		judgement->reason = REASON_PASS_NODE;
@@ -56,6 +59,14 @@ static __always_inline void endpoint_judge(const struct endpoint *endpoint, cons
 	}
 	judgement->rule.action = ACTION_DENY;
 	policy_find(judgement->rule_set, judgement->peer_identity, question->protocol, question->port, &judgement->rule);
+	if (question->direction == DIRECTION_EGRESS && (endpoint->flags & ENDPOINT_NAMES)) {
+		struct known_key known = { .endpoint = question->endpoint };
+
+		__builtin_memcpy(known.address, question->peer, 16);
+		names_find(&known, judgement->rule_set, judgement->peer_identity,
+			   question->port | question->protocol << NAMED_PROTOCOL_SHIFT | question->tracked << NAMED_TRACKED_SHIFT,
+			   &judgement->rule);
+	}
 	judgement->reason = judgement->rule.action == ACTION_ALLOW ? REASON_PASS_POLICY : REASON_DROP_POLICY;
 }
 

@@ -4,7 +4,7 @@
  *
  * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
- * All but hold_stage are pinned, so that a restarted engine finds them.
+ * All but hold_stage and readings are pinned, so that a restarted engine finds them.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -85,6 +85,80 @@ struct {
 	__type(value, struct rule);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } ports SEC(".maps");
+
+/* Hash of a name -> the patterns that end in it. Engine writes. Full: as policies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct name_pattern);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} name_patterns SEC(".maps");
+
+/*
+ * Rule set and the closest pattern to a name, of all that there are -> the rule set for addresses that are known by such a name.
+ * Engine writes. Full: as policies.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct named_key);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} named_rule_sets SEC(".maps");
+
+/* Address of a resolver whose answers are believed -> 1. Engine writes. Full: that one is not trusted; reported. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u8[16]);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} resolvers SEC(".maps");
+
+/*
+ * Address and who knows it -> by which patterns, until when. Programs write; the engine takes away what is over and what no
+ * connection uses. Full, or beyond the endpoint's share: not learned, and so not open; counted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct known_key);
+	__type(value, struct known_address);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} known_addresses SEC(".maps");
+
+/* Query -> what was asked. Programs write. Full: the least recently used leaves, and its answer teaches nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct query_key);
+	__type(value, struct query);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} queries SEC(".maps");
+
+/* Endpoint id -> what it takes of the two maps above. Programs count, the engine counts addresses anew. Full: it learns nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct name_share);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} name_shares SEC(".maps");
+
+/* Hash -> the name, for people to read. Programs write. Full: the least recently used leaves, and is shown as unknown. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct dns_name);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_names SEC(".maps");
 
 /* Plugin id -> epoch and failure policy. Engine writes when a version, status or scope changes. Never full. */
 struct {
@@ -202,6 +276,22 @@ struct {
 	__type(key, __u32);
 	__type(value, struct ask);
 } questions SEC(".maps");
+
+/*
+ * The way to the programs that read DNS messages: of pods by enum direction, of processes one map each, since a program array
+ * holds programs of one kind. Pinned, so that names are learned without an engine.
+ */
+#define DNS_STAGE(name, entries)                          \
+	struct {                                          \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);    \
+		__uint(max_entries, entries);             \
+		__type(key, __u32);                       \
+		__type(value, __u32);                     \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);      \
+	} name SEC(".maps")
+DNS_STAGE(pod_dns, 2);
+DNS_STAGE(sent_dns, 1);
+DNS_STAGE(received_dns, 1);
 
 /*
  * The way to the hold program, open exactly as long as the engine lives: the kernel empties a program array when the

@@ -8,11 +8,19 @@
 
 #define ADDRESS_BITS 128
 
-static __always_inline __u32 identity_find(const __u8 *address)
-{
-	__u32 *identity = bpf_map_lookup_elem(&peers, address);
-	struct network_key key = { .prefix_bits = ADDRESS_BITS };
+struct address {
+	__u8 bytes[16];
+};
 
+/* Global, so that its key takes none of the caller's stack. */
+__noinline __u32 identity_find(const struct address *address)
+{
+	struct network_key key = { .prefix_bits = ADDRESS_BITS };
+	__u32 *identity;
+
+	if (!address)
+		return IDENTITY_WORLD;
+	identity = bpf_map_lookup_elem(&peers, address);
 	if (identity)
 		return *identity;
 	__builtin_memcpy(key.address, address, 16);
@@ -22,18 +30,16 @@ static __always_inline __u32 identity_find(const __u8 *address)
 
 /*
  * Finds the rule for a peer and a port, in host order: the ranges in the entry first, then the table, longest port prefix
- * first, of the lengths that it uses. Global, so that it is verified by itself (see packet_parse).
+ * first, of the lengths that it uses.
  *
  * Returns 0 when the rule set has no entry for anyone, which is one that is not there: closed.
  */
-__noinline int policy_find(__u32 rule_set, __u32 identity, __u8 protocol, __u16 number, struct rule *found)
+static __always_inline int policy_lookup(__u32 rule_set, __u32 identity, __u8 protocol, __u16 number, struct rule *found)
 {
 	struct policy_key key = { .rule_set = rule_set, .identity = identity };
 	struct policy_entry *entry = bpf_map_lookup_elem(&policies, &key);
 	struct port_key port = { .protocol = protocol };
 
-	if (!found)
-		return 0;
 	if (!entry) {
 		key.identity = IDENTITY_ANY;
 		entry = bpf_map_lookup_elem(&policies, &key);
@@ -67,6 +73,12 @@ __noinline int policy_find(__u32 rule_set, __u32 identity, __u8 protocol, __u16 
 		}
 	}
 	return 1;
+}
+
+/* The same as a global function, verified by itself (see packet_parse). */
+__noinline int policy_find(__u32 rule_set, __u32 identity, __u8 protocol, __u16 number, struct rule *found)
+{
+	return found ? policy_lookup(rule_set, identity, protocol, number, found) : 0;
 }
 
 #endif

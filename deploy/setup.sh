@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings a fresh Debian 12 machine with Node and npm to where everything builds and runs: system packages, npm packages,
 # a BPF file system, the native library, the BPF programs and the example plugins. Does only what is missing. What else is
-# wanted is named: `bench` adds the tools that benchmarks compare with, `kernels` what runs tests on other kernels.
+# wanted is named: `test` adds what tests talk to, `bench` the tools that benchmarks compare with, `kernels` what runs tests on
+# other kernels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,9 +12,10 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps iputils-ping openssl)
 for want in "$@"; do
   case $want in
-    bench) packages+=(iptables ipset nftables) ;;
+    test) packages+=(dnsmasq-base unbound bind9-dnsutils) ;;
+    bench) packages+=(iptables ipset nftables dnsmasq-base) ;;
     kernels) packages+=(qemu-system-x86 busybox-static kmod xz-utils) ;;
-    *) fail "cannot set up $want: must be bench or kernels" ;;
+    *) fail "cannot set up $want: must be test, bench or kernels" ;;
   esac
 done
 missing=()
@@ -24,10 +26,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || fail "these packages are missing: ${missing[*]}; run as root, or install them"
   command -v apt-get >/dev/null || fail "these packages are missing, and there is no apt-get: ${missing[*]}"
   say "installing ${missing[*]}"
+  # Only the programs are wanted: no service is to be started on this machine.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+  fi
   log=$(mktemp)
   { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 ||
     { cat "$log" >&2; fail "packages not installed"; }
   rm -f "$log"
+  [ -z "$(trap -p EXIT)" ] || rm -f /usr/sbin/policy-rc.d
+  trap - EXIT
 fi
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then

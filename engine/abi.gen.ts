@@ -5,11 +5,13 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 3,
+  VERSION: 4,
   PLUGINS_MAX: 256,
   PORT_PREFIX_BITS: 16,
   ASK_PACKET_MAX: 65536,
   PORTS_NEAR: 2,
+  NAME_BYTES: 256,
+  ADDRESS_PATTERNS: 4,
 } as const;
 export type Abi = (typeof Abi)[keyof typeof Abi];
 
@@ -40,6 +42,18 @@ export const EndpointId = {
   CGROUP: 1073741824,
 } as const;
 export type EndpointId = (typeof EndpointId)[keyof typeof EndpointId];
+
+/** enum endpoint_flag */
+export const EndpointFlag = {
+  NAMES: 1,
+} as const;
+export type EndpointFlag = (typeof EndpointFlag)[keyof typeof EndpointFlag];
+
+/** enum policy_flag */
+export const PolicyFlag = {
+  REFUSE_OUTSIDE: 1,
+} as const;
+export type PolicyFlag = (typeof PolicyFlag)[keyof typeof PolicyFlag];
 
 /** enum action */
 export const Action = {
@@ -91,6 +105,8 @@ export const Reason = {
   PASS_RELATED: 11,
   PASS_SELF: 12,
   PASS_LOOPBACK: 13,
+  PASS_NAME_QUERY: 14,
+  PASS_NAME_ANSWER: 15,
   HELD: 16,
   DROP_POLICY: 32,
   DROP_VERDICT: 33,
@@ -99,6 +115,7 @@ export const Reason = {
   DROP_FRAGMENT: 36,
   DROP_SPOOFED: 37,
   DROP_NO_ENDPOINT: 38,
+  DROP_NAME: 39,
   FAIL_ENGINE_ABSENT: 48,
   FAIL_ENGINE_STALE: 49,
   FAIL_RING_FULL: 50,
@@ -109,7 +126,31 @@ export const Reason = {
   FAIL_CONNECTION_SHARE: 55,
   FAIL_CANNOT_HOLD: 56,
   FAIL_OPENING_LOST: 57,
-  MAX: 64,
+  DNS_QUERY: 64,
+  DNS_LEARNED: 65,
+  DNS_ADDRESS: 66,
+  DNS_OUTSIDE: 67,
+  DNS_NEGATIVE: 68,
+  DNS_TRUNCATED: 69,
+  DNS_UNSOLICITED: 70,
+  DNS_MISMATCH: 71,
+  DNS_UNTRUSTED: 72,
+  DNS_HEADER: 73,
+  DNS_SHORT: 74,
+  DNS_LARGE: 75,
+  DNS_SEGMENTED: 76,
+  DNS_LABEL: 77,
+  DNS_NAME_LONG: 78,
+  DNS_POINTER: 79,
+  DNS_DATA: 80,
+  DNS_RECORDS: 81,
+  DNS_COLLISION: 82,
+  DNS_BUSY: 83,
+  DNS_QUERY_SHARE: 84,
+  DNS_ADDRESS_SHARE: 85,
+  DNS_FULL: 86,
+  DNS_PATTERNS: 87,
+  MAX: 96,
 } as const;
 export type Reason = (typeof Reason)[keyof typeof Reason];
 
@@ -222,37 +263,41 @@ export interface Endpoint {
   ipv4: Uint8Array;
   ipv6: Uint8Array;
   identity: number;
+  flags: number;
   ruleSets: readonly number[];
   confirmed: readonly number[];
 }
 
 export const endpointCodec = {
   size: 64,
-  offsets: { confirmByNs: 0, ipv4: 8, ipv6: 24, identity: 40, ruleSets: 48, confirmed: 56 },
+  offsets: { confirmByNs: 0, ipv4: 8, ipv6: 24, identity: 40, flags: 44, ruleSets: 48, confirmed: 56 },
   write(target: Buffer, at: number, value: Endpoint): void {
     target.fill(0, at, at + 64);
     target.writeBigUInt64LE(value.confirmByNs, at + 0);
     target.set(value.ipv4.subarray(0, 16), at + 8);
     target.set(value.ipv6.subarray(0, 16), at + 24);
     target.writeUInt32LE(value.identity, at + 40);
+    target.writeUInt32LE(value.flags, at + 44);
     target.writeUInt32LE(value.ruleSets[0] ?? 0, at + 48);
     target.writeUInt32LE(value.ruleSets[1] ?? 0, at + 52);
     target.writeUInt32LE(value.confirmed[0] ?? 0, at + 56);
     target.writeUInt32LE(value.confirmed[1] ?? 0, at + 60);
   },
   read(source: Buffer, at: number): Endpoint {
+    if (source.length < at + 64) throw new RangeError('struct endpoint is cut short');
     return {
       confirmByNs: source.readBigUInt64LE(at + 0),
       ipv4: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
       ipv6: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
       identity: source.readUInt32LE(at + 40),
+      flags: source.readUInt32LE(at + 44),
       ruleSets: [source.readUInt32LE(at + 48), source.readUInt32LE(at + 52)],
       confirmed: [source.readUInt32LE(at + 56), source.readUInt32LE(at + 60)],
     };
   },
 } as const;
 
-/** struct policy_state, 32 bytes. */
+/** struct policy_state, 48 bytes. */
 export interface PolicyState {
   revision: number;
   hashSeed: number;
@@ -262,13 +307,17 @@ export interface PolicyState {
   closingS: number;
   unansweredS: number;
   answeredS: number;
+  addressesShare: number;
+  nameMinimumS: number;
+  refusal: number;
+  flags: number;
 }
 
 export const policyStateCodec = {
-  size: 32,
-  offsets: { revision: 0, hashSeed: 4, connectionsShare: 8, openingS: 12, establishedS: 16, closingS: 20, unansweredS: 24, answeredS: 28 },
+  size: 48,
+  offsets: { revision: 0, hashSeed: 4, connectionsShare: 8, openingS: 12, establishedS: 16, closingS: 20, unansweredS: 24, answeredS: 28, addressesShare: 32, nameMinimumS: 36, refusal: 40, flags: 42 },
   write(target: Buffer, at: number, value: PolicyState): void {
-    target.fill(0, at, at + 32);
+    target.fill(0, at, at + 48);
     target.writeUInt32LE(value.revision, at + 0);
     target.writeUInt32LE(value.hashSeed, at + 4);
     target.writeUInt32LE(value.connectionsShare, at + 8);
@@ -277,8 +326,13 @@ export const policyStateCodec = {
     target.writeUInt32LE(value.closingS, at + 20);
     target.writeUInt32LE(value.unansweredS, at + 24);
     target.writeUInt32LE(value.answeredS, at + 28);
+    target.writeUInt32LE(value.addressesShare, at + 32);
+    target.writeUInt32LE(value.nameMinimumS, at + 36);
+    target.writeUInt16LE(value.refusal, at + 40);
+    target.writeUInt16LE(value.flags, at + 42);
   },
   read(source: Buffer, at: number): PolicyState {
+    if (source.length < at + 48) throw new RangeError('struct policy_state is cut short');
     return {
       revision: source.readUInt32LE(at + 0),
       hashSeed: source.readUInt32LE(at + 4),
@@ -288,6 +342,10 @@ export const policyStateCodec = {
       closingS: source.readUInt32LE(at + 20),
       unansweredS: source.readUInt32LE(at + 24),
       answeredS: source.readUInt32LE(at + 28),
+      addressesShare: source.readUInt32LE(at + 32),
+      nameMinimumS: source.readUInt32LE(at + 36),
+      refusal: source.readUInt16LE(at + 40),
+      flags: source.readUInt16LE(at + 42),
     };
   },
 } as const;
@@ -305,8 +363,234 @@ export const connectionShareCodec = {
     target.writeUInt32LE(value.connections, at + 0);
   },
   read(source: Buffer, at: number): ConnectionShare {
+    if (source.length < at + 8) throw new RangeError('struct connection_share is cut short');
     return {
       connections: source.readUInt32LE(at + 0),
+    };
+  },
+} as const;
+
+/** struct known_key, 20 bytes. */
+export interface KnownKey {
+  address: Uint8Array;
+  endpoint: number;
+}
+
+export const knownKeyCodec = {
+  size: 20,
+  offsets: { address: 0, endpoint: 16 },
+  write(target: Buffer, at: number, value: KnownKey): void {
+    target.fill(0, at, at + 20);
+    target.set(value.address.subarray(0, 16), at + 0);
+    target.writeUInt32LE(value.endpoint, at + 16);
+  },
+  read(source: Buffer, at: number): KnownKey {
+    if (source.length < at + 20) throw new RangeError('struct known_key is cut short');
+    return {
+      address: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      endpoint: source.readUInt32LE(at + 16),
+    };
+  },
+} as const;
+
+/** struct known_pattern, 8 bytes. */
+export interface KnownPattern {
+  expiresS: number;
+  pattern: number;
+}
+
+export const knownPatternCodec = {
+  size: 8,
+  offsets: { expiresS: 0, pattern: 4 },
+  write(target: Buffer, at: number, value: KnownPattern): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.expiresS, at + 0);
+    target.writeUInt32LE(value.pattern, at + 4);
+  },
+  read(source: Buffer, at: number): KnownPattern {
+    if (source.length < at + 8) throw new RangeError('struct known_pattern is cut short');
+    return {
+      expiresS: source.readUInt32LE(at + 0),
+      pattern: source.readUInt32LE(at + 4),
+    };
+  },
+} as const;
+
+/** struct known_address, 40 bytes. */
+export interface KnownAddress {
+  name: bigint;
+  patterns: readonly KnownPattern[];
+}
+
+export const knownAddressCodec = {
+  size: 40,
+  offsets: { name: 0, patterns: 8 },
+  write(target: Buffer, at: number, value: KnownAddress): void {
+    target.fill(0, at, at + 40);
+    target.writeBigUInt64LE(value.name, at + 0);
+    value.patterns.forEach((each, i) => void knownPatternCodec.write(target, at + 8 + i * 8, each));
+  },
+  read(source: Buffer, at: number): KnownAddress {
+    if (source.length < at + 40) throw new RangeError('struct known_address is cut short');
+    return {
+      name: source.readBigUInt64LE(at + 0),
+      patterns: Array.from({ length: 4 }, (_, i) => knownPatternCodec.read(source, at + 8 + i * 8)),
+    };
+  },
+} as const;
+
+/** struct dns_name, 256 bytes. */
+export interface DnsName {
+  wire: Uint8Array;
+}
+
+export const dnsNameCodec = {
+  size: 256,
+  offsets: { wire: 0 },
+  write(target: Buffer, at: number, value: DnsName): void {
+    target.fill(0, at, at + 256);
+    target.set(value.wire.subarray(0, 256), at + 0);
+  },
+  read(source: Buffer, at: number): DnsName {
+    if (source.length < at + 256) throw new RangeError('struct dns_name is cut short');
+    return {
+      wire: Uint8Array.prototype.slice.call(source, at + 0, at + 256),
+    };
+  },
+} as const;
+
+/** struct name_pattern, 268 bytes. */
+export interface NamePattern {
+  exact: number;
+  wildcard: number;
+  length: number;
+  name: Uint8Array;
+}
+
+export const namePatternCodec = {
+  size: 268,
+  offsets: { exact: 0, wildcard: 4, length: 8, name: 12 },
+  write(target: Buffer, at: number, value: NamePattern): void {
+    target.fill(0, at, at + 268);
+    target.writeUInt32LE(value.exact, at + 0);
+    target.writeUInt32LE(value.wildcard, at + 4);
+    target.writeUInt32LE(value.length, at + 8);
+    target.set(value.name.subarray(0, 256), at + 12);
+  },
+  read(source: Buffer, at: number): NamePattern {
+    if (source.length < at + 268) throw new RangeError('struct name_pattern is cut short');
+    return {
+      exact: source.readUInt32LE(at + 0),
+      wildcard: source.readUInt32LE(at + 4),
+      length: source.readUInt32LE(at + 8),
+      name: Uint8Array.prototype.slice.call(source, at + 12, at + 268),
+    };
+  },
+} as const;
+
+/** struct named_key, 8 bytes. */
+export interface NamedKey {
+  ruleSet: number;
+  pattern: number;
+}
+
+export const namedKeyCodec = {
+  size: 8,
+  offsets: { ruleSet: 0, pattern: 4 },
+  write(target: Buffer, at: number, value: NamedKey): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.ruleSet, at + 0);
+    target.writeUInt32LE(value.pattern, at + 4);
+  },
+  read(source: Buffer, at: number): NamedKey {
+    if (source.length < at + 8) throw new RangeError('struct named_key is cut short');
+    return {
+      ruleSet: source.readUInt32LE(at + 0),
+      pattern: source.readUInt32LE(at + 4),
+    };
+  },
+} as const;
+
+/** struct query_key, 28 bytes. */
+export interface QueryKey {
+  resolver: Uint8Array;
+  endpoint: number;
+  port: number;
+  id: number;
+  protocol: number;
+}
+
+export const queryKeyCodec = {
+  size: 28,
+  offsets: { resolver: 0, endpoint: 16, port: 20, id: 22, protocol: 24 },
+  write(target: Buffer, at: number, value: QueryKey): void {
+    target.fill(0, at, at + 28);
+    target.set(value.resolver.subarray(0, 16), at + 0);
+    target.writeUInt32LE(value.endpoint, at + 16);
+    target.writeUInt16BE(value.port, at + 20);
+    target.writeUInt16BE(value.id, at + 22);
+    target.writeUInt8(value.protocol, at + 24);
+  },
+  read(source: Buffer, at: number): QueryKey {
+    if (source.length < at + 28) throw new RangeError('struct query_key is cut short');
+    return {
+      resolver: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      endpoint: source.readUInt32LE(at + 16),
+      port: source.readUInt16BE(at + 20),
+      id: source.readUInt16BE(at + 22),
+      protocol: source.readUInt8(at + 24),
+    };
+  },
+} as const;
+
+/** struct query, 24 bytes. */
+export interface Query {
+  name: bigint;
+  expiresNs: bigint;
+  waiting: number;
+}
+
+export const queryCodec = {
+  size: 24,
+  offsets: { name: 0, expiresNs: 8, waiting: 16 },
+  write(target: Buffer, at: number, value: Query): void {
+    target.fill(0, at, at + 24);
+    target.writeBigUInt64LE(value.name, at + 0);
+    target.writeBigUInt64LE(value.expiresNs, at + 8);
+    target.writeUInt32LE(value.waiting, at + 16);
+  },
+  read(source: Buffer, at: number): Query {
+    if (source.length < at + 24) throw new RangeError('struct query is cut short');
+    return {
+      name: source.readBigUInt64LE(at + 0),
+      expiresNs: source.readBigUInt64LE(at + 8),
+      waiting: source.readUInt32LE(at + 16),
+    };
+  },
+} as const;
+
+/** struct name_share, 16 bytes. */
+export interface NameShare {
+  windowNs: bigint;
+  queries: number;
+  addresses: number;
+}
+
+export const nameShareCodec = {
+  size: 16,
+  offsets: { windowNs: 0, queries: 8, addresses: 12 },
+  write(target: Buffer, at: number, value: NameShare): void {
+    target.fill(0, at, at + 16);
+    target.writeBigUInt64LE(value.windowNs, at + 0);
+    target.writeUInt32LE(value.queries, at + 8);
+    target.writeUInt32LE(value.addresses, at + 12);
+  },
+  read(source: Buffer, at: number): NameShare {
+    if (source.length < at + 16) throw new RangeError('struct name_share is cut short');
+    return {
+      windowNs: source.readBigUInt64LE(at + 0),
+      queries: source.readUInt32LE(at + 8),
+      addresses: source.readUInt32LE(at + 12),
     };
   },
 } as const;
@@ -326,6 +610,7 @@ export const networkKeyCodec = {
     target.set(value.address.subarray(0, 16), at + 4);
   },
   read(source: Buffer, at: number): NetworkKey {
+    if (source.length < at + 20) throw new RangeError('struct network_key is cut short');
     return {
       prefixBits: source.readUInt32LE(at + 0),
       address: Uint8Array.prototype.slice.call(source, at + 4, at + 20),
@@ -348,6 +633,7 @@ export const policyKeyCodec = {
     target.writeUInt32LE(value.identity, at + 4);
   },
   read(source: Buffer, at: number): PolicyKey {
+    if (source.length < at + 8) throw new RangeError('struct policy_key is cut short');
     return {
       ruleSet: source.readUInt32LE(at + 0),
       identity: source.readUInt32LE(at + 4),
@@ -374,6 +660,7 @@ export const ruleCodec = {
     target.writeUInt8(value.context, at + 9);
   },
   read(source: Buffer, at: number): Rule {
+    if (source.length < at + 12) throw new RangeError('struct rule is cut short');
     return {
       id: source.readUInt32LE(at + 0),
       plugin: source.readUInt32LE(at + 4),
@@ -402,6 +689,7 @@ export const portRuleCodec = {
     target.writeUInt8(value.protocol, at + 16);
   },
   read(source: Buffer, at: number): PortRule {
+    if (source.length < at + 20) throw new RangeError('struct port_rule is cut short');
     return {
       rule: ruleCodec.read(source, at + 0),
       first: source.readUInt16LE(at + 12),
@@ -430,6 +718,7 @@ export const policyEntryCodec = {
     value.near.forEach((each, i) => void portRuleCodec.write(target, at + 20 + i * 20, each));
   },
   read(source: Buffer, at: number): PolicyEntry {
+    if (source.length < at + 60) throw new RangeError('struct policy_entry is cut short');
     return {
       portTable: source.readUInt32LE(at + 0),
       prefixes: source.readUInt32LE(at + 4),
@@ -458,6 +747,7 @@ export const portKeyCodec = {
     target.writeUInt8(value.prefixBits, at + 7);
   },
   read(source: Buffer, at: number): PortKey {
+    if (source.length < at + 8) throw new RangeError('struct port_key is cut short');
     return {
       portTable: source.readUInt32LE(at + 0),
       port: source.readUInt16LE(at + 4),
@@ -488,6 +778,7 @@ export const connectionKeyCodec = {
     target.writeUInt8(value.protocol, at + 24);
   },
   read(source: Buffer, at: number): ConnectionKey {
+    if (source.length < at + 28) throw new RangeError('struct connection_key is cut short');
     return {
       remote: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
       endpoint: source.readUInt32LE(at + 16),
@@ -525,6 +816,7 @@ export const connectionCodec = {
     target.writeUInt8(value.flags, at + 41);
   },
   read(source: Buffer, at: number): Connection {
+    if (source.length < at + 48) throw new RangeError('struct connection is cut short');
     return {
       expiresNs: source.readBigUInt64LE(at + 0),
       local: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
@@ -561,6 +853,7 @@ export const fragmentKeyCodec = {
     target.writeUInt8(value.direction, at + 41);
   },
   read(source: Buffer, at: number): FragmentKey {
+    if (source.length < at + 44) throw new RangeError('struct fragment_key is cut short');
     return {
       source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
       destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
@@ -595,6 +888,7 @@ export const pluginStateCodec = {
     target.writeUInt8(value.scopes, at + 22);
   },
   read(source: Buffer, at: number): PluginState {
+    if (source.length < at + 24) throw new RangeError('struct plugin_state is cut short');
     return {
       name: source.readBigUInt64LE(at + 0),
       module: source.readBigUInt64LE(at + 8),
@@ -639,6 +933,7 @@ export const verdictKeyCodec = {
     target.writeUInt8(value.context, at + 51);
   },
   read(source: Buffer, at: number): VerdictKey {
+    if (source.length < at + 52) throw new RangeError('struct verdict_key is cut short');
     return {
       source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
       destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
@@ -674,6 +969,7 @@ export const verdictEntryCodec = {
     target.writeUInt8(value.once, at + 13);
   },
   read(source: Buffer, at: number): VerdictEntry {
+    if (source.length < at + 16) throw new RangeError('struct verdict_entry is cut short');
     return {
       expiresNs: source.readBigUInt64LE(at + 0),
       epoch: source.readUInt32LE(at + 8),
@@ -686,6 +982,7 @@ export const verdictEntryCodec = {
 /** struct ask, 96 bytes. */
 export interface Ask {
   timeNs: bigint;
+  name: bigint;
   source: Uint8Array;
   destination: Uint8Array;
   sourceIdentity: number;
@@ -709,59 +1006,63 @@ export interface Ask {
 
 export const askCodec = {
   size: 96,
-  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, endpoint: 48, rule: 52, plugin: 56, length: 60, gsoSize: 64, sourcePort: 68, destinationPort: 70, networkOffset: 72, transportOffset: 74, vlanTci: 76, vlanProtocol: 78, protocol: 80, direction: 81, context: 82, flags: 83 },
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91 },
   write(target: Buffer, at: number, value: Ask): void {
     target.fill(0, at, at + 96);
     target.writeBigUInt64LE(value.timeNs, at + 0);
-    target.set(value.source.subarray(0, 16), at + 8);
-    target.set(value.destination.subarray(0, 16), at + 24);
-    target.writeUInt32LE(value.sourceIdentity, at + 40);
-    target.writeUInt32LE(value.destinationIdentity, at + 44);
-    target.writeUInt32LE(value.endpoint, at + 48);
-    target.writeUInt32LE(value.rule, at + 52);
-    target.writeUInt32LE(value.plugin, at + 56);
-    target.writeUInt32LE(value.length, at + 60);
-    target.writeUInt32LE(value.gsoSize, at + 64);
-    target.writeUInt16BE(value.sourcePort, at + 68);
-    target.writeUInt16BE(value.destinationPort, at + 70);
-    target.writeUInt16LE(value.networkOffset, at + 72);
-    target.writeUInt16LE(value.transportOffset, at + 74);
-    target.writeUInt16LE(value.vlanTci, at + 76);
-    target.writeUInt16BE(value.vlanProtocol, at + 78);
-    target.writeUInt8(value.protocol, at + 80);
-    target.writeUInt8(value.direction, at + 81);
-    target.writeUInt8(value.context, at + 82);
-    target.writeUInt8(value.flags, at + 83);
+    target.writeBigUInt64LE(value.name, at + 8);
+    target.set(value.source.subarray(0, 16), at + 16);
+    target.set(value.destination.subarray(0, 16), at + 32);
+    target.writeUInt32LE(value.sourceIdentity, at + 48);
+    target.writeUInt32LE(value.destinationIdentity, at + 52);
+    target.writeUInt32LE(value.endpoint, at + 56);
+    target.writeUInt32LE(value.rule, at + 60);
+    target.writeUInt32LE(value.plugin, at + 64);
+    target.writeUInt32LE(value.length, at + 68);
+    target.writeUInt32LE(value.gsoSize, at + 72);
+    target.writeUInt16BE(value.sourcePort, at + 76);
+    target.writeUInt16BE(value.destinationPort, at + 78);
+    target.writeUInt16LE(value.networkOffset, at + 80);
+    target.writeUInt16LE(value.transportOffset, at + 82);
+    target.writeUInt16LE(value.vlanTci, at + 84);
+    target.writeUInt16BE(value.vlanProtocol, at + 86);
+    target.writeUInt8(value.protocol, at + 88);
+    target.writeUInt8(value.direction, at + 89);
+    target.writeUInt8(value.context, at + 90);
+    target.writeUInt8(value.flags, at + 91);
   },
   read(source: Buffer, at: number): Ask {
+    if (source.length < at + 96) throw new RangeError('struct ask is cut short');
     return {
       timeNs: source.readBigUInt64LE(at + 0),
-      source: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
-      destination: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
-      sourceIdentity: source.readUInt32LE(at + 40),
-      destinationIdentity: source.readUInt32LE(at + 44),
-      endpoint: source.readUInt32LE(at + 48),
-      rule: source.readUInt32LE(at + 52),
-      plugin: source.readUInt32LE(at + 56),
-      length: source.readUInt32LE(at + 60),
-      gsoSize: source.readUInt32LE(at + 64),
-      sourcePort: source.readUInt16BE(at + 68),
-      destinationPort: source.readUInt16BE(at + 70),
-      networkOffset: source.readUInt16LE(at + 72),
-      transportOffset: source.readUInt16LE(at + 74),
-      vlanTci: source.readUInt16LE(at + 76),
-      vlanProtocol: source.readUInt16BE(at + 78),
-      protocol: source.readUInt8(at + 80),
-      direction: source.readUInt8(at + 81),
-      context: source.readUInt8(at + 82),
-      flags: source.readUInt8(at + 83),
+      name: source.readBigUInt64LE(at + 8),
+      source: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      destination: Uint8Array.prototype.slice.call(source, at + 32, at + 48),
+      sourceIdentity: source.readUInt32LE(at + 48),
+      destinationIdentity: source.readUInt32LE(at + 52),
+      endpoint: source.readUInt32LE(at + 56),
+      rule: source.readUInt32LE(at + 60),
+      plugin: source.readUInt32LE(at + 64),
+      length: source.readUInt32LE(at + 68),
+      gsoSize: source.readUInt32LE(at + 72),
+      sourcePort: source.readUInt16BE(at + 76),
+      destinationPort: source.readUInt16BE(at + 78),
+      networkOffset: source.readUInt16LE(at + 80),
+      transportOffset: source.readUInt16LE(at + 82),
+      vlanTci: source.readUInt16LE(at + 84),
+      vlanProtocol: source.readUInt16BE(at + 86),
+      protocol: source.readUInt8(at + 88),
+      direction: source.readUInt8(at + 89),
+      context: source.readUInt8(at + 90),
+      flags: source.readUInt8(at + 91),
     };
   },
 } as const;
 
-/** struct flow_record, 72 bytes. */
+/** struct flow_record, 80 bytes. */
 export interface FlowRecord {
   timeNs: bigint;
+  name: bigint;
   source: Uint8Array;
   destination: Uint8Array;
   sourceIdentity: number;
@@ -778,41 +1079,44 @@ export interface FlowRecord {
 }
 
 export const flowRecordCodec = {
-  size: 72,
-  offsets: { timeNs: 0, source: 8, destination: 24, sourceIdentity: 40, destinationIdentity: 44, endpoint: 48, rule: 52, plugin: 56, sourcePort: 60, destinationPort: 62, protocol: 64, direction: 65, verdict: 66, reason: 67 },
+  size: 80,
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, sourcePort: 68, destinationPort: 70, protocol: 72, direction: 73, verdict: 74, reason: 75 },
   write(target: Buffer, at: number, value: FlowRecord): void {
-    target.fill(0, at, at + 72);
+    target.fill(0, at, at + 80);
     target.writeBigUInt64LE(value.timeNs, at + 0);
-    target.set(value.source.subarray(0, 16), at + 8);
-    target.set(value.destination.subarray(0, 16), at + 24);
-    target.writeUInt32LE(value.sourceIdentity, at + 40);
-    target.writeUInt32LE(value.destinationIdentity, at + 44);
-    target.writeUInt32LE(value.endpoint, at + 48);
-    target.writeUInt32LE(value.rule, at + 52);
-    target.writeUInt32LE(value.plugin, at + 56);
-    target.writeUInt16BE(value.sourcePort, at + 60);
-    target.writeUInt16BE(value.destinationPort, at + 62);
-    target.writeUInt8(value.protocol, at + 64);
-    target.writeUInt8(value.direction, at + 65);
-    target.writeUInt8(value.verdict, at + 66);
-    target.writeUInt8(value.reason, at + 67);
+    target.writeBigUInt64LE(value.name, at + 8);
+    target.set(value.source.subarray(0, 16), at + 16);
+    target.set(value.destination.subarray(0, 16), at + 32);
+    target.writeUInt32LE(value.sourceIdentity, at + 48);
+    target.writeUInt32LE(value.destinationIdentity, at + 52);
+    target.writeUInt32LE(value.endpoint, at + 56);
+    target.writeUInt32LE(value.rule, at + 60);
+    target.writeUInt32LE(value.plugin, at + 64);
+    target.writeUInt16BE(value.sourcePort, at + 68);
+    target.writeUInt16BE(value.destinationPort, at + 70);
+    target.writeUInt8(value.protocol, at + 72);
+    target.writeUInt8(value.direction, at + 73);
+    target.writeUInt8(value.verdict, at + 74);
+    target.writeUInt8(value.reason, at + 75);
   },
   read(source: Buffer, at: number): FlowRecord {
+    if (source.length < at + 80) throw new RangeError('struct flow_record is cut short');
     return {
       timeNs: source.readBigUInt64LE(at + 0),
-      source: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
-      destination: Uint8Array.prototype.slice.call(source, at + 24, at + 40),
-      sourceIdentity: source.readUInt32LE(at + 40),
-      destinationIdentity: source.readUInt32LE(at + 44),
-      endpoint: source.readUInt32LE(at + 48),
-      rule: source.readUInt32LE(at + 52),
-      plugin: source.readUInt32LE(at + 56),
-      sourcePort: source.readUInt16BE(at + 60),
-      destinationPort: source.readUInt16BE(at + 62),
-      protocol: source.readUInt8(at + 64),
-      direction: source.readUInt8(at + 65),
-      verdict: source.readUInt8(at + 66),
-      reason: source.readUInt8(at + 67),
+      name: source.readBigUInt64LE(at + 8),
+      source: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      destination: Uint8Array.prototype.slice.call(source, at + 32, at + 48),
+      sourceIdentity: source.readUInt32LE(at + 48),
+      destinationIdentity: source.readUInt32LE(at + 52),
+      endpoint: source.readUInt32LE(at + 56),
+      rule: source.readUInt32LE(at + 60),
+      plugin: source.readUInt32LE(at + 64),
+      sourcePort: source.readUInt16BE(at + 68),
+      destinationPort: source.readUInt16BE(at + 70),
+      protocol: source.readUInt8(at + 72),
+      direction: source.readUInt8(at + 73),
+      verdict: source.readUInt8(at + 74),
+      reason: source.readUInt8(at + 75),
     };
   },
 } as const;
@@ -834,6 +1138,7 @@ export const engineStateCodec = {
     target.writeUInt32LE(value.abiVersion, at + 16);
   },
   read(source: Buffer, at: number): EngineState {
+    if (source.length < at + 32) throw new RangeError('struct engine_state is cut short');
     return {
       heartbeatNs: source.readBigUInt64LE(at + 0),
       staleNs: source.readBigUInt64LE(at + 8),
@@ -857,6 +1162,7 @@ export const counterCodec = {
     target.writeBigUInt64LE(value.bytes, at + 8);
   },
   read(source: Buffer, at: number): Counter {
+    if (source.length < at + 16) throw new RangeError('struct counter is cut short');
     return {
       packets: source.readBigUInt64LE(at + 0),
       bytes: source.readBigUInt64LE(at + 8),
@@ -922,6 +1228,7 @@ export const pluginContextCodec = {
     target.writeUInt32LE(value.cookies, at + 132);
   },
   read(source: Buffer, at: number): PluginContext {
+    if (source.length < at + 136) throw new RangeError('struct plugin_context is cut short');
     return {
       source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
       destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
@@ -961,6 +1268,7 @@ export const pluginHeaderCodec = {
     target.writeUInt32LE(value.value, at + 8);
   },
   read(source: Buffer, at: number): PluginHeader {
+    if (source.length < at + 12) throw new RangeError('struct plugin_header is cut short');
     return {
       hash: source.readUInt32LE(at + 0),
       name: source.readUInt32LE(at + 4),
@@ -988,6 +1296,7 @@ export const pluginResultCodec = {
     target.writeUInt32LE(value.messageLength, at + 12);
   },
   read(source: Buffer, at: number): PluginResult {
+    if (source.length < at + 16) throw new RangeError('struct plugin_result is cut short');
     return {
       fields: source.readUInt32LE(at + 0),
       route: source.readUInt32LE(at + 4),

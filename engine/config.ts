@@ -1,7 +1,10 @@
 /** What the engine is told by flags and environment, as one frozen value. */
+import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { PolicyFlag } from './abi.gen.ts';
 import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
+import { parseAddress } from './policy/address.ts';
 
 export const DEFAULT_API = '127.0.0.1:9470';
 export const DEFAULT_BPFFS = '/sys/fs/bpf/sluice';
@@ -19,7 +22,9 @@ export interface Config {
   readonly stateDir: string;
   readonly holdTimeoutMs: number;
   readonly logLevel: string;
-  readonly conntrack: ConntrackLimits;
+  readonly limits: ConntrackLimits & NameLimits;
+  /** 16 bytes each: whose answers to DNS queries are believed. */
+  readonly resolvers: readonly Uint8Array[];
   /** The cgroup whose processes HostPolicies are about; absent: the host firewall is off. */
   readonly hostFirewall?: string;
   /** How long a change of the host firewall holds without a confirmation. */
@@ -51,6 +56,26 @@ export const DEFAULT_CONNTRACK: ConntrackLimits = {
   answeredS: 120,
   connectionsShare: 32_768,
 };
+
+/** How long names hold, how many addresses one endpoint may know by them, and what becomes of queries about other names. */
+export interface NameLimits {
+  readonly nameMinimumS: number;
+  readonly addressesShare: number;
+  /** DNS response code. */
+  readonly refusal: number;
+  /** enum policy_flag. */
+  readonly flags: number;
+}
+
+/** A name server's answer may be used for as long as a client of moderate speed needs; an eighth of the map is one endpoint's. */
+const DEFAULT_NAMES: NameLimits = { nameMinimumS: 30, addressesShare: 16_384, refusal: 5, flags: 0 };
+/** RFC 1035, 4.1.1 */
+const REFUSALS: Readonly<Record<string, number>> = { refused: 5, nxdomain: 3 };
+const OUTSIDE: Readonly<Record<string, number>> = { pass: 0, refuse: PolicyFlag.REFUSE_OUTSIDE };
+const NAME_MINIMUM_S_MAX = 24 * 3600;
+const ADDRESSES_SHARE_MAX = 131_072;
+
+export const DEFAULT_LIMITS = { ...DEFAULT_CONNTRACK, ...DEFAULT_NAMES };
 const CONNTRACK_S_MAX = 30 * 24 * 3600;
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
@@ -64,6 +89,8 @@ export function readConfig(flags: {
   holdTimeoutMs: number;
   logLevel: string;
   conntrack: readonly string[];
+  dns: readonly string[];
+  resolver: readonly string[] | undefined;
   hostFirewall: string | undefined;
   confirmMs: number;
   file?: ConfigFile;
@@ -91,7 +118,8 @@ export function readConfig(flags: {
     stateDir: flags.stateDir,
     holdTimeoutMs: flags.holdTimeoutMs,
     logLevel: flags.logLevel,
-    conntrack: parseConntrack(flags.conntrack),
+    limits: { ...parseConntrack(flags.conntrack), ...parseNames(flags.dns) },
+    resolvers: flags.resolver ? flags.resolver.map(parseResolver) : systemResolvers(),
     ...(flags.hostFirewall !== undefined && { hostFirewall: flags.hostFirewall }),
     confirmMs: flags.confirmMs,
     access,
@@ -134,6 +162,46 @@ function parseConntrack(settings: readonly string[]): ConntrackLimits {
     limits[field] = number;
   }
   return limits as unknown as ConntrackLimits;
+}
+
+/** `minimum-ttl=5m`, `refusal=nxdomain`, `outside=refuse`, `share=1000`. @throws EngineError `CONFIG_INVALID` */
+function parseNames(settings: readonly string[]): NameLimits {
+  let limits = DEFAULT_NAMES;
+  for (const setting of settings) {
+    const [name = '', value = ''] = setting.split('=', 2);
+    const refuse = (what: string): never => {
+      throw new EngineError('CONFIG_INVALID', `Cannot use --dns ${setting}: must be ${what}`);
+    };
+    const number = (text: number, most: number, what: string): number =>
+      Number.isInteger(text) && text >= 1 && text <= most ? text : refuse(`1 to ${most} ${what}`);
+    const choice = (choices: Readonly<Record<string, number>>): number =>
+      Object.hasOwn(choices, value) ? (choices[value] as number) : refuse(`${name}=${Object.keys(choices).join(` or ${name}=`)}`);
+    if (name === 'minimum-ttl')
+      limits = { ...limits, nameMinimumS: number(parseDuration(value, '--dns minimum-ttl') / 1000, NAME_MINIMUM_S_MAX, 'whole seconds') };
+    else if (name === 'share') limits = { ...limits, addressesShare: number(Number(value), ADDRESSES_SHARE_MAX, 'addresses') };
+    else if (name === 'refusal') limits = { ...limits, refusal: choice(REFUSALS) };
+    else if (name === 'outside') limits = { ...limits, flags: choice(OUTSIDE) };
+    else refuse('minimum-ttl= with a duration, refusal=, outside= or share= with a number');
+  }
+  return limits;
+}
+
+function parseResolver(text: string): Uint8Array {
+  const address = parseAddress(text);
+  if (!address) throw new EngineError('CONFIG_INVALID', `Cannot use --resolver ${text}: must be an IP address`);
+  return address;
+}
+
+/** The resolvers that this machine uses itself: resolv.conf(5). */
+function systemResolvers(): Uint8Array[] {
+  let text = '';
+  try {
+    text = readFileSync('/etc/resolv.conf', 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new EngineError('CONFIG_INVALID', 'Cannot read /etc/resolv.conf: name the resolvers with --resolver', error);
+  }
+  return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].flatMap(([, address = '']) => parseAddress(address) ?? []);
 }
 
 /** `127.0.0.1:9470` or `[::1]:9470`. @throws EngineError `CONFIG_INVALID` */

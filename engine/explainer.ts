@@ -2,8 +2,10 @@
 import { Action, Direction } from './abi.gen.ts';
 import { EngineError } from './errors.ts';
 import type { Datapath } from './kernel/datapath.ts';
+import type { KnownNames } from './kernel/known-names.ts';
 import { probeKernel, readRuleSet } from './kernel/probe.ts';
 import { addressKey, formatAddress, isIpv4, parseAddress } from './policy/address.ts';
+import { canonicalName, nameHash } from './policy/domain-name.ts';
 import { type EndExplanation, explain, formatParty, type Party, type Question } from './policy/explain.ts';
 import { formatOrigin } from './policy/rules.ts';
 import type { Pod } from './policy/snapshot.ts';
@@ -43,17 +45,22 @@ export interface ExplainedFlow {
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1 };
 const ICMP6 = 58;
+/** Of networks that are nobody's (RFC 5737, RFC 3849). */
+const SOMEWHERE = parseAddress('192.0.2.1') as Uint8Array;
+const SOMEWHERE_IPV6 = parseAddress('2001:db8::1') as Uint8Array;
 const VERDICTS: Readonly<Record<Action, Verdict>> = { [Action.ALLOW]: 'allow', [Action.DENY]: 'deny', [Action.ASK]: 'ask' };
 
 export class Explainer {
   readonly #reconciler: Reconciler;
   readonly #datapath: Datapath;
+  readonly #known: KnownNames;
   readonly #pluginName: (id: number) => string;
 
-  constructor(reconciler: Reconciler, datapath: Datapath, pluginName: (id: number) => string) {
-    this.#reconciler = reconciler;
-    this.#datapath = datapath;
-    this.#pluginName = pluginName;
+  constructor(parts: { reconciler: Reconciler; datapath: Datapath; known: KnownNames; pluginName: (id: number) => string }) {
+    this.#reconciler = parts.reconciler;
+    this.#datapath = parts.datapath;
+    this.#known = parts.known;
+    this.#pluginName = parts.pluginName;
   }
 
   /**
@@ -66,9 +73,8 @@ export class Explainer {
     if (!Object.hasOwn(PROTOCOLS, protocol) || Number(number) > 65_535 || (protocol === 'icmp') !== (number === ''))
       throw new EngineError('CONFIG_INVALID', `Cannot explain port "${port}": must be such as 80/tcp, 53/udp, 9/sctp or icmp`);
     const sources = this.#parties(from);
-    const destinations = this.#parties(to);
     const pairs = sources.flatMap((source) =>
-      destinations
+      this.#destinations(to, source)
         .filter((destination) => isIpv4(source.address) === isIpv4(destination.address))
         .map((destination) => ({ source, destination })),
     );
@@ -90,7 +96,9 @@ export class Explainer {
     const denied = ends.find((end) => end.verdict === 'deny') ?? ends.find((end) => end.verdict === 'ask');
     return {
       source: `${formatParty(question.source)} (${formatAddress(question.source.address)})`,
-      destination: `${formatParty(question.destination)} (${formatAddress(question.destination.address)})`,
+      destination: question.destination.unresolved
+        ? `${formatParty(question.destination)} (not resolved by the pod yet)`
+        : `${formatParty(question.destination)} (${formatAddress(question.destination.address)})`,
       protocol,
       port: question.port,
       verdict: denied?.verdict ?? 'allow',
@@ -128,6 +136,7 @@ export class Explainer {
     });
     if (!answer) return { agrees: false, says: 'the kernel does not know this endpoint' };
     const says = `${VERDICTS[answer.action as Action]}${answer.rule ? ` by ${formatOrigin(this.#reconciler.compiled.origins.get(answer.rule)) || `rule ${answer.rule}`}` : ''}, rule set ${answer.ruleSet}, peer identity ${answer.identity}`;
+    if (destination.unresolved) return { agrees: true, says: `${says}; no address is known by this name yet` };
     if (end.beforePolicy) return { agrees: true, says: 'the packet never comes to a rule' };
     if (!end.expected) return { agrees: answer.action === end.action, says };
     const { ruleSet, identity, rule } = end.expected;
@@ -137,6 +146,25 @@ export class Explainer {
         inMap && answer.ruleSet === ruleSet && answer.identity === identity && answer.rule === rule.id && answer.action === rule.action,
       says,
     };
+  }
+
+  /** What may be connected to: what is a party, or a domain name at each address that the one who sends knows it by. */
+  #destinations(text: string, source: Party): Party[] {
+    const endpoint = source.pod && this.#reconciler.status.endpoints.find(({ pod }) => pod === podText(source.pod as Pod))?.id;
+    if (!isDomainName(text))
+      return this.#parties(text).map((party) => {
+        const patterns = endpoint === undefined ? [] : (this.#known.find(endpoint, party.address)?.patterns ?? []);
+        return { ...party, patterns: patterns.filter(({ expiresInS }) => expiresInS).map(({ pattern }) => pattern) };
+      });
+    const name = canonicalName(text);
+    const hash = nameHash(name);
+    const known = endpoint === undefined ? [] : this.#known.list().filter((each) => each.endpoint === endpoint && each.name === hash);
+    if (known.length) return known.map(({ address, patterns }) => ({ address, name, patterns: patterns.map(({ pattern }) => pattern) }));
+    const { named } = this.#reconciler.compiled;
+    const pattern = named.remembered.get(named.closest(name) ?? '');
+    // Not resolved yet: as an address would be that nothing else is known of.
+    const address = isIpv4(source.address) ? SOMEWHERE : SOMEWHERE_IPV6;
+    return [{ address, name, patterns: pattern === undefined ? [] : [pattern], unresolved: true }];
   }
 
   /** A pod at each of its addresses, or an address with the pod that has it. */
@@ -157,6 +185,15 @@ export class Explainer {
     if (!own.length) throw new EngineError('CONFIG_INVALID', `Cannot explain "${text}": the pod has no address yet`);
     return own.map((each) => ({ address: each, pod }));
   }
+}
+
+function podText({ namespace, name }: Pod): string {
+  return `${namespace}/${name}`;
+}
+
+/** Pods are written with a slash, addresses are asked for first. */
+function isDomainName(text: string): boolean {
+  return !parseAddress(text) && /^[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?\.?$/i.test(text) && text.includes('.');
 }
 
 /** The node's own addresses but for loopback: one of each family. */

@@ -11,6 +11,8 @@ import { HostFirewall } from './host-firewall.ts';
 import { createApi, listen } from './http/api.ts';
 import { createMetrics, type PluginSample } from './http/metrics.ts';
 import { Datapath, type MapSizes } from './kernel/datapath.ts';
+import { DomainNames } from './kernel/domain-names.ts';
+import { KnownNames } from './kernel/known-names.ts';
 import { mapFile } from './kernel/mapped-file.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
@@ -18,6 +20,7 @@ import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import type { Logger } from './log.ts';
+import { viewNames } from './names.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
 import type { ManagedPlugin } from './plugins/managed-plugin.ts';
 import { actionsOf, pluginView, reasonsOf } from './plugins/plugin-view.ts';
@@ -26,6 +29,7 @@ import { readTrustedKey } from './plugins/signature.ts';
 import { tableFacts } from './plugins/version-parts.ts';
 import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
+import { wireToName } from './policy/domain-name.ts';
 import { namesOf, nodeAddresses, Reconciler } from './reconciler.ts';
 import { DirectorySource } from './sources/directory.ts';
 import { VERSION } from './version.ts';
@@ -50,7 +54,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
   const source = new DirectorySource(config.source.path, log.child({ room: 'sources' }));
   // Compiled before there are maps: they must have room for it.
-  const compiler = new Compiler();
+  const compiler = new Compiler(config.resolvers);
   compiler.update(source.read(), new Map(), nodeAddresses());
   const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
   const stops: (() => Promise<void> | void)[] = [() => datapath.close()];
@@ -96,7 +100,7 @@ async function assemble(
     const hits = datapath.readVerdictHits();
     return registry.plugins.map((plugin) => viewPlugin(plugin, hits));
   };
-  const maps = new PolicyMaps(datapath, config.conntrack);
+  const maps = new PolicyMaps(datapath, config.limits);
   const hostFirewall = new HostFirewall({
     cgroup: config.hostFirewall,
     stateDir: config.stateDir,
@@ -116,9 +120,16 @@ async function assemble(
     findPlace: (place) => datapath.find(place),
     log: log.child({ room: 'policy' }),
   });
-  const explainer = new Explainer(reconciler, datapath, (id) => registry.nameOf(id));
-  const flows = new FlowLog({ ...namesOf(reconciler, (id) => registry.nameOf(id)), labels: (identity) => pool.labels(identity) });
-  const pressure = new Pressure(datapath, () => maps.pressure(), log.child({ room: 'kernel' }));
+  const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
+  const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
+  const explainer = new Explainer({ reconciler, datapath, known, pluginName: (id) => registry.nameOf(id) });
+  const names = namesOf(
+    reconciler,
+    (id) => registry.nameOf(id),
+    (hash) => domains.find(hash),
+  );
+  const flows = new FlowLog({ ...names, labels: (identity) => pool.labels(identity) });
+  const pressure = new Pressure(datapath, () => [...maps.pressure(), known.pressure], log.child({ room: 'kernel' }));
   const metrics = createMetrics({
     counters: () =>
       datapath.readCounters().map(({ reason, packets, bytes }) => ({
@@ -156,6 +167,7 @@ async function assemble(
     status,
     reconcile,
     explain: (query) => explainer.explain(query),
+    names: () => viewNames(reconciler, known.list(), (hash) => domains.find(hash)),
     hostFirewall: () => ({ ...hostFirewall.status, policies: [...hostFirewall.status.policies] }),
     changeHostFirewall: async (change) => {
       hostFirewall[change]();
@@ -198,6 +210,8 @@ async function assemble(
   stops.push(() => clearInterval(records));
   pressure.start();
   stops.push(() => pressure.close());
+  known.start(() => forgetPatterns(compiler, known));
+  stops.push(() => known.close());
   const runAgain = (): void => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force'));
   hostFirewall.onLapse = runAgain;
   source.watch(runAgain);
@@ -212,6 +226,11 @@ async function assemble(
     log.info('stopped; enforcement stays in the kernel');
   };
   return { url, stop: () => (stopped ??= stopAll()) };
+}
+
+/** Lets the compiler forget patterns that no rule has any more, once nothing is known under them. */
+function forgetPatterns({ named }: Compiler, known: KnownNames): void {
+  if (named.hasUnused) named.forget(new Set(known.list().flatMap(({ patterns }) => patterns.map(({ pattern }) => pattern))));
 }
 
 /** Room for twice what the source needs now, and at least for a cluster of moderate size. */

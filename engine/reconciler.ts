@@ -156,9 +156,8 @@ export class Reconciler {
   #apply(endpoints: ReadonlyMap<number, PlacedEndpoint>): Applied {
     const changes = this.#compiler.takeChanges();
     const { workers, maps } = this.#parts;
-    const { peers, networks, policies, ports } = this.#compiler;
     workers.setCluster({ ...describeChanges(changes), identitiesGone: [] });
-    const applied = maps.apply({ peers, networks, policies, ports, endpoints });
+    const applied = maps.apply({ ...this.#compiler.maps, endpoints });
     workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
     return applied;
   }
@@ -224,8 +223,9 @@ export class Reconciler {
 }
 
 /** Names for addresses and rules, as the last run knows them. */
-export function namesOf(reconciler: Reconciler, pluginName: (id: number) => string) {
+export function namesOf(reconciler: Reconciler, pluginName: (id: number) => string, domain: (hash: bigint) => string) {
   return {
+    domain,
     address: formatAddress,
     pod: (bytes: Uint8Array) => {
       const pod = reconciler.compiled.podsByAddress.get(addressKey(bytes));
@@ -280,7 +280,16 @@ function compileProblems(compiler: Compiler): Problem[] {
       `has the address ${address} of pod ${first?.namespace}/${first?.name}: the address counts as that one's`,
     ),
   );
-  return [...conflicts, ...contested];
+  const untrusted =
+    compiler.named.inUse && !compiler.resolvers.entries.size
+      ? [
+          problem(
+            '',
+            'domain names match nothing: no resolver is trusted; name one with --resolver, or give its pod the annotation sluice.dev/resolver: "true"',
+          ),
+        ]
+      : [];
+  return [...conflicts, ...contested, ...untrusted];
 }
 
 function unknownPlugins(snapshot: Snapshot, ids: ReadonlyMap<string, number>): Problem[] {

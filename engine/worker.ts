@@ -15,11 +15,13 @@ import { LoadedPlugin, type RunningVersion } from './flow/loaded-plugin.ts';
 import type { FromWorker, PluginSetup, PluginVersion, ToWorker } from './flow/messages.ts';
 import { AskRing } from './kernel/ask-ring.ts';
 import type { RingHandles } from './kernel/datapath.ts';
+import { DomainNames } from './kernel/domain-names.ts';
 import { mapFile } from './kernel/mapped-file.ts';
 import { flowHash } from './plugins/context-writer.ts';
 import { LOG_BURST, LOG_PER_SECOND, PluginTrap } from './plugins/host-functions.ts';
 import { LineLimiter } from './plugins/line-limiter.ts';
 import { createInstance, type Lender, type VersionParts } from './plugins/version-parts.ts';
+import { wireToName } from './policy/domain-name.ts';
 import { type IdentityTexts, Question } from './question.ts';
 
 export interface WorkerData {
@@ -77,7 +79,16 @@ function linesOf(who: string): LineLimiter {
   return found;
 }
 
-const evaluator = new Evaluator({ memory, kernel: ring, cluster: { identities, pods }, holdTimeoutMs, flowHash, onTrap: replaceTrapped });
+const domains = new DomainNames(handles.dnsNamesFd, wireToName);
+const domain = (hash: string): string => domains.findByKey(hash);
+const evaluator = new Evaluator({
+  memory,
+  kernel: ring,
+  cluster: { identities, pods, domain },
+  holdTimeoutMs,
+  flowHash,
+  onTrap: replaceTrapped,
+});
 
 /** After a trap a guest's state is undefined: it is dropped, and another one takes its place. */
 function replaceTrapped(running: RunningVersion, error: Error): void {

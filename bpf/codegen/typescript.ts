@@ -41,6 +41,7 @@ function writeStruct(layout: StructLayout): string {
     ...fields.flatMap((field) => writeOf(field)),
     '  },',
     `  read(source: Buffer, at: number): ${name} {`,
+    `    if (source.length < at + ${layout.size}) throw new RangeError('struct ${layout.name} is cut short');`,
     '    return {',
     ...fields.map((field) => `      ${camelCase(field.name)}: ${readOf(field)},`),
     '    };',

@@ -36,6 +36,7 @@ const ACCESSOR_FIELDS: ReadonlyMap<string, string> = new Map([
   ['flow/Flow#get:isEstablished', 'established'],
   ['flow/Flow#get:id', 'flow'],
   ['flow/Flow#get:tag', 'tag'],
+  ['hooks/Connection#get:destinationName', 'dns-name'],
   ['hooks/DnsQuery#get:name', 'dns-name'],
   ['hooks/TlsHello#get:serverName', 'server-name'],
   ['hooks/HttpRequest#get:method', 'method'],

@@ -19,6 +19,8 @@ interface RunFlags {
   stateDir: string;
   holdTimeout: string;
   conntrack: string[];
+  dns: string[];
+  resolver: string[] | undefined;
   hostFirewall?: string;
   confirmTimeout: string;
   logLevel: string;
@@ -45,6 +47,19 @@ const run: CommandModule<object, RunFlags> = {
         describe:
           'how long connections live without packets: opening=60s established=8000s closing=10s unanswered=30s answered=120s; how many one endpoint may have: share=32768',
       })
+      .option('resolver', {
+        type: 'string',
+        array: true,
+        describe:
+          'DNS servers whose answers say what the domain names in policy are, beside pods with the annotation sluice.dev/resolver: "true"; those in /etc/resolv.conf unless given',
+      })
+      .option('dns', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe:
+          'how long an answer holds at least: minimum-ttl=30s; what queries about names without a rule are answered: refusal=refused or nxdomain; which: outside=pass (where only names allow the resolver) or refuse (all of a pod with names); how many addresses one endpoint may know: share=16384',
+      })
       .option('host-firewall', {
         type: 'string',
         describe: 'a cgroup such as /system.slice, whose processes HostPolicies are about; off without it',
@@ -63,6 +78,7 @@ const run: CommandModule<object, RunFlags> = {
       ...flags,
       holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout'),
       hostFirewall: flags.hostFirewall,
+      resolver: flags.resolver,
       confirmMs: parseDuration(flags.confirmTimeout, '--confirm-timeout'),
       ...(flags.config !== undefined && { file: readConfigFile(flags.config) }),
     });

@@ -1,4 +1,4 @@
-/** `sluice status`, `wait`, `explain`, `flows` and `events`: the commands that ask a running engine. */
+/** `sluice status`, `wait`, `explain`, `dns`, `flows` and `events`: the commands that ask a running engine. */
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import type { z } from 'zod';
 import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import type { FlowView } from '../flow/flow-log.ts';
-import type { explanation as explanationSchema, status as statusSchema } from '../http/schemas.ts';
+import type { explanation as explanationSchema, knownName as knownNameSchema, status as statusSchema } from '../http/schemas.ts';
 import { formatProblem } from '../policy/snapshot.ts';
 import type { PolicyEvent } from '../reconciler.ts';
 import { ApiClient } from './client.ts';
@@ -83,7 +83,7 @@ const explain: CommandModule<object, { api: string; output: string; from: string
   builder: (yargs) =>
     yargs
       .option('from', { type: 'string', demandOption: true, describe: 'NAMESPACE/POD or an address' })
-      .option('to', { type: 'string', demandOption: true, describe: 'NAMESPACE/POD or an address' })
+      .option('to', { type: 'string', demandOption: true, describe: 'NAMESPACE/POD, an address or a domain name' })
       .option('port', { type: 'string', demandOption: true, describe: 'such as 80/tcp, 53/udp or icmp' })
       .option('verify', {
         type: 'boolean',
@@ -92,6 +92,7 @@ const explain: CommandModule<object, { api: string; output: string; from: string
       })
       .option('output', outputOption)
       .example('$0 explain --from shop/web --to shop/db --port 5432/tcp', 'both ends of a connection between pods')
+      .example('$0 explain --from shop/web --to api.example.com --port 443/tcp', 'by rules about domain names')
       .example(
         '$0 explain --from 192.0.2.7 --to shop/web --port 443/tcp --verify',
         'from outside, compared with the kernel',
@@ -118,6 +119,37 @@ function showExplanation(flow: Explanation): void {
     if (end.kernel)
       console.log(`    ${end.kernel.agrees ? 'the kernel agrees' : paint('red', 'the kernel disagrees')}: ${end.kernel.says}`);
   }
+}
+
+type KnownName = z.infer<typeof knownNameSchema>;
+
+const dns: CommandModule<object, { api: string; output: string; from: string | undefined }> = {
+  command: 'dns',
+  describe: 'Show which addresses are open by domain names: for whom, until when, by which name and rules',
+  builder: (yargs) =>
+    yargs
+      .option('from', { type: 'string', describe: 'only what this pod knows: NAMESPACE/POD' })
+      .option('output', outputOption)
+      .example('$0 dns --from shop/web', 'what a pod has resolved')
+      .example('$0 dns -o json | jq -r .[].address', 'for programs') as Argv<never>,
+  handler: async ({ api, output: format, from }) => {
+    const all = await new ApiClient(api).request<KnownName[]>('GET', '/v1/names');
+    const names = all.filter(({ endpoint }) => from === undefined || endpoint === from);
+    if (format === 'json') console.log(JSON.stringify(names, null, 2));
+    else if (!names.length) console.log('no address is known by a name that policy is about');
+    else console.log(table(['ENDPOINT', 'NAME', 'ADDRESS', 'FOR', 'PATTERN', 'RULES'], names.flatMap(nameRows)));
+  },
+};
+
+function nameRows({ endpoint, name, address, patterns }: KnownName): string[][] {
+  return patterns.map(({ pattern, expiresInS, rules }) => [
+    endpoint,
+    name || '?',
+    address,
+    expiresInS ? `${expiresInS} s` : 'its connections',
+    pattern,
+    rules.join(', '),
+  ]);
 }
 
 /** A command that shows the lines of a stream, and goes on with it when asked to. */
@@ -225,4 +257,4 @@ const events = streamCommand<PolicyEvent>({
   line: ({ time, type, message }) => `${paint('dim', time)} ${paint(EVENT_COLORS[type], type.padEnd(8))} ${message}`,
 });
 
-export const observeCommands = [status, wait, explain, flows, events] as CommandModule[];
+export const observeCommands = [status, wait, explain, dns, flows, events] as CommandModule[];

@@ -61,6 +61,7 @@ export class AskBatch {
     question.rule = batch.readUInt32LE(at + ASK.rule);
     question.established = (batch.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0;
     question.timeMs = timeMs;
+    question.dnsName = cluster.domain(batch.toString('latin1', at + ASK.name, at + ASK.name + 8));
     question.source = cluster.identities.get(question.sourceIdentity);
     question.destination = cluster.identities.get(question.destinationIdentity);
     question.sourcePod = cluster.pods.get(batch.toString('latin1', at + ASK.source, at + ASK.source + 16));
@@ -73,6 +74,7 @@ export class AskBatch {
     const address = (from: number): Uint8Array => Uint8Array.prototype.slice.call(ask, at + from, at + from + 16);
     return {
       timeNs: this.heldNs(at),
+      name: ask.readBigUInt64LE(at + ASK.name),
       source: address(ASK.source),
       destination: address(ASK.destination),
       sourcePort: ask.readUInt16BE(at + ASK.sourcePort),
@@ -95,4 +97,6 @@ export interface Cluster {
   readonly identities: ReadonlyMap<number, IdentityTexts>;
   /** By the address's 16 bytes as a latin1 string. */
   readonly pods: ReadonlyMap<string, Uint8Array>;
+  /** A domain name by the eight bytes of its hash as a latin1 string; empty when nobody knows it. */
+  domain(hash: string): string;
 }

@@ -19,6 +19,7 @@ const HOOK_NAMES = Object.keys(Context).map((name) => name.toLowerCase());
 /** What the kernel's reasons mean to people. */
 const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
   [Reason.DROP_POLICY]: 'no rule allows it',
+  [Reason.DROP_NAME]: 'a DNS query for a name that no rule is about: refused',
   [Reason.DROP_VERDICT]: 'cached verdict of the plugin',
   [Reason.FAIL_ENGINE_ABSENT]: 'failure policy: the engine is not running',
   [Reason.FAIL_ENGINE_STALE]: 'failure policy: the engine does not answer',
@@ -43,6 +44,8 @@ export interface FlowView {
   readonly time: string;
   readonly source: Party;
   readonly destination: Party;
+  /** By which the sender knows the destination; of a DNS query that was refused, the one that it asks for. */
+  readonly name: string;
   readonly protocol: string;
   readonly direction: 'ingress' | 'egress';
   readonly verdict: 'allow' | 'deny';
@@ -66,6 +69,8 @@ export interface FlowView {
 export interface Names {
   address(bytes: Uint8Array): string;
   pod(bytes: Uint8Array): string;
+  /** A domain name by its hash. */
+  domain(hash: bigint): string;
   rule(id: number): string;
   plugin(id: number): string;
   /** `key=value` each. */
@@ -122,9 +127,10 @@ export class FlowLog {
   #base(
     timeNs: bigint,
     flow: Omit<FlowRecord, 'verdict' | 'reason'> | AskedFlow,
-  ): Pick<FlowView, 'time' | 'protocol' | 'direction' | 'rule' | 'plugin'> {
+  ): Pick<FlowView, 'time' | 'name' | 'protocol' | 'direction' | 'rule' | 'plugin'> {
     return {
       time: new Date(Date.now() - Number(process.hrtime.bigint() - timeNs) / 1e6).toISOString(),
+      name: this.#names.domain(flow.name),
       protocol: PROTOCOL_NAMES[flow.protocol] ?? String(flow.protocol),
       direction: flow.direction === Direction.INGRESS ? 'ingress' : 'egress',
       rule: this.#names.rule(flow.rule),

@@ -63,6 +63,8 @@ export type ToWorker =
 /** An evaluated flow, to be shown. */
 export interface AskedFlow {
   readonly timeNs: bigint;
+  /** Hash of the name by which the sender knows the destination, or 0. */
+  readonly name: bigint;
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
   readonly sourcePort: number;

@@ -19,6 +19,7 @@ export interface ApiParts extends PluginParts, StreamParts {
   /** Puts in force what is in the source now. */
   readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
   readonly explain: (query: { from: string; to: string; port: string; verify: boolean }) => z.infer<typeof schemas.explanation>[];
+  readonly names: () => z.infer<typeof schemas.knownName>[];
   readonly hostFirewall: () => z.infer<typeof schemas.hostFirewall>;
   readonly changeHostFirewall: (change: 'confirm' | 'retry') => Promise<void>;
   readonly metrics: Registry;
@@ -111,6 +112,17 @@ function addPolicy(api: FastifyInstance, parts: ApiParts): void {
     { schema: { tags: ['policy'], summary: 'Puts in force what is in the source now, and returns when it is', response } },
     async () => parts.reconcile(),
   );
+  api.get(
+    '/v1/names',
+    {
+      schema: {
+        tags: ['policy'],
+        summary: 'Which addresses are known by domain names, to whom, until when, and for which rules',
+        response: { 200: schemas.json(z.array(schemas.knownName)), default: schemas.json(schemas.failure) },
+      },
+    },
+    async () => parts.names(),
+  );
   const text = { type: 'string', maxLength: 512 };
   api.get<{ Querystring: { from: string; to: string; port: string; verify?: boolean } }>(
     '/v1/explain',
@@ -122,7 +134,7 @@ function addPolicy(api: FastifyInstance, parts: ApiParts): void {
           type: 'object',
           properties: {
             from: { ...text, description: 'NAMESPACE/POD or an address' },
-            to: { ...text, description: 'NAMESPACE/POD or an address' },
+            to: { ...text, description: 'NAMESPACE/POD, an address or a domain name' },
             port: { ...text, description: '80/tcp, 53/udp, icmp' },
             verify: { type: 'boolean', default: false, description: 'also ask the kernel, and compare' },
           },

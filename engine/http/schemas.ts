@@ -103,6 +103,7 @@ export const flow = z.object({
   time: z.string(),
   source: party,
   destination: party,
+  name: z.string().describe('by which the sender knows the destination; of a DNS query that was refused, the one that it asks for'),
   protocol: z.string(),
   direction: z.enum(['ingress', 'egress']),
   verdict: z.enum(['allow', 'deny']),
@@ -115,6 +116,19 @@ export const flow = z.object({
   scope: z.string(),
   ttlMs: z.number(),
   heldUs: z.number(),
+});
+
+export const knownName = z.object({
+  endpoint: z.string().describe('"namespace/name" of the pod that knows it'),
+  address: z.string(),
+  name: z.string().describe('of the query whose answer taught it last; empty when the kernel has forgotten it'),
+  patterns: z.array(
+    z.object({
+      pattern: z.string().describe('as policy writes it; empty for one that no rule has any more'),
+      expiresInS: z.int().describe('0: over, and open only to connections that exist'),
+      rules: z.array(z.string()).describe('of this endpoint, that are about names such as this one'),
+    }),
+  ),
 });
 
 export const hostFirewall = z.object({

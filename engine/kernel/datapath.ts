@@ -14,15 +14,23 @@ import {
   connectionShareCodec,
   counterCodec,
   Direction,
+  dnsNameCodec,
   EndpointId,
   endpointCodec,
   engineStateCodec,
+  knownAddressCodec,
+  knownKeyCodec,
+  namedKeyCodec,
+  namePatternCodec,
+  nameShareCodec,
   networkKeyCodec,
   pluginStateCodec,
   policyEntryCodec,
   policyKeyCodec,
   policyStateCodec,
   portKeyCodec,
+  queryCodec,
+  queryKeyCodec,
   Reason,
   ruleCodec,
   verdictEntryCodec,
@@ -56,6 +64,13 @@ const MAPS = {
   networks: [networkKeyCodec.size, 4, 262_144],
   policies: [policyKeyCodec.size, policyEntryCodec.size, 524_288],
   ports: [portKeyCodec.size, ruleCodec.size, 262_144],
+  name_patterns: [8, namePatternCodec.size, 65_536],
+  named_rule_sets: [namedKeyCodec.size, 4, 262_144],
+  resolvers: [16, 4, 1024],
+  known_addresses: [knownKeyCodec.size, knownAddressCodec.size, 131_072],
+  queries: [queryKeyCodec.size, queryCodec.size, 65_536],
+  name_shares: [4, nameShareCodec.size, 4096],
+  dns_names: [8, dnsNameCodec.size, 16_384],
   plugins: [4, pluginStateCodec.size, Abi.PLUGINS_MAX],
   verdicts: [verdictKeyCodec.size, verdictEntryCodec.size, 65_536],
   connections: [connectionKeyCodec.size, connectionCodec.size, 131_072],
@@ -77,6 +92,13 @@ const INTERFACE_PROGRAMS = [
   { name: 'from_pod', direction: Direction.EGRESS },
   { name: 'to_pod', direction: Direction.INGRESS },
 ] as const;
+/** The programs that read DNS messages, where they are reached from: map, index, program. */
+const DNS_PROGRAMS = [
+  ['pod_dns', Direction.EGRESS, 'dns_from_pod'],
+  ['pod_dns', Direction.INGRESS, 'dns_to_pod'],
+  ['sent_dns', 0, 'dns_from_process'],
+  ['received_dns', 0, 'dns_to_process'],
+] as const;
 /** Packets first: what the other programs let through is judged there once more. */
 const CGROUP_PROGRAMS = ['from_process', 'to_process', 'connect4', 'connect6', 'sendmsg4', 'sendmsg6'] as const;
 
@@ -89,6 +111,7 @@ export interface RingHandles {
   readonly release: number;
   readonly verdictsFd: number;
   readonly pluginsFd: number;
+  readonly dnsNamesFd: number;
 }
 
 export interface Counter {
@@ -122,6 +145,7 @@ export class Datapath {
     this.#counters = new KernelMap('counters', fd('counters'), 4, counterCells, Reason.MAX);
     this.#verdictHits = new KernelMap('verdict_hits', fd('verdict_hits'), 4, counterCells, Abi.PLUGINS_MAX);
 
+    for (const [map, index, program] of DNS_PROGRAMS) this.#setStage(map, index, program);
     this.#publishState();
     const cell = Buffer.alloc(8);
     check(native.sluice_ring__open(fd('asks'), this.maps.engine_states.fd, cell), 'open the ring of asks');
@@ -170,7 +194,8 @@ export class Datapath {
   }
 
   get ringHandles(): RingHandles {
-    return { asks: this.#asks, release: this.#release, verdictsFd: this.maps.verdicts.fd, pluginsFd: this.maps.plugins.fd };
+    const { verdicts, plugins, dns_names } = this.maps;
+    return { asks: this.#asks, release: this.#release, verdictsFd: verdicts.fd, pluginsFd: plugins.fd, dnsNamesFd: dns_names.fd };
   }
 
   /** The ring of what the kernel decided alone. */
@@ -190,10 +215,7 @@ export class Datapath {
 
   /** Lets tagged packets be held from now on, for as long as this process lives. */
   openHold(): void {
-    const stage = check(native.sluice_object__map(this.#object, 'hold_stage'), 'find map hold_stage');
-    const program = Buffer.alloc(4);
-    program.writeUInt32LE(this.programFd('hold'));
-    new KernelMap('hold_stage', stage, 4, 4, 1).update(new Map([['\0\0\0\0', program]]));
+    this.#setStage('hold_stage', 0, 'hold');
   }
 
   /** Attaches an endpoint's programs, or replaces those of an earlier engine without a gap. */
@@ -255,6 +277,15 @@ export class Datapath {
     native.sluice_ring__close(this.#records);
     native.sluice_release__close(this.#release);
     native.sluice_object__close(this.#object);
+  }
+
+  /** Puts a program where others reach it by tail call. */
+  #setStage(map: string, index: number, program: string): void {
+    const stage = check(native.sluice_object__map(this.#object, map), `find map ${map}`);
+    const [key, value] = [Buffer.alloc(4), Buffer.alloc(4)];
+    key.writeUInt32LE(index);
+    value.writeUInt32LE(this.programFd(program));
+    new KernelMap(map, stage, 4, 4, 1).update(new Map([[key.toString('latin1'), value]]));
   }
 
   #publishState(): void {

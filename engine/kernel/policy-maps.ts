@@ -2,8 +2,8 @@
  * Bringing the policy maps from what they hold to what they should hold, in an order that opens and closes nothing on the
  * way: every flow goes from what the old policy says to what the new one says in one step.
  *
- * Additions come first, and of those what others point at: ports, policies (those of one peer before those of all others),
- * networks (the longest first, so that no address is for a moment only in a larger one), peers, endpoints. Removals run
+ * Additions come first, and of those what others point at: ports, policies (those of one peer before those of all others), rule
+ * sets for names, the patterns that lead to them, networks (the longest first, so that no address is for a moment only in a larger one), peers, endpoints. Removals run
  * backwards. Ids are hashes of what they name, so that an engine that starts anew finds its own entries unchanged.
  */
 import { randomInt } from 'node:crypto';
@@ -20,7 +20,7 @@ import { EngineError } from '../errors.ts';
 import type { Datapath, MapName, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
 
-const MAPS = ['ports', 'policies', 'networks', 'peers'] as const;
+const MAPS = ['ports', 'policies', 'named_rule_sets', 'name_patterns', 'resolvers', 'networks', 'peers'] as const;
 type EntryMapName = (typeof MAPS)[number];
 
 /** Entries that a map should have, and the keys whose entries changed since they were written last. */
@@ -58,6 +58,12 @@ const ORDER: Readonly<Partial<Record<EntryMapName, (key: string) => number>>> = 
   policies: (key) => Number(Buffer.from(key, 'latin1').readUInt32LE(policyKeyCodec.offsets.identity) === Identity.ANY),
   networks: (key) => -Buffer.from(key, 'latin1').readUInt32LE(networkKeyCodec.offsets.prefixBits),
 };
+
+/**
+ * Maps in which an entry of an earlier engine stays as long as what it points at: addresses may still be known under patterns
+ * that no rule has any more, and this engine has never heard of those.
+ */
+const KEPT: ReadonlySet<EntryMapName> = new Set(['named_rule_sets']);
 
 export class PolicyMaps {
   readonly #datapath: Datapath;
@@ -137,7 +143,8 @@ export class PolicyMaps {
     if (this.#settled) for (const key of touched) visit(key);
     else {
       for (const key of entries.keys()) visit(key);
-      for (const key of held.keys()) if (!entries.has(key)) plan.gone.push(key);
+      const kept = KEPT.has(map) ? new Set([...entries.values()].map((value) => value.toString('latin1'))) : undefined;
+      for (const [key, value] of held) if (!entries.has(key) && !kept?.has(value.toString('latin1'))) plan.gone.push(key);
     }
     const order = ORDER[map];
     if (order) {
@@ -227,8 +234,9 @@ function idKey(id: number): string {
 function withFallback({ value, fallback }: PlacedEndpoint): Buffer {
   if (!fallback) return value;
   const bytes = Buffer.alloc(endpointCodec.size);
-  const { ruleSets } = endpointCodec.read(fallback.value, 0);
-  endpointCodec.write(bytes, 0, { ...endpointCodec.read(value, 0), confirmed: ruleSets, confirmByNs: fallback.atNs });
+  const { ruleSets, flags } = endpointCodec.read(fallback.value, 0);
+  const current = endpointCodec.read(value, 0);
+  endpointCodec.write(bytes, 0, { ...current, flags: current.flags | flags, confirmed: ruleSets, confirmByNs: fallback.atNs });
   return bytes;
 }
 

@@ -4,11 +4,12 @@
  * The compiler keeps what it made. A snapshot that differs a little changes a few entries, at a cost that follows the
  * difference and not the cluster; objects that did not change must be the same objects.
  */
-import { Direction, type Endpoint, endpointCodec, Identity, RuleSet as RuleSetId } from '../abi.gen.ts';
+import { Direction, type Endpoint, EndpointFlag, endpointCodec, Identity, RuleSet as RuleSetId } from '../abi.gen.ts';
 import { Identities, type IdentityInfo } from '../identity/identities.ts';
 import { ADDRESS_BITS, addressKey, EVERY_IPV4, formatAddress, isIpv4, type Network, NetworkIndex, SortedAddresses } from './address.ts';
 import { difference } from './array-diff.ts';
 import { EntryMap } from './entry-map.ts';
+import { NamedRules } from './named-rules.ts';
 import { PeerIndex } from './peer-index.ts';
 import { PortTables } from './port-table.ts';
 import { type Membership, RuleSet, type RuleSetWriter } from './rule-set.ts';
@@ -45,6 +46,9 @@ export class Compiler {
   /** Address key → the pod that has it. */
   readonly podsByAddress = new Map<string, Pod>();
   readonly endpoints = new Map<Pod, CompiledEndpoint>();
+  /** Addresses of trusted resolvers. */
+  readonly resolvers = new EntryMap();
+  readonly named: NamedRules;
   readonly #ids = new StableIds();
   readonly #book = new RuleBook(this.#ids);
   readonly #selection = new Selection(this.#book);
@@ -56,6 +60,7 @@ export class Compiler {
   /** Address → every pod that says it has it, and its identity there. */
   readonly #claims = new Map<string, Pod[]>();
   readonly #contested = new Set<string>();
+  readonly #resolverUsers = new Map<string, number>();
   readonly #identityAt = new Map<string, IdentityInfo>();
   readonly #identityOfNetwork = new Map<string, IdentityInfo>();
   readonly #ownIdentity = new Map<Pod, IdentityInfo>();
@@ -68,7 +73,9 @@ export class Compiler {
   #nodeKeys = new Set<string>();
   #changed = { identities: new Map<number, IdentityInfo>(), identitiesGone: new Set<number>(), pods: new Map<string, Pod | undefined>() };
 
-  constructor() {
+  /** `resolvers`: addresses that are trusted whatever the cluster has, 16 bytes each. */
+  constructor(resolvers: readonly Uint8Array[] = []) {
+    for (const address of resolvers) this.#trust(addressKey(address), 1);
     const noteIdentities = {
       addIdentity: (info: IdentityInfo) => {
         this.#changed.identitiesGone.delete(info.id);
@@ -88,6 +95,13 @@ export class Compiler {
       networks: this.#networkIndex,
       isolation: (key, policies, direction) => this.#book.isolation(key, policies, direction),
     };
+    this.named = new NamedRules(this.#ids, this.#writer);
+  }
+
+  /** What the kernel's maps should have, by their names there. */
+  get maps(): Readonly<Record<'ports' | 'policies' | 'named_rule_sets' | 'name_patterns' | 'resolvers' | 'networks' | 'peers', EntryMap>> {
+    const { ports, policies, resolvers, networks, peers } = this;
+    return { ports, policies, named_rule_sets: this.named.ruleSets, name_patterns: this.named.patterns, resolvers, networks, peers };
   }
 
   get identities(): ReadonlyMap<number, IdentityInfo> {
@@ -145,8 +159,9 @@ export class Compiler {
     this.#peerIndex.setNamespaces(snapshot.namespaces, namespaces);
     this.#reselect(before, pluginsChanged, new Set(pods.added), namespaces);
     for (const pod of pods.removed) this.#removeEndpoint(pod);
+    this.named.follow(this.ruleSets);
     this.#renameNetworks();
-    for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
+    this.#refresh();
     this.#forgetPolicies(before);
   }
 
@@ -161,9 +176,15 @@ export class Compiler {
       this.#ids.drop(`rule set ${key}`);
     }
     if (!retired.length) return false;
+    this.named.follow(this.ruleSets);
     this.#renameNetworks();
-    for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
+    this.#refresh();
     return true;
+  }
+
+  #refresh(): void {
+    for (const { ruleSet } of this.#ruleSets.values()) ruleSet.refresh();
+    this.named.refresh();
   }
 
   /** Who is behind identities and addresses, as far as it changed since this was asked last. */
@@ -180,10 +201,19 @@ export class Compiler {
     for (const key of changed) this.#settleAddress(key);
   }
 
+  /** Counts who says that a resolver is trusted. */
+  #trust(key: string, by: 1 | -1): void {
+    const count = (this.#resolverUsers.get(key) ?? 0) + by;
+    this.#resolverUsers.set(key, count);
+    if (count) this.resolvers.set(key, u32(1));
+    else this.resolvers.delete(key);
+  }
+
   #addPod(pod: Pod): void {
     if (!isPeer(pod)) return;
     for (const address of pod.addresses) {
       const key = addressKey(address);
+      if (pod.resolver) this.#trust(key, 1);
       this.#claims.set(
         key,
         [...(this.#claims.get(key) ?? []), pod].sort((a, b) => (podName(a) < podName(b) ? -1 : 1)),
@@ -196,6 +226,7 @@ export class Compiler {
     if (!isPeer(pod)) return;
     for (const address of pod.addresses) {
       const key = addressKey(address);
+      if (pod.resolver) this.#trust(key, -1);
       const left = (this.#claims.get(key) ?? []).filter((claimant) => claimant !== pod);
       if (left.length) this.#claims.set(key, left);
       else this.#claims.delete(key);
@@ -387,6 +418,7 @@ function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['r
     ipv4: pod.addresses.find(isIpv4) ?? EMPTY_ADDRESS,
     ipv6: pod.addresses.find((address) => !isIpv4(address)) ?? EMPTY_ADDRESS,
     identity,
+    flags: ruleSets[Direction.EGRESS]?.patterns.size ? EndpointFlag.NAMES : 0,
     ruleSets: ids,
     confirmed: ids,
   };

@@ -1,6 +1,7 @@
 /** What the kernel would decide, from the entries that it is given: the same lookups as bpf/policy.h, on the same bytes. */
-import { Identity, networkKeyCodec, policyEntryCodec, type Rule, ruleCodec } from '../abi.gen.ts';
+import { Action, Identity, networkKeyCodec, policyEntryCodec, type Rule, ruleCodec } from '../abi.gen.ts';
 import { ADDRESS_BITS, addressKey, maskAddress } from './address.ts';
+import { namedKey } from './named-rules.ts';
 import { portKey } from './port-table.ts';
 import { policyKey } from './rule-set.ts';
 
@@ -14,6 +15,11 @@ export interface PolicyLookups {
   readonly networks: Lookup;
   readonly policies: Lookup;
   readonly ports: Lookup;
+}
+
+/** The same with rules about names: the map named_rule_sets. */
+export interface NamedLookups extends PolicyLookups {
+  readonly named: { readonly ruleSets: Lookup };
 }
 
 /** The identity of an address. Of networks the longest around it, as a trie finds it. */
@@ -42,4 +48,24 @@ export function findRule(lookups: PolicyLookups, ruleSet: number, identity: numb
     if (rule) return ruleCodec.read(rule, 0);
   }
   return other;
+}
+
+/**
+ * The rule for an address that is known under these patterns: what the rules for one of them say, where that is more than what
+ * the others say. Undefined when the rule set has no entry: closed.
+ */
+export function findNamedRule(
+  lookups: NamedLookups,
+  ruleSet: number,
+  patterns: readonly number[],
+  peer: { readonly identity: number; readonly protocol: number; readonly port: number },
+): Rule | undefined {
+  const { identity, protocol, port } = peer;
+  let found = findRule(lookups, ruleSet, identity, protocol, port);
+  for (const pattern of patterns) {
+    const named = lookups.named.ruleSets.find(namedKey(ruleSet, pattern));
+    const rule = named && findRule(lookups, named.readUInt32LE(0), identity, protocol, port);
+    if (rule && rule.action > (found?.action ?? Action.DENY)) found = rule;
+  }
+  return found;
 }

@@ -6,17 +6,24 @@ import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
 import type { IdentityInfo } from '../identity/identities.ts';
 import { addressKey, formatAddress, NetworkIndex } from './address.ts';
 import type { CompiledEndpoint, Compiler } from './compile.ts';
-import { findIdentity, findRule } from './decide.ts';
+import { findIdentity, findNamedRule } from './decide.ts';
+import { covers } from './domain-name.ts';
 import { matchesPeer } from './peer-index.ts';
 import { ALLOWED, decideTable, type PlacedRule } from './port-table.ts';
 import { type Membership, resolvePorts } from './rule-set.ts';
 import { formatOrigin, type RuleOrigin } from './rules.ts';
-import type { Pod } from './snapshot.ts';
+import type { Peer, Pod } from './snapshot.ts';
 
 /** One side of a flow: an address, and the pod that has it. */
 export interface Party {
   readonly address: Uint8Array;
   readonly pod?: Pod;
+  /** As the one who sends knows it, where that is asked. */
+  readonly name?: string;
+  /** Ids of the patterns under which the one who sends knows it. */
+  readonly patterns?: readonly number[];
+  /** Nobody has resolved the name: the address stands for any. */
+  readonly unresolved?: boolean;
 }
 
 export interface Question {
@@ -75,7 +82,10 @@ function explainEnd(
   if (nodes.has(addressKey(peer.address))) return unconditional('a pod and its own node always reach each other');
   const ruleSet = endpoint?.ruleSets[direction];
   const identity = findIdentity(compiler, peer.address);
-  const rule = ruleSet ? findRule(compiler, ruleSet.id, identity, protocol, port) : trace(compiler, membership, peer, protocol, port);
+  const patterns = direction === Direction.EGRESS ? (peer.patterns ?? []) : [];
+  const rule = ruleSet
+    ? findNamedRule(compiler, ruleSet.id, patterns, { identity, protocol, port })
+    : trace(compiler, membership, peer, protocol, port);
   return {
     ...end,
     ...verdictOf(rule ?? { ...ALLOWED, action: Action.DENY }, compiler.origins, membership),
@@ -109,9 +119,13 @@ function trace(compiler: Compiler, membership: Membership, peer: Party, protocol
   const { direction, members, ownPorts } = membership;
   const identity = identityOf(membership, peer);
   const isolating = members.some(({ tier }) => tier === 'network');
+  const isMeant = (each: Peer, own: string): boolean =>
+    each.kind === 'names'
+      ? peer.name !== undefined && each.patterns.some((pattern) => covers(pattern, peer.name as string))
+      : matchesPeer(each, own, identity, compiler.snapshot.namespaces);
   const placed = members
     .flatMap((member) => member.rules)
-    .filter((rule) => rule.peers?.some((each) => matchesPeer(each, rule.namespace, identity, compiler.snapshot.namespaces)) ?? true)
+    .filter((rule) => rule.peers?.some((each) => isMeant(each, rule.namespace)) ?? true)
     .map(
       (sourced): PlacedRule => ({
         sourced,
@@ -135,7 +149,7 @@ function identityOf({ members }: Membership, { address, pod }: Party): IdentityI
   };
 }
 
-/** `shop/web 10.0.0.1`, or the address alone. */
-export function formatParty({ address, pod }: Party): string {
-  return pod ? `${pod.namespace}/${pod.name}` : formatAddress(address);
+/** `shop/web`, the name that was asked about, or the address. */
+export function formatParty({ address, pod, name }: Party): string {
+  return name ?? (pod ? `${pod.namespace}/${pod.name}` : formatAddress(address));
 }

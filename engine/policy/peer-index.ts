@@ -12,8 +12,11 @@ export interface PeerUser {
   noteIdentity(identity: number): void;
 }
 
+/** A peer that an address has by itself, whatever name it is known by. */
+export type AddressPeer = Exclude<Peer, { kind: 'names' }>;
+
 /** A peer of rules, or the pods that give a name to a port: a rule for anyone means another port for each of them. */
-export type Matcher = Peer | { readonly kind: 'naming'; readonly names: readonly string[] };
+export type Matcher = AddressPeer | { readonly kind: 'naming'; readonly names: readonly string[] };
 
 /** One peer in use. */
 export interface PeerMatch {

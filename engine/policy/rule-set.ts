@@ -9,7 +9,7 @@ import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
 import type { IdentityInfo } from '../identity/identities.ts';
 import { difference } from './array-diff.ts';
 import type { EntryMap } from './entry-map.ts';
-import type { PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
+import type { AddressPeer, PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
 import { decideTable, type PlacedRule, type PortRange, type PortTables } from './port-table.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';
 import type { NamedPort, Peer, PortSpec } from './snapshot.ts';
@@ -48,14 +48,13 @@ type Applicable = number[];
 export class RuleSet implements PeerUser {
   readonly id: number;
   readonly direction: Direction;
-  readonly #key: string;
   readonly #writer: RuleSetWriter;
-  readonly #ownPorts: readonly NamedPort[];
   readonly #matches = new Map<SourcedRule, readonly PeerMatch[]>();
   /** Identity → the port table that its entry points at. */
   readonly #written = new Map<number, number>();
   readonly #conflicts = new Map<number, number>();
-  #members: readonly PolicyRules[] = [];
+  #membership: Membership;
+  #patterns: ReadonlySet<string> = new Set();
   #rules: readonly SourcedRule[] = [];
   #isolated: Rule | undefined;
   #stale = new Set<number>([Identity.ANY]);
@@ -63,9 +62,8 @@ export class RuleSet implements PeerUser {
 
   constructor(id: number, membership: Membership, writer: RuleSetWriter) {
     this.id = id;
-    this.#key = membership.key;
     this.direction = membership.direction;
-    this.#ownPorts = membership.ownPorts;
+    this.#membership = { ...membership, members: [] };
     this.#writer = writer;
     this.setMembers(membership.members);
   }
@@ -80,17 +78,29 @@ export class RuleSet implements PeerUser {
     return this.#conflicts;
   }
 
+  /** As it was made of last. */
+  get membership(): Membership {
+    return this.#membership;
+  }
+
+  /** Domain names and wildcards that its rules are about. */
+  get patterns(): ReadonlySet<string> {
+    return this.#patterns;
+  }
+
   /** Takes over what the policies say now; they are the same policies as before. */
   setMembers(members: readonly PolicyRules[]): void {
-    if (members.length === this.#members.length && members.every((member, i) => member === this.#members[i])) return;
-    this.#members = members;
+    const before = this.#membership.members;
+    if (members.length === before.length && members.every((member, i) => member === before[i])) return;
+    this.#membership = { ...this.#membership, members };
     const isolating = members.filter((member) => member.tier === 'network');
     this.#isolated = isolating.length
-      ? { id: this.#writer.isolation(this.#key, isolating, this.direction), plugin: 0, action: Action.DENY, context: 0 }
+      ? { id: this.#writer.isolation(this.#membership.key, isolating, this.direction), plugin: 0, action: Action.DENY, context: 0 }
       : undefined;
     const rules = members.flatMap((member) => member.rules);
     const { removed, added } = difference(this.#rules, rules);
     this.#rules = rules;
+    this.#patterns = new Set(rules.flatMap((rule) => rule.peers ?? []).flatMap((peer) => (peer.kind === 'names' ? peer.patterns : [])));
     // What comes first: a network that both an old and a new rule name stays listed.
     for (const rule of added) this.#acquire(rule);
     for (const rule of removed) this.#release(rule);
@@ -133,7 +143,7 @@ export class RuleSet implements PeerUser {
 
   #acquire(rule: SourcedRule): void {
     const { peers, networks } = this.#writer;
-    const matches = (rule.peers ?? []).map((peer) => {
+    const matches = addressPeers(rule).map((peer) => {
       if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) networks.add(network);
       return peers.acquire(peer, rule.namespace, this);
     });
@@ -205,8 +215,16 @@ export class RuleSet implements PeerUser {
     if (!sourced.ports) return { sourced, byName: false };
     const byName = sourced.ports.some((port) => 'name' in port);
     if (!byName) return { sourced, ranges: sourced.ports as readonly PortRange[], byName };
-    return { sourced, ranges: resolvePorts(sourced.ports, this.direction === Direction.INGRESS ? this.#ownPorts : identity), byName };
+    return {
+      sourced,
+      ranges: resolvePorts(sourced.ports, this.direction === Direction.INGRESS ? this.#membership.ownPorts : identity),
+      byName,
+    };
   }
+}
+
+function addressPeers(rule: SourcedRule): AddressPeer[] {
+  return (rule.peers ?? []).filter((peer) => peer.kind !== 'names');
 }
 
 /** Key of the policies map: struct policy_key. */

@@ -227,6 +227,7 @@ function ruleText(rule: PolicyRule, tag: object): string {
 export function peerText(peer: Peer): string {
   if (peer.kind === 'network')
     return peer.except.length ? `${peer.network.text}-${peer.except.map((network) => network.text).join('-')}` : peer.network.text;
+  if (peer.kind === 'names') return `names ${peer.patterns.join()}`;
   return JSON.stringify([peer.namespaces, peer.pods]);
 }
 

@@ -47,6 +47,8 @@ export interface Pod {
   readonly cgroup?: string;
   /** The node itself, judged by these and nothing else. */
   readonly hostPolicies?: readonly HostPolicy[];
+  /** It answers DNS queries for others, and is believed (`sluice.dev/resolver`). */
+  readonly resolver?: boolean;
   /** Its manifest is damaged: nothing that policy says of it can be trusted, so it reaches nobody and nobody reaches it. */
   readonly quarantined?: boolean;
 }
@@ -58,7 +60,9 @@ export type PortSpec =
 
 export type Peer =
   | { readonly kind: 'pods'; readonly namespaces: Selector | 'own'; readonly pods: Selector }
-  | { readonly kind: 'network'; readonly network: Network; readonly except: readonly Network[] };
+  | { readonly kind: 'network'; readonly network: Network; readonly except: readonly Network[] }
+  /** Whatever a trusted resolver gave these names: canonical, see policy/domain-name.ts. Only of what an endpoint sends. */
+  | { readonly kind: 'names'; readonly patterns: readonly string[] };
 
 export interface PolicyRule {
   /** Absent: anyone. Empty: nobody. */

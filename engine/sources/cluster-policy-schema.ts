@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { Direction } from '../abi.gen.ts';
 import type { Peer, PortSpec, Selector, TierRule } from '../policy/snapshot.ts';
-import { absent, cidr, networkPeer, PORT_NAME, PROTOCOLS, portNumber, selector } from './schema.ts';
+import { absent, cidr, domainName, namesPeer, networkPeer, PORT_NAME, PROTOCOLS, portNumber, selector } from './schema.ts';
 
 /** What a ClusterNetworkPolicy says in lists: at most 25, as the API. */
 const LIST_MAX = 25;
@@ -32,20 +32,15 @@ const podsOf = ({ namespaces, pods }: { namespaces?: Selector | undefined; pods?
   pods: pods?.podSelector ?? [],
 });
 
-/** As Kubernetes: one label is no domain, a wildcard stands for one label or more in front. */
-const DOMAIN_NAME = /^(\*\.)?([a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$/;
-const domainName = z.string().max(253).regex(DOMAIN_NAME, 'must be a domain name such as example.com or *.example.com');
-
 const ingressPeer = oneOf({ namespaces: absent(selector), pods: absent(namespacedPods) }).transform((value): Peer[] => [podsOf(value)]);
 const egressPeer = oneOf({
   namespaces: absent(selector),
   pods: absent(namespacedPods),
   networks: absent(some(cidr)),
   domainNames: absent(some(domainName)),
-}).transform((value): { peers: Peer[]; domainNames: readonly string[] } => {
-  if (value.networks) return { peers: value.networks.map((network) => networkPeer({ cidr: network })), domainNames: [] };
-  if (value.domainNames) return { peers: [], domainNames: value.domainNames };
-  return { peers: [podsOf(value)], domainNames: [] };
+}).transform((value): Peer[] => {
+  if (value.networks) return value.networks.map((network) => networkPeer({ cidr: network }));
+  return [value.domainNames ? namesPeer({ names: value.domainNames }) : podsOf(value)];
 });
 
 const tierPort = oneOf({
@@ -93,16 +88,10 @@ const tierIngress = z.strictObject({ ...tierRule, from: some(ingressPeer) }).tra
 const tierEgress = z
   .strictObject({ ...tierRule, to: some(egressPeer) })
   .superRefine((rule, context) => {
-    if (rule.action !== 'Accept' && rule.to.some((peer) => peer?.domainNames?.length))
+    if (rule.action !== 'Accept' && rule.to.flat().some((peer) => peer?.kind === 'names'))
       context.addIssue({ code: 'custom', path: ['to'], message: 'domainNames can only stand in a rule with action Accept' });
   })
-  .transform((rule) => ({
-    rule: tierRuleOf(
-      rule,
-      rule.to.flatMap((peer) => peer.peers),
-    ),
-    domainNames: rule.to.flatMap((peer) => peer.domainNames),
-  }));
+  .transform((rule) => tierRuleOf(rule, rule.to.flat()));
 
 export const clusterSubject = subject;
 export const clusterPolicySpec = z
@@ -117,10 +106,8 @@ export const clusterPolicySpec = z
     tier: spec.tier,
     priority: spec.priority,
     subject: spec.subject,
-    /** Positions of egress rules whose domain names nothing enforces yet. */
-    unenforcedNames: (spec.egress ?? []).flatMap((rule, index) => (rule.domainNames.length ? [index] : [])),
     rules: {
       ...(spec.ingress?.length && { [Direction.INGRESS]: spec.ingress }),
-      ...(spec.egress?.length && { [Direction.EGRESS]: spec.egress.map(({ rule }) => rule) }),
+      ...(spec.egress?.length && { [Direction.EGRESS]: spec.egress }),
     } satisfies Partial<Record<Direction, TierRule[]>>,
   }));

@@ -24,6 +24,9 @@ export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
 /** The cgroup of a pod in the host's network, or of chosen processes of the host: absolute, below the cgroup2 mount. */
 export const CGROUP_ANNOTATION = 'sluice.dev/cgroup';
 
+/** Its answers to DNS queries are believed, where it says "true". */
+export const RESOLVER_ANNOTATION = 'sluice.dev/resolver';
+
 export type ManifestObject = {
   readonly place: ObjectPlace;
 } & (
@@ -169,6 +172,7 @@ function readPod(source: Source): Pod | undefined {
     ended: status?.phase === 'Succeeded' || status?.phase === 'Failed',
     ...(typeof attachment === 'string' && { interface: attachment }),
     ...(typeof cgroup === 'string' && { cgroup }),
+    ...(annotations[RESOLVER_ANNOTATION] === 'true' && { resolver: true }),
     ...((!metadata || !spec || source.problems.length > 0) && { quarantined: true }),
   };
 }
@@ -191,12 +195,7 @@ function readNetworkPolicy(source: Source): Policy | undefined {
 function readClusterPolicy(source: Source): ClusterPolicy | undefined {
   const metadata = source.parse(schema.metadata, ['metadata']);
   const spec = source.parse(clusterPolicySpec, ['spec']);
-  if (metadata && spec) {
-    const { unenforcedNames, ...rest } = spec;
-    for (const index of unenforcedNames)
-      source.report(['spec', 'egress', index], 'domainNames are checked but not enforced yet: the rule accepts nothing by name');
-    return { name: metadata.name, ...rest };
-  }
+  if (metadata && spec) return { name: metadata.name, ...spec };
   const name = looseMetadata(source);
   const raw = isRecord(source.raw.spec) ? source.raw.spec : {};
   const subject = clusterSubject.safeParse(raw.subject);

@@ -8,6 +8,7 @@
 import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
+import { canonicalName } from '../policy/domain-name.ts';
 import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector } from '../policy/snapshot.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
@@ -93,28 +94,64 @@ export const networkPeer = (block: { cidr: Network; except?: Network[] | undefin
   network: block.cidr,
   except: block.except ?? [],
 });
+/**
+ * As Kubernetes: one label is no domain, a wildcard stands for one label or more in front. A label has 63 characters at most
+ * (RFC 1035, 2.3.4).
+ */
+const DOMAIN_NAME = /^(\*\.)?([a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\.)+[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\.?$/;
+export const domainName = z.string().max(253).regex(DOMAIN_NAME, 'must be a domain name such as example.com or *.example.com');
+export const namesPeer = ({ names }: { names: string[] }): Peer => ({
+  kind: 'names',
+  patterns: [...new Set(names.map(canonicalName))].sort(),
+});
 const podsPeer = (peer: { podSelector?: Selector | undefined; namespaceSelector?: Selector | undefined }): Peer => ({
   kind: 'pods',
   namespaces: peer.namespaceSelector ?? 'own',
   pods: peer.podSelector ?? [],
 });
 
-const peer = z
-  .strictObject({ podSelector: absent(selector), namespaceSelector: absent(selector), ipBlock: absent(ipBlock) })
-  .superRefine((value, context) => {
-    const pods = value.podSelector !== undefined || value.namespaceSelector !== undefined;
-    if (pods && value.ipBlock)
-      context.addIssue({ code: 'custom', path: ['ipBlock'], message: 'cannot stand beside podSelector or namespaceSelector' });
-    if (!pods && !value.ipBlock)
-      context.addIssue({
-        code: 'custom',
-        message: 'must have podSelector, namespaceSelector or ipBlock; leave the list out to mean anyone',
-      });
-  })
-  .transform((value): Peer => (value.ipBlock ? networkPeer(value.ipBlock) : podsPeer(value)));
+/** Where a peer may be: exactly one of these, but that the two selectors go together. */
+interface PeerChoice {
+  podSelector?: Selector | undefined;
+  namespaceSelector?: Selector | undefined;
+  ipBlock?: z.infer<typeof ipBlock> | undefined;
+  cidr?: Network | undefined;
+  names?: string[] | undefined;
+}
 
-/** A peer of our own policies may be a bare `cidr`. */
-const askPeer = z.union([z.strictObject({ cidr }).transform(networkPeer), peer]);
+const standard = { podSelector: absent(selector), namespaceSelector: absent(selector), ipBlock: absent(ipBlock) };
+
+/** A peer as one of these fields. */
+function peerOf<T extends z.ZodRawShape>(shape: T) {
+  const alone = Object.keys(shape).filter((field) => !field.endsWith('Selector'));
+  return z
+    .strictObject(shape)
+    .superRefine((parsed, context) => {
+      const value = parsed as PeerChoice;
+      const selects = value.podSelector !== undefined || value.namespaceSelector !== undefined;
+      const [first, second] = alone.filter((field) => value[field as keyof PeerChoice] !== undefined);
+      if (first && (selects || second))
+        context.addIssue({ code: 'custom', path: [first], message: `cannot stand beside ${second ?? 'podSelector or namespaceSelector'}` });
+      if (!first && !selects)
+        context.addIssue({
+          code: 'custom',
+          message: `must have podSelector, namespaceSelector or ${alone.join(', ')}; leave the list out to mean anyone`,
+        });
+    })
+    .transform((parsed): Peer => {
+      const value = parsed as PeerChoice;
+      if (value.names) return namesPeer({ names: value.names });
+      const block = value.ipBlock ?? (value.cidr && { cidr: value.cidr });
+      return block ? networkPeer(block) : podsPeer(value);
+    });
+}
+
+const peer = peerOf(standard);
+/** A peer of our own policies may be a bare `cidr`, and of what is sent domain names. */
+const names = absent(z.array(domainName).min(1, 'needs at least one name'));
+const hostDestination = peerOf({ ...standard, names });
+const askSource = peerOf({ ...standard, cidr: absent(cidr) });
+const askDestination = peerOf({ ...standard, cidr: absent(cidr), names });
 
 export const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is 1 to 65535');
 
@@ -149,6 +186,10 @@ function policyRule(peers: readonly Peer[] | undefined, ports: readonly PortSpec
 const ingressRule = z.strictObject({ from: list(peer), ports: list(port) }).transform((rule) => policyRule(rule.from, rule.ports));
 const egressRule = z.strictObject({ to: list(peer), ports: list(port) }).transform((rule) => policyRule(rule.to, rule.ports));
 
+const hostEgressRule = z
+  .strictObject({ to: list(hostDestination), ports: list(port) })
+  .transform((rule) => policyRule(rule.to, rule.ports));
+
 export const policyTypes = list(z.enum(['Ingress', 'Egress']));
 
 /** The rules of the directions that a policy isolates. */
@@ -170,7 +211,7 @@ export const networkPolicySpec = z
 
 /** As a NetworkPolicy without a podSelector: it is about the node. */
 export const hostPolicySpec = z
-  .strictObject({ ingress: list(ingressRule), egress: list(egressRule), policyTypes })
+  .strictObject({ ingress: list(ingressRule), egress: list(hostEgressRule), policyTypes })
   .superRefine((spec, context) => {
     for (const direction of ['ingress', 'egress'] as const)
       for (const [i, rule] of (Array.isArray(spec[direction]) ? spec[direction] : []).entries())
@@ -190,10 +231,10 @@ const ask = z.strictObject({
 
 const askRule = (rule: PolicyRule, asked: z.infer<typeof ask>): AskRule => ({ ...rule, plugin: asked.plugin, context: Context.CONNECT });
 const askIngress = z
-  .strictObject({ from: list(askPeer), ports: list(port), ask })
+  .strictObject({ from: list(askSource), ports: list(port), ask })
   .transform((rule) => askRule(policyRule(rule.from, rule.ports), rule.ask));
 const askEgress = z
-  .strictObject({ to: list(askPeer), ports: list(port), ask })
+  .strictObject({ to: list(askDestination), ports: list(port), ask })
   .transform((rule) => askRule(policyRule(rule.to, rule.ports), rule.ask));
 
 export const pluginPolicySpec = z

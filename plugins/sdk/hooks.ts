@@ -6,7 +6,13 @@ import { Text, textAt, textOf } from './text';
 
 /** Hook `connect`: the first packet of a connection. */
 @unmanaged
-export class Connection extends Flow {}
+export class Connection extends Flow {
+  /** The domain name by which the pod knows the destination, of those that policy has rules about; empty when there is none. */
+  get destinationName(): Text {
+    noteRead(PluginFieldValue.DNS_NAME);
+    return textOf(slot(PluginSlotValue.DNS_NAME));
+  }
+}
 
 /** Hook `dns`: a query. */
 @unmanaged

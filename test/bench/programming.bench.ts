@@ -10,7 +10,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
+import { DEFAULT_LIMITS } from '../../engine/config.ts';
 import { Datapath, removeDatapath } from '../../engine/kernel/datapath.ts';
 import { PolicyMaps } from '../../engine/kernel/policy-maps.ts';
 import { createLogger } from '../../engine/log.ts';
@@ -45,7 +45,7 @@ class Pipeline {
 
   constructor(datapath: Datapath) {
     this.#source = new DirectorySource(this.directory, createLogger('silent'));
-    this.#maps = new PolicyMaps(datapath, DEFAULT_CONNTRACK);
+    this.#maps = new PolicyMaps(datapath, DEFAULT_LIMITS);
   }
 
   write(file: string, text: string): void {
@@ -57,14 +57,13 @@ class Pipeline {
     const snapshot = this.#source.read();
     const read = performance.now();
     if (snapshot.problems.length) throw new Error(snapshot.problems[0]?.reason);
-    const { peers, networks, policies, ports } = this.#compiler;
     this.#compiler.update(snapshot, new Map(), []);
     const compiled = performance.now();
-    const applied = this.#maps.apply({ peers, networks, policies, ports, endpoints: new Map() });
+    const applied = this.#maps.apply({ ...this.#compiler.maps, endpoints: new Map() });
     const programmed = performance.now();
     this.#compiler.retire();
     const retired = performance.now();
-    const later = this.#maps.apply({ peers, networks, policies, ports, endpoints: new Map() });
+    const later = this.#maps.apply({ ...this.#compiler.maps, endpoints: new Map() });
     for (const failure of [...applied.failures, ...later.failures]) throw failure;
     return {
       read: read - started,

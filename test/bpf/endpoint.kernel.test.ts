@@ -1,9 +1,9 @@
 /** The programs on packets of every shape, through test-run: what passes, what drops, and that each is counted by its reason. */
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { Direction, endpointCodec, Reason } from '../../engine/abi.gen.ts';
-import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
+import { DEFAULT_LIMITS } from '../../engine/config.ts';
 import { parseNetwork } from '../../engine/policy/address.ts';
-import { EntryMap } from '../../engine/policy/entry-map.ts';
+import { Compiler } from '../../engine/policy/compile.ts';
 import type { PolicyRule } from '../../engine/policy/snapshot.ts';
 import { frame, icmp, ipv4, ipv6, raw, tcp, udp } from '../support/packets.ts';
 
@@ -152,12 +152,11 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
 
   test('a new engine has every connection judged again, also when it finds nothing to change', async () => {
     const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
-    const [ports, policies, networks, peers] = [new EntryMap(), new EntryMap(), new EntryMap(), new EntryMap()];
-    const nothing = { ports, policies, networks, peers, endpoints: new Map() };
+    const nothing = { ...new Compiler().maps, endpoints: new Map() };
     const revision = (): number => runner.datapath.maps.policy_states.find(Buffer.alloc(4))?.readUInt32LE(0) ?? Number.NaN;
-    expect(new PolicyMaps(runner.datapath, DEFAULT_CONNTRACK).apply(nothing).failures).toEqual([]);
+    expect(new PolicyMaps(runner.datapath, DEFAULT_LIMITS).apply(nothing).failures).toEqual([]);
     const before = revision();
-    const maps = new PolicyMaps(runner.datapath, DEFAULT_CONNTRACK);
+    const maps = new PolicyMaps(runner.datapath, DEFAULT_LIMITS);
     expect(maps.apply(nothing)).toEqual({ changes: 0, failures: [] });
     expect(revision()).toBe(before + 1);
     maps.apply(nothing);

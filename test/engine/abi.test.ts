@@ -25,7 +25,7 @@ describe.each(codecs)('%s', (_name, codec) => {
   });
 
   test('refuses a record that is cut short', () => {
-    expect(() => codec.read(Buffer.alloc(codec.size - 1).subarray(0, Math.max(0, Math.min(...Object.values(codec.offsets)))), 0)).toThrow();
+    expect(() => codec.read(Buffer.alloc(codec.size - 1), 0)).toThrow();
   });
 });
 

@@ -229,6 +229,7 @@ describe.skipIf(inject('missing'))('enforcement', () => {
       '/v1/host-firewall',
       '/v1/host-firewall/confirm',
       '/v1/host-firewall/retry',
+      '/v1/names',
       '/v1/plugins',
       '/v1/plugins/{name}',
       '/v1/plugins/{name}/promote',

@@ -1,7 +1,8 @@
 /** Maps as large as the cluster needs: taken over where they are large enough, replaced without a gap where they are not. */
 import { rmSync } from 'node:fs';
 import { afterAll, describe, expect, inject, test } from 'vitest';
-import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
+import { DEFAULT_LIMITS } from '../../engine/config.ts';
+import { Compiler } from '../../engine/policy/compile.ts';
 import { EntryMap } from '../../engine/policy/entry-map.ts';
 
 const PIN = `/sys/fs/bpf/sluice-test-sizes-${process.pid}`;
@@ -23,13 +24,13 @@ describe.skipIf(inject('missing'))('map sizes', async () => {
       key.writeUInt32LE(i);
       peers.set(key.toString('latin1'), Buffer.from([1, 2, 3, 4]));
     }
-    return { peers, networks: new EntryMap(), policies: new EntryMap(), ports: new EntryMap(), endpoints: new Map() };
+    return { ...new Compiler().maps, peers, endpoints: new Map() };
   }
 
   /** Starts as an engine does, and returns what a map then has room for, and how it went. */
   async function start(room: number, peers: number): Promise<{ room: number; held: number; failures: string[] }> {
     const datapath = await Datapath.load(PIN, { peers: room });
-    const maps = new PolicyMaps(datapath, DEFAULT_CONNTRACK);
+    const maps = new PolicyMaps(datapath, DEFAULT_LIMITS);
     const { failures } = maps.apply(state(peers));
     const held = datapath.maps.peers.dump().size;
     const { maxEntries } = datapath.maps.peers;
@@ -56,7 +57,7 @@ describe.skipIf(inject('missing'))('map sizes', async () => {
 
   test('a policy map under its limit again takes what it refused', async () => {
     const datapath = await Datapath.load(PIN, { peers: 64 });
-    const maps = new PolicyMaps(datapath, DEFAULT_CONNTRACK);
+    const maps = new PolicyMaps(datapath, DEFAULT_LIMITS);
     const wanted = state(300);
     expect(maps.apply(wanted).failures).toHaveLength(1);
     for (const key of [...wanted.peers.entries.keys()].slice(100)) wanted.peers.delete(key);

@@ -1,7 +1,7 @@
 /** A compiled cluster in one step, and what the kernel would decide from its entries. */
 import { Action, type Direction, Identity, type Rule } from '../../engine/abi.gen.ts';
 import { Compiler } from '../../engine/policy/compile.ts';
-import { findIdentity, findRule } from '../../engine/policy/decide.ts';
+import { findIdentity, findNamedRule } from '../../engine/policy/decide.ts';
 import { ALLOWED } from '../../engine/policy/port-table.ts';
 import type { Snapshot } from '../../engine/policy/snapshot.ts';
 import { EMPTY_SNAPSHOT } from '../../engine/policy/snapshot.ts';
@@ -29,14 +29,23 @@ export function compiled(
   snapshot: Snapshot,
   pluginIds: ReadonlyMap<string, number> = new Map(),
   nodes: readonly Uint8Array[] = [],
+  resolvers: readonly Uint8Array[] = [],
 ): Compiler {
-  const compiler = new Compiler();
+  const compiler = new Compiler(resolvers);
   compiler.update(snapshot, pluginIds, nodes);
   return compiler;
 }
 
-/** The rule for one direction of an endpoint, a peer and a port. */
-export function ruleOfMaps(compiler: Compiler, pod: string, direction: Direction, peer: Uint8Array, protocol: number, port: number): Rule {
+/** The rule for one direction of an endpoint, a peer, which it knows by these names, and a port. */
+export function ruleOfMaps(
+  compiler: Compiler,
+  pod: string,
+  direction: Direction,
+  peer: Uint8Array,
+  protocol: number,
+  port: number,
+  names: readonly string[] = [],
+): Rule {
   const endpoint = [...compiler.endpoints.values()].find((candidate) => `${candidate.pod.namespace}/${candidate.pod.name}` === pod);
   if (!endpoint) throw new Error(`no endpoint ${pod}`);
   if (endpoint.pod.quarantined) return DENIED;
@@ -44,5 +53,7 @@ export function ruleOfMaps(compiler: Compiler, pod: string, direction: Direction
   if (!ruleSet) return ALLOWED;
   const identity = findIdentity(compiler, peer);
   if (identity === Identity.NODE) return ALLOWED;
-  return findRule(compiler, ruleSet, identity, protocol, port) ?? DENIED;
+  const { remembered } = compiler.named;
+  const patterns = names.map((name) => remembered.get(compiler.named.closest(name) ?? '')).filter((id) => id !== undefined);
+  return findNamedRule(compiler, ruleSet, patterns, { identity, protocol, port }) ?? DENIED;
 }

@@ -20,6 +20,8 @@ export interface Flow {
   /** The endpoint's manifest. */
   readonly pod: Any;
   readonly peer: string;
+  /** By which the endpoint knows the peer. */
+  readonly names: readonly string[];
   /** `TCP`, `UDP`, `SCTP` or another protocol's name. */
   readonly protocol: string;
   readonly port: number;
@@ -57,7 +59,7 @@ function askTier(cluster: Cluster, flow: Flow, tier: string): boolean | 'next' {
   for (const policy of policies)
     for (const rule of policy.spec[flow.direction] ?? []) {
       const peers = rule[flow.direction === 'ingress' ? 'from' : 'to'];
-      if (!peers.some((peer: Any) => isTierPeer(cluster, peer, flow.peer))) continue;
+      if (!peers.some((peer: Any) => isTierPeer(cluster, peer, flow))) continue;
       if (rule.protocols && !rule.protocols.some((protocol: Any) => isTierPort(cluster, protocol, flow))) continue;
       if (rule.action === 'Pass') return 'next';
       return rule.action === 'Accept';
@@ -71,10 +73,18 @@ function isSubject(cluster: Cluster, subject: Any, pod: Any): boolean {
   return selects(subject.pods.namespaceSelector, labels) && selects(subject.pods.podSelector, pod.metadata.labels);
 }
 
-function isTierPeer(cluster: Cluster, peer: Any, address: string): boolean {
+function isTierPeer(cluster: Cluster, peer: Any, { peer: address, names }: Flow): boolean {
+  if (peer.domainNames) return peer.domainNames.some((pattern: string) => names.some((name) => isNamed(pattern, name)));
   if (peer.networks) return peer.networks.some((network: string) => inside(network, address));
   const pod = podOf(cluster, address);
   return pod !== undefined && isSubject(cluster, peer, pod);
+}
+
+function isNamed(pattern: string, name: string): boolean {
+  const wanted = pattern.toLowerCase().replace(/\.$/, '').split('.');
+  const labels = name.toLowerCase().split('.');
+  if (wanted[0] !== '*') return wanted.join('.') === labels.join('.');
+  return labels.length >= wanted.length && labels.slice(1 - wanted.length).join('.') === wanted.slice(1).join('.');
 }
 
 function isTierPort(cluster: Cluster, protocol: Any, flow: Flow): boolean {

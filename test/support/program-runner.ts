@@ -1,7 +1,7 @@
 /** Running packets through the programs by test-run: loaded with maps of their own, and an endpoint that the test describes. */
 import { rmSync } from 'node:fs';
 import { type Direction, policyStateCodec } from '../../engine/abi.gen.ts';
-import { DEFAULT_CONNTRACK } from '../../engine/config.ts';
+import { DEFAULT_LIMITS } from '../../engine/config.ts';
 import { Datapath, removeDatapath } from '../../engine/kernel/datapath.ts';
 import { native } from '../../engine/kernel/native.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
@@ -13,7 +13,6 @@ export const PASS = -1;
 export const DROP = 2;
 /** Loopback: what test-run takes for the packet's interface. */
 export const IFINDEX = 1;
-const MAPS = ['ports', 'policies', 'networks', 'peers'] as const;
 let runners = 0;
 
 export class ProgramRunner {
@@ -59,9 +58,10 @@ export class ProgramRunner {
 
   /** Fills the policy maps with what was compiled. */
   load(compiler: Compiler): void {
-    for (const map of MAPS) {
-      this.datapath.maps[map].delete(this.datapath.maps[map].dump().keys());
-      this.datapath.maps[map].update(new Map(compiler[map].entries));
+    for (const [name, { entries }] of Object.entries(compiler.maps)) {
+      const map = this.datapath.maps[name as keyof Compiler['maps']];
+      map.delete(map.dump().keys());
+      map.update(new Map(entries));
     }
   }
 
@@ -83,7 +83,7 @@ export class ProgramRunner {
 
   setPolicy(state: Partial<Parameters<typeof policyStateCodec.write>[2]>): void {
     const value = Buffer.alloc(policyStateCodec.size);
-    policyStateCodec.write(value, 0, { ...DEFAULT_CONNTRACK, revision: 1, hashSeed: this.#seed, ...state });
+    policyStateCodec.write(value, 0, { ...DEFAULT_LIMITS, revision: 1, hashSeed: this.#seed, ...state });
     this.datapath.maps.policy_states.update(new Map([['\0\0\0\0', value]]));
   }
 

@@ -27,6 +27,7 @@ const INSIDE: Readonly<Record<string, readonly string[]>> = {
   'fd00::/64': ['fd00::2/127', 'fd00::3/128'],
 };
 const PORT_NAMES = ['web', 'dns'];
+const DOMAINS = ['a.b.test', '*.b.test', 'B.test', '*.c.b.test', '*.a.b.test.', 'other.test', '*.other.test'];
 
 export class RandomCluster implements Cluster {
   namespaces: Any[] = [];
@@ -166,6 +167,14 @@ export class RandomCluster implements Cluster {
       : { pods: { namespaceSelector: this.#selector(), podSelector: this.#selector() } };
   }
 
+  #destination(): Any {
+    const kind = this.below(4);
+    if (kind < 2) return this.#subject();
+    return kind === 2
+      ? { networks: this.#list(1, 2, () => this.#pick(NETWORKS)) }
+      : { domainNames: this.#list(1, 3, () => this.#pick(DOMAINS)) };
+  }
+
   #tierPort(): Any {
     const kind = this.below(4);
     if (!kind) return { destinationNamedPort: this.#pick(PORT_NAMES) };
@@ -177,11 +186,14 @@ export class RandomCluster implements Cluster {
   #clusterPolicy(): Any {
     this.#made += 1;
     const rules = (peers: string, make: () => Any) => () =>
-      this.#list(0, 3, () => ({
-        action: this.#pick(['Accept', 'Deny', 'Pass']),
-        [peers]: this.#list(1, 2, make),
-        ...this.#maybe('protocols', () => this.#list(1, 3, () => this.#tierPort())),
-      }));
+      this.#list(0, 3, () => {
+        const made = this.#list(1, 2, make);
+        return {
+          action: made.some((peer) => peer.domainNames) ? 'Accept' : this.#pick(['Accept', 'Deny', 'Pass']),
+          [peers]: made,
+          ...this.#maybe('protocols', () => this.#list(1, 3, () => this.#tierPort())),
+        };
+      });
     return {
       apiVersion: 'policy.networking.k8s.io/v1alpha2',
       kind: 'ClusterNetworkPolicy',
@@ -196,7 +208,7 @@ export class RandomCluster implements Cluster {
         ),
         ...this.#maybe(
           'egress',
-          rules('to', () => (this.below(2) ? this.#subject() : { networks: this.#list(1, 2, () => this.#pick(NETWORKS)) })),
+          rules('to', () => this.#destination()),
         ),
       },
     };

@@ -108,6 +108,8 @@ describe('the configuration', () => {
     holdTimeoutMs: 100,
     logLevel: 'info',
     conntrack: [],
+    dns: [],
+    resolver: undefined,
     hostFirewall: undefined,
     confirmMs: 60_000,
   };

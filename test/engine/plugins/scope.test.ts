@@ -174,7 +174,7 @@ test('a cached answer always equals a fresh evaluation: 60 random plugins, signe
     for (let n = 0; n < 300; n++) {
       const { pods, timeMs } = writeFlow(batch.bytes, next);
       batch.index(1);
-      batch.ask(batch.at(0), asked, timeMs, { identities, pods });
+      batch.ask(batch.at(0), asked, timeMs, { identities, pods, domain: () => '' });
       const word = instance.evaluate(asked);
       // As the kernel looks: every scope that a verdict may have, each by the key that the writer makes for it.
       const keyOf = (scope: Scope): string => {

@@ -37,7 +37,7 @@ describe.each([
               expect(end).toMatchObject({ action: Action.ALLOW, beforePolicy: true });
               continue;
             }
-            const { allowed, tier } = naiveVerdict(cluster, { direction: 'egress', pod, peer, protocol: 'TCP', port });
+            const { allowed, tier } = naiveVerdict(cluster, { direction: 'egress', pod, peer, names: [], protocol: 'TCP', port });
             const where = `seed ${seed + i}: ${pod.metadata.name} to ${peer} ${port}\n${cluster.manifest}`;
             expect(end?.direction, where).toBe(Direction.EGRESS);
             expect(end?.action === Action.ALLOW, where).toBe(allowed);

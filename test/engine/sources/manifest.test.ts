@@ -179,15 +179,27 @@ describe('readManifest()', () => {
     for (const rules of Object.values(object.value.rules)) expect(rules).toEqual([{ action: 'deny', name: '' }]);
   });
 
-  test('domain names are checked, and reported as not enforced', () => {
+  test('domain names are peers, in canonical form', () => {
     const { objects, problems } = readManifest(
       'f.yaml',
-      clusterPolicy(rule('to: [{ domainNames: ["*.example.com"] }]').replace('Deny', 'Accept')),
+      clusterPolicy(rule('to: [{ domainNames: ["*.Example.com.", a.b, "*.example.com"] }]').replace('Deny', 'Accept')),
     );
-    expect(problems.map(({ line, reason }) => ({ line, reason }))).toEqual([
-      { line: 4, reason: 'spec.egress[0]: domainNames are checked but not enforced yet: the rule accepts nothing by name' },
-    ]);
-    expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ action: 'accept', peers: [] }] } });
+    expect(problems).toEqual([]);
+    const peers = [{ kind: 'names', patterns: ['*.example.com', 'a.b'] }];
+    expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ action: 'accept', peers }] } });
+  });
+
+  test.each([
+    { name: 'one label', pattern: 'com' },
+    { name: 'a wildcard of everything', pattern: '*' },
+    { name: 'a wildcard of a top domain', pattern: '*.com' },
+    { name: 'a wildcard within', pattern: 'a.*.com' },
+    { name: 'a label of 64 characters', pattern: `${'a'.repeat(64)}.com` },
+    { name: 'an empty label', pattern: 'a..com' },
+    { name: 'an address with a port', pattern: 'a.com:80' },
+  ])('no domain name: $name, and the policy is closed', ({ pattern }) => {
+    const { problems } = readManifest('f.yaml', clusterPolicy(rule(`to: [{ domainNames: ["${pattern}"] }]`).replace('Deny', 'Accept')));
+    expect(problems[0]?.reason).toContain('must be a domain name such as example.com or *.example.com');
   });
 
   test('a HostPolicy whose text changes has another name; one that is invalid says so', () => {

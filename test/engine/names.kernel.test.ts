@@ -1,0 +1,295 @@
+/** Domain names with real resolvers, real clients and real connections: open when resolved, closed before, engine or no engine. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { TestCgroup } from '../support/cgroup.ts';
+import { networkPolicy, webPod } from '../support/cluster.ts';
+import { TestNode, until } from '../support/test-node.ts';
+
+/** On the node itself: whatever is connected to answers, at any address of these networks. */
+const RESOLVER = '198.18.255.53';
+const SECOND_RESOLVER = '198.18.255.54';
+const RESOLVER_IPV6 = 'fd98::53';
+const OUTSIDE = '198.18.0.9';
+const LATE = '198.18.0.10';
+/** Names n0.fresh.test and on, each with an address of its own. */
+const FRESH = 10_000;
+const address = (i: number): string => `198.18.${100 + (i >> 8)}.${i & 255}`;
+
+/** Resolves each of the names with c-ares and connects at once; says how many did, and what went wrong with the others. */
+const RESOLVE_THEN_CONNECT = `
+const { Resolver } = require('dns').promises; const net = require('net');
+const [server, first, count, family] = process.argv.slice(1);
+const resolver = new Resolver({ timeout: 2000, tries: 3 }); resolver.setServers([server]);
+const connect = (host) => new Promise((resolve) => { const s = net.connect({ host, port: 80, timeout: 400 }); s.on('connect', () => { s.resetAndDestroy(); resolve('connected'); }); s.on('timeout', () => { s.destroy(); resolve('timeout'); }); s.on('error', (e) => resolve(e.code)); });
+(async () => {
+  const counts = {};
+  for (let i = Number(first); i < Number(first) + Number(count); i++) {
+    let result;
+    try { const [a] = await (family === '6' ? resolver.resolve6('n' + i + '.fresh.test') : resolver.resolve4('n' + i + '.fresh.test')); result = await connect(a); } catch (e) { result = e.code || String(e); }
+    counts[result] = (counts[result] || 0) + 1;
+  }
+  console.log(JSON.stringify(counts));
+})();
+`;
+
+/** The same with glibc: getaddrinfo, which asks for both families at once from one port. */
+const GLIBC = `
+import socket, sys, json
+counts = {}
+for i in range(int(sys.argv[1]), int(sys.argv[1]) + int(sys.argv[2])):
+    try:
+        infos = socket.getaddrinfo('n%d.fresh.test' % i, 80, type=socket.SOCK_STREAM)
+        result = 'connected'
+        for family, kind, proto, _, where in infos:
+            with socket.socket(family, kind, proto) as s:
+                s.settimeout(0.4)
+                s.connect(where)
+    except Exception as e:
+        result = type(e).__name__ + str(e)
+    counts[result] = counts.get(result, 0) + 1
+print(json.dumps(counts))
+`;
+
+const POLICY = `apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: { name: names }
+spec:
+  tier: Admin
+  priority: 1
+  subject: { pods: { namespaceSelector: {}, podSelector: { matchLabels: { app: web } } } }
+  egress:
+  - name: fresh
+    action: Accept
+    to: [{ domainNames: ['*.fresh.test', 'big.test', 'alias.test'] }]
+    protocols: [{ tcp: { destinationPort: { number: 80 } } }]
+---
+${networkPolicy('closed', 'shop', '{ podSelector: { matchLabels: { app: web } }, policyTypes: [Egress] }')}`;
+
+describe.skipIf(inject('missing'))('domain names', () => {
+  const node = new TestNode();
+  const cgroup = new TestCgroup('names');
+  const flags = ['--resolver', RESOLVER, '--resolver', RESOLVER_IPV6, '--resolver', SECOND_RESOLVER];
+
+  beforeAll(async () => {
+    await node.lab(webPod('shop', 'web', [80]) + webPod('shop', 'other', [80]));
+    for (const [family, network] of [
+      ['-4', '198.18.0.0/16'],
+      ['-6', 'fd98::/64'],
+    ] as const)
+      expect((await node.run('ip', family, 'route', 'add', 'local', network, 'dev', 'lo')).code).toBe(0);
+    // Addresses that are nobody's interface: those of a node are open to its pods whatever policy says.
+    await node.run('sysctl', '-qw', 'net.ipv4.ip_nonlocal_bind=1', 'net.ipv6.ip_nonlocal_bind=1');
+    startServers();
+    node.write('policy.yaml', POLICY);
+    await node.engine(...flags);
+    await node.apply();
+  }, 60_000);
+  afterAll(async () => {
+    await node.remove();
+    await until(() => cgroup.tryRemove(), 5000);
+  });
+
+  /** dnsmasq and unbound with the same names, and somebody who takes every connection to port 80. */
+  function startServers(): void {
+    const hosts = Array.from({ length: FRESH }, (_, i) => `${address(i)} n${i}.fresh.test\nfd98::1:${i.toString(16)} n${i}.fresh.test`);
+    const big = Array.from({ length: 60 }, (_, i) => `198.18.50.${i + 1} big.test`);
+    writeFileSync(
+      join(node.directory, 'hosts'),
+      [...hosts, ...big, `${OUTSIDE} outside.test`, `${LATE} late.fresh.test`, '198.18.0.7 target.elsewhere.test'].join('\n'),
+    );
+    const listen = [RESOLVER, RESOLVER_IPV6].map((at) => `--listen-address=${at}`);
+    node.startOnNode(
+      'dnsmasq',
+      '--keep-in-foreground',
+      '--conf-file=/dev/null',
+      '--no-resolv',
+      '--no-hosts',
+      '--bind-interfaces',
+      '--user=root',
+      `--pid-file=${join(node.directory, 'dnsmasq.pid')}`,
+      `--addn-hosts=${join(node.directory, 'hosts')}`,
+      '--cname=alias.test,target.elsewhere.test',
+      '--local=/test/',
+      ...listen,
+    );
+    const local = Array.from({ length: 200 }, (_, i) => `local-data: "n${i}.fresh.test. A ${address(i)}"`);
+    writeFileSync(
+      join(node.directory, 'unbound.conf'),
+      `server:\n  interface: ${SECOND_RESOLVER}\n  access-control: 0.0.0.0/0 allow\n  do-daemonize: no\n  chroot: ""\n  username: ""\n  use-syslog: no\n  pidfile: "${join(node.directory, 'unbound.pid')}"\n  directory: "${node.directory}"\n  local-zone: "test." static\n  ${local.join('\n  ')}\nremote-control:\n  control-enable: no\n`,
+    );
+    node.startOnNode('unbound', '-d', '-c', join(node.directory, 'unbound.conf'));
+    const server =
+      "const s = require('net').createServer((c) => { c.on('error', () => {}); c.on('data', (d) => c.write(d)); }); s.listen(80, '::')";
+    node.startOnNode(process.execPath, '-e', server);
+  }
+
+  /** Asks with dig from the pod, and returns the addresses that it prints, or what went wrong. */
+  const dig = async (name: string, ...options: string[]): Promise<string[]> =>
+    (await node.exec('shop/web', 'dig', '+tries=1', '+time=2', '+short', `@${RESOLVER}`, name, ...options)).stdout
+      .trim()
+      .split('\n')
+      .filter((line) => line && !line.startsWith(';;'));
+  const connects = async (to: string, pod = 'shop/web'): Promise<boolean> =>
+    (
+      await node.exec(
+        pod,
+        process.execPath,
+        '-e',
+        "const s = require('net').connect(80, process.argv[1]); s.on('connect', () => process.exit(0)); s.on('error', () => process.exit(1)); setTimeout(() => process.exit(2), 400)",
+        to,
+      )
+    ).code === 0;
+  const freshly = async (server: string, first: number, count: number, family = '4'): Promise<Record<string, number>> =>
+    JSON.parse(
+      (await node.exec('shop/web', process.execPath, '-e', RESOLVE_THEN_CONNECT, server, String(first), String(count), family)).stdout,
+    ) as Record<string, number>;
+
+  test('the servers answer', async () => {
+    await until(
+      async () => (await node.exec('shop/other', 'dig', '+short', `@${RESOLVER}`, 'n1.fresh.test')).stdout.includes(address(1)),
+      10_000,
+    );
+    await until(
+      async () => (await node.exec('shop/other', 'dig', '+short', `@${SECOND_RESOLVER}`, 'n1.fresh.test')).stdout.includes(address(1)),
+      10_000,
+    );
+    await until(() => connects(address(1), 'shop/other'), 5000);
+  });
+
+  test('an address is closed until its name is resolved, by the pod itself', async () => {
+    expect(await connects(address(1))).toBe(false);
+    await node.exec('shop/other', 'dig', '+short', `@${RESOLVER}`, 'n1.fresh.test');
+    expect(await connects(address(1))).toBe(false);
+    expect(await dig('n1.fresh.test')).toEqual([address(1)]);
+    expect(await connects(address(1))).toBe(true);
+    expect(await connects(address(2))).toBe(false);
+  });
+
+  test('a name without a rule is refused at once, shown with its name, and opens nothing', async () => {
+    const started = performance.now();
+    const { stdout } = await node.exec('shop/web', 'dig', '+tries=1', '+time=3', `@${RESOLVER}`, 'outside.test');
+    expect(stdout).toContain('status: REFUSED');
+    expect(performance.now() - started).toBeLessThan(2000);
+    const over6 = await node.exec('shop/web', 'dig', '-6', '+tries=1', '+time=3', `@${RESOLVER_IPV6}`, 'outside.test');
+    expect(over6.stdout).toContain('status: REFUSED');
+    expect(await connects(OUTSIDE)).toBe(false);
+    let flows = '';
+    await until(async () => (flows = (await node.sluiceOk('flows', '--last', '50')).stdout).includes('outside.test'), 3000);
+    expect(flows).toMatch(
+      /deny +shop\/web:\d+ → 198\.18\.255\.53:53 UDP egress: a DNS query for a name that no rule is about: refused \(outside\.test, /,
+    );
+  });
+
+  test('over TCP, with EDNS, in mixed case, with sixty addresses, by way of another name', async () => {
+    expect(await dig('N2.fResh.TEST', '+tcp')).toEqual([address(2)]);
+    expect(await connects(address(2))).toBe(true);
+    expect(await dig('big.test', '+bufsize=4096')).toHaveLength(60);
+    expect([await connects('198.18.50.1'), await connects('198.18.50.60')]).toEqual([true, true]);
+    // Too large for 512 bytes: truncated, and asked for again over TCP.
+    expect(await dig('big.test', '+noedns')).toHaveLength(60);
+    expect(await dig('alias.test')).toEqual(['target.elsewhere.test.', '198.18.0.7']);
+    expect(await connects('198.18.0.7')).toBe(true);
+  });
+
+  test('explain and dns say who knows what, for how long and why', async () => {
+    const { stdout } = await node.sluiceOk('explain', '--from', 'shop/web', '--to', 'n1.fresh.test', '--port', '80/tcp', '--verify');
+    expect(stdout).toContain(`allow  shop/web (10.`);
+    expect(stdout).toContain(`n1.fresh.test (${address(1)}) 80/tcp`);
+    expect(stdout).toContain('ClusterNetworkPolicy names egress[0] "fresh" allows it');
+    expect(stdout).toContain('the kernel agrees');
+    const byAddress = await node.sluiceOk('explain', '--from', 'shop/web', '--to', address(1), '--port', '80/tcp', '--verify');
+    expect(byAddress.stdout).toContain('"fresh" allows it');
+    const unresolved = await node.sluiceOk('explain', '--from', 'shop/web', '--to', 'n77.fresh.test', '--port', '80/tcp', '--verify');
+    expect(unresolved.stdout).toContain('n77.fresh.test (not resolved by the pod yet) 80/tcp');
+    expect(unresolved.stdout).toContain('"fresh" allows it');
+    expect((await node.sluiceOk('explain', '--from', 'shop/web', '--to', 'outside.test', '--port', '80/tcp')).stdout).toContain('deny');
+    const rows = (await node.sluiceOk('dns', '--from', 'shop/web')).stdout.split('\n');
+    const row = rows.find((line) => line.includes('n1.fresh.test')) ?? '';
+    expect(row.split(/ {2,}/).slice(0, 3)).toEqual(['shop/web', 'n1.fresh.test', address(1)]);
+    expect(row).toMatch(/\d+ s +\*\.fresh\.test +ClusterNetworkPolicy names egress\[0\] "fresh"/);
+    expect((await node.sluiceOk('dns', '--from', 'shop/other')).stdout).toContain('no address is known');
+  });
+
+  test('resolve, then connect at once: 10,000 names, none fails, while the engine is killed and started every second', async () => {
+    let killing = true;
+    const killer = (async () => {
+      while (killing) {
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+        await node.stopEngines('SIGKILL');
+        node.spawnEngine(...flags, '--log-level', 'warn');
+      }
+    })();
+    const half = FRESH / 2;
+    const results = await Promise.all([freshly(RESOLVER, 0, half), freshly(`[${RESOLVER_IPV6}]`, half, half, '6')]);
+    killing = false;
+    await killer;
+    expect(results).toEqual([{ connected: half }, { connected: half }]);
+    await node.stopEngines('SIGKILL');
+    // Nobody there at all.
+    expect(await freshly(RESOLVER, half, 200)).toEqual({ connected: 200 });
+    expect(await dig('outside.test')).toEqual([]);
+    expect(await connects(OUTSIDE)).toBe(false);
+    await node.engine(...flags);
+    await node.apply();
+  }, 120_000);
+
+  test('the same with another resolver, and with glibc', async () => {
+    expect(await freshly(SECOND_RESOLVER, 0, 200)).toEqual({ connected: 200 });
+    const conf = join(node.directory, 'resolv.conf');
+    writeFileSync(conf, `nameserver ${RESOLVER}\noptions timeout:1 attempts:2\n`);
+    const { stdout, stderr } = await node.exec(
+      'shop/web',
+      'unshare',
+      '-m',
+      'sh',
+      '-c',
+      `mount --bind ${conf} /etc/resolv.conf && exec python3 -c "$0" 1000 1000`,
+      GLIBC,
+    );
+    expect(stdout && JSON.parse(stdout), stderr).toEqual({ connected: 1000 });
+  });
+
+  test('a change of policy is in force for what is known already', async () => {
+    expect(await dig('n3.fresh.test')).toEqual([address(3)]);
+    expect(await connects(address(3))).toBe(true);
+    node.write('policy.yaml', POLICY.replace('number: 80', 'number: 81'));
+    await node.apply();
+    expect(await connects(address(3))).toBe(false);
+    node.write('policy.yaml', POLICY.replace("'*.fresh.test', ", ''));
+    await node.apply();
+    expect(await connects(address(3))).toBe(false);
+    node.write('policy.yaml', POLICY);
+    await node.apply();
+    expect(await connects(address(3))).toBe(true);
+  });
+
+  test('processes of the host: connect fails at once until the name is resolved', async () => {
+    node.write(
+      'agent.yaml',
+      `apiVersion: v1\nkind: Pod\nmetadata: { name: agent, namespace: shop, labels: { app: web }, annotations: { sluice.dev/cgroup: ${cgroup.name} } }\nspec: { hostNetwork: true }\n`,
+    );
+    await node.apply();
+    const inside = (...command: string[]): ReturnType<typeof node.run> => node.run(...cgroup.enter(...command));
+    const connect = (to: string): Promise<{ code: number }> => inside('curl', '-s', '-m', '1', '-o', '/dev/null', `http://${to}/`);
+    expect((await connect(address(4))).code).toBe(7);
+    expect((await inside('dig', '+short', '+tries=1', '+time=2', `@${RESOLVER}`, 'n4.fresh.test')).stdout.trim()).toBe(address(4));
+    // Connected: what the server says is no HTTP.
+    expect((await connect(address(4))).code).toBe(1);
+    expect((await inside('dig', '+tries=1', '+time=1', `@${RESOLVER}`, 'outside.test')).code).not.toBe(0);
+    node.delete('agent.yaml');
+    await node.apply();
+  });
+
+  test('a resolver that is not trusted is not reached for the sake of names, and is not believed', async () => {
+    await node.stopEngines();
+    await node.engine('--resolver', '192.0.2.53');
+    await node.apply();
+    expect(await dig('late.fresh.test')).toEqual([]);
+    const open = `  - { action: Accept, to: [{ networks: [${RESOLVER}/32] }], protocols: [{ udp: { destinationPort: { number: 53 } } }] }\n`;
+    node.write('policy.yaml', POLICY.replace('  egress:\n', `  egress:\n${open}`));
+    await node.apply();
+    expect(await dig('late.fresh.test')).toEqual([LATE]);
+    expect(await connects(LATE)).toBe(false);
+  });
+});
