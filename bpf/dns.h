@@ -305,11 +305,16 @@ static __always_inline int owner_read(struct reading *reading)
 static __always_inline int address_take(struct reading *reading, __u32 at, __u32 length, __u32 ttl_s)
 {
 	struct dns_address *taken = &reading->addresses[reading->address_count & (DNS_RECORDS_MAX - 1)];
+	const __u8 *data = reading->message + (at & (DNS_MESSAGE_MAX - 1));
 
-	if (length == 4)
-		address_map_ipv4(taken->address, *(__be32 *)(reading->message + (at & (DNS_MESSAGE_MAX - 1))));
-	else
-		__builtin_memcpy(taken->address, reading->message + (at & (DNS_MESSAGE_MAX - 1)), 16);
+	if (length == 4) {
+		__be32 ipv4;
+
+		__builtin_memcpy(&ipv4, data, sizeof(ipv4));
+		address_map_ipv4(taken->address, ipv4);
+	} else {
+		__builtin_memcpy(taken->address, data, 16);
+	}
 	taken->ttl_s = ttl_s;
 	reading->address_count++;
 	return 0;

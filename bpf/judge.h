@@ -60,12 +60,13 @@ static __always_inline void endpoint_judge(const struct endpoint *endpoint, cons
 	judgement->rule.action = ACTION_DENY;
 	policy_find(judgement->rule_set, judgement->peer_identity, question->protocol, question->port, &judgement->rule);
 	if (question->direction == DIRECTION_EGRESS && (endpoint->flags & ENDPOINT_NAMES)) {
-		struct known_key known = { .endpoint = question->endpoint };
+		const struct known_address *known = known_find(question->endpoint, question->peer);
 
-		__builtin_memcpy(known.address, question->peer, 16);
-		names_find(&known, judgement->rule_set, judgement->peer_identity,
-			   question->port | question->protocol << NAMED_PROTOCOL_SHIFT | question->tracked << NAMED_TRACKED_SHIFT,
-			   &judgement->rule);
+		if (known)
+			names_find(known, judgement->rule_set, judgement->peer_identity,
+				   question->port | question->protocol << NAMED_PROTOCOL_SHIFT |
+					   question->tracked << NAMED_TRACKED_SHIFT,
+				   &judgement->rule);
 	}
 	judgement->reason = judgement->rule.action == ACTION_ALLOW ? REASON_PASS_POLICY : REASON_DROP_POLICY;
 }

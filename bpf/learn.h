@@ -308,7 +308,7 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 {
 	struct message message = {};
 	enum reason noted;
-	int problem, inside, outcome;
+	int problem, inside;
 
 	if (!message_find(skb, &message, DIRECTION_EGRESS, place))
 		return message_end(skb, &message, DIRECTION_EGRESS);
@@ -334,12 +334,12 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 	}
 	inside = pattern_has_rule(message.endpoint, message.reading->chain_pattern[0]);
 	noted = query_note(&message);
-	count_bytes(noted, 0);
 	if (inside || (!message_denied(&message) && !(message.policy->flags & POLICY_REFUSE_OUTSIDE))) {
 		reading_end(message.reading);
 		/* What was not noted has an answer that would come through, and teach nothing: better not asked. */
 		if (noted != REASON_DNS_QUERY)
 			return drop(skb, noted);
+		count_bytes(noted, 0);
 		if (message_denied(&message))
 			message.reason = REASON_PASS_NAME_QUERY;
 		return message_end(skb, &message, DIRECTION_EGRESS);
@@ -348,8 +348,8 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 	message_record(&message, DIRECTION_EGRESS, message.reading->chain[0], REASON_DROP_NAME);
 	reading_end(message.reading);
 	count(skb, REASON_DROP_NAME);
-	outcome = query_refuse(skb, &message, place);
-	return outcome;
+	count_bytes(noted, 0);
+	return query_refuse(skb, &message, place);
 }
 
 /* Until when an address is known. */

@@ -28,22 +28,18 @@ static __always_inline __u32 now_s(void)
 #define NAMED_TRACKED_SHIFT 24
 
 /*
- * Replaces found with what the rules for the names of an address say, where that is more: allow before deny, a question to a
+ * Replaces found with what the rules for the names of a known address say, where that is more: allow before deny, a question to a
  * plugin before either, since a plugin narrows what rules allow. A connection that is tracked already goes on under names
  * whose time is over. Global, as policy_find.
  *
  * Returns 1 when it did.
  */
-__noinline int names_find(const struct known_key *key, __u32 rule_set, __u32 identity, __u32 asked, struct rule *found)
+__noinline int names_find(const struct known_address *known, __u32 rule_set, __u32 identity, __u32 asked, struct rule *found)
 {
-	struct known_address *known;
 	__u32 now = now_s();
 	int replaced = 0;
 
-	if (!key || !found)
-		return 0;
-	known = bpf_map_lookup_elem(&known_addresses, key);
-	if (!known)
+	if (!known || !found)
 		return 0;
 	for (int i = 0; i < ABI_ADDRESS_PATTERNS; i++) {
 		__u64 word = known_word(known, i);
@@ -62,14 +58,19 @@ __noinline int names_find(const struct known_key *key, __u32 rule_set, __u32 ide
 	return replaced;
 }
 
+static __always_inline struct known_address *known_find(__u32 endpoint, const __u8 *address)
+{
+	struct known_key key = { .endpoint = endpoint };
+
+	__builtin_memcpy(key.address, address, 16);
+	return bpf_map_lookup_elem(&known_addresses, &key);
+}
+
 /* Hash of the name by which an endpoint knows an address, or 0. */
 static __always_inline __u64 name_find(__u32 endpoint, const __u8 *address)
 {
-	struct known_key key = { .endpoint = endpoint };
-	struct known_address *known;
+	struct known_address *known = known_find(endpoint, address);
 
-	__builtin_memcpy(key.address, address, 16);
-	known = bpf_map_lookup_elem(&known_addresses, &key);
 	return known ? known->name : 0;
 }
 

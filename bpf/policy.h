@@ -20,10 +20,11 @@ __noinline __u32 identity_find(const struct address *address)
 
 	if (!address)
 		return IDENTITY_WORLD;
-	identity = bpf_map_lookup_elem(&peers, address);
+	/* Looked up from this stack: before 6.5 a key may not stand in memory that a caller names. */
+	__builtin_memcpy(key.address, address, 16);
+	identity = bpf_map_lookup_elem(&peers, key.address);
 	if (identity)
 		return *identity;
-	__builtin_memcpy(key.address, address, 16);
 	identity = bpf_map_lookup_elem(&networks, &key);
 	return identity ? *identity : IDENTITY_WORLD;
 }

@@ -171,7 +171,7 @@ static int shares_write(int shares, struct collecting *collecting)
 
 int sluice_names__collect(int known, int connections, int shares, uint64_t now_ns, uint32_t grace_s, uint32_t *removed)
 {
-	uint32_t limit_s = (uint32_t)(now_ns / SECOND_NS) - grace_s;
+	uint32_t now_s = (uint32_t)(now_ns / SECOND_NS), limit_s = now_s > grace_s ? now_s - grace_s : 0;
 	int capacity = sluice_map__size(known), error;
 	struct collecting collecting = {};
 
