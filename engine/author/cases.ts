@@ -35,7 +35,8 @@ const partySchema = z.strictObject({
 
 const flowSchema = z.strictObject({
   from: partySchema.prefault({}),
-  to: partySchema.prefault({}),
+  /** `name`: by which the sender knows it. */
+  to: partySchema.extend({ name: z.string().default('') }).prefault({}),
   protocol: z.enum(Object.keys(PROTOCOLS) as [string, ...string[]]).default('tcp'),
   direction: z.enum(['ingress', 'egress']).default('egress'),
   established: z.boolean().default(false),
@@ -212,6 +213,7 @@ function fillFlow(question: Question, flow: z.infer<typeof flowSchema>): void {
   question.destination = textsOf(to);
   question.sourcePod = podOf(from);
   question.destinationPod = podOf(to);
+  question.dnsName = byteString(to.name);
 }
 
 function textsOf({ pod, labels }: z.infer<typeof partySchema>): IdentityTexts | undefined {
@@ -247,6 +249,7 @@ const recorded = z.looseObject({
   time: z.string(),
   source: recordedParty,
   destination: recordedParty,
+  name: z.string().default(''),
   protocol: z.string(),
   direction: z.enum(['ingress', 'egress']),
   verdict: z.enum(['allow', 'deny']),
@@ -291,7 +294,14 @@ function recordedCase(flow: z.infer<typeof recorded>, file: string, line: number
   const protocol = flow.protocol.toLowerCase();
   fillFlow(
     question,
-    flowSchema.parse({ from: party(source), to: party(destination), direction, established, protocol, timeMs: 1_000_000 + sinceMs }),
+    flowSchema.parse({
+      from: party(source),
+      to: { ...party(destination), name: flow.name },
+      direction,
+      established,
+      protocol,
+      timeMs: 1_000_000 + sinceMs,
+    }),
   );
   return {
     name: `${source.pod || source.address} → ${destination.pod || destination.address}:${destination.port}`,

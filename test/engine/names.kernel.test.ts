@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { buildPlugin } from '../../engine/author/build-plugin.ts';
 import { TestCgroup } from '../support/cgroup.ts';
 import { networkPolicy, webPod } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
@@ -96,7 +97,15 @@ describe.skipIf(inject('missing'))('domain names', () => {
     const big = Array.from({ length: 60 }, (_, i) => `198.18.50.${i + 1} big.test`);
     writeFileSync(
       join(node.directory, 'hosts'),
-      [...hosts, ...big, `${OUTSIDE} outside.test`, `${LATE} late.fresh.test`, '198.18.0.7 target.elsewhere.test'].join('\n'),
+      [
+        ...hosts,
+        ...big,
+        `${OUTSIDE} outside.test`,
+        `${LATE} late.fresh.test`,
+        '198.18.0.20 www.ok.test',
+        '198.18.0.21 www.bad.test',
+        '198.18.0.7 target.elsewhere.test',
+      ].join('\n'),
     );
     const listen = [RESOLVER, RESOLVER_IPV6].map((at) => `--listen-address=${at}`);
     node.startOnNode(
@@ -262,6 +271,31 @@ describe.skipIf(inject('missing'))('domain names', () => {
     node.write('policy.yaml', POLICY);
     await node.apply();
     expect(await connects(address(3))).toBe(true);
+  });
+
+  test('a plugin sees the name, and flows show it', async () => {
+    await buildPlugin('test/fixtures/name-reader', join(node.directory, 'reader.wasm'));
+    const names = POLICY.replace("'big.test'", "'big.test', '*.ok.test', '*.bad.test'");
+    const ask = `apiVersion: sluice.dev/v1alpha1
+kind: PolicyPlugin
+metadata: { name: reader }
+spec: { module: { file: ${join(node.directory, 'reader.wasm')} } }
+---
+apiVersion: sluice.dev/v1alpha1
+kind: PluginPolicy
+metadata: { name: reader, namespace: shop }
+spec: { podSelector: { matchLabels: { app: web } }, egress: [{ to: [{ names: ['*.ok.test', '*.bad.test'] }], ask: { plugin: reader } }] }
+`;
+    node.write('policy.yaml', `${names}---\n${ask}`);
+    await node.apply();
+    expect([await dig('www.ok.test'), await dig('www.bad.test')]).toEqual([['198.18.0.20'], ['198.18.0.21']]);
+    expect([await connects('198.18.0.20'), await connects('198.18.0.21'), await connects(address(3))]).toEqual([true, false, true]);
+    let flows = '';
+    await until(async () => (flows = (await node.sluiceOk('flows', '--last', '50')).stdout).includes('known as www.bad.test'), 3000);
+    expect(flows).toMatch(/allow shop\/web:\d+ → www\.ok\.test:80 TCP egress/);
+    expect(flows).toMatch(/deny +shop\/web:\d+ → www\.bad\.test:80 TCP egress: known as www\.bad\.test/);
+    node.write('policy.yaml', POLICY);
+    await node.apply();
   });
 
   test('processes of the host: connect fails at once until the name is resolved', async () => {

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { buildPlugin, Compiler } from '../../../engine/author/build-plugin.ts';
@@ -43,11 +43,11 @@ test('there are five examples with a page each, and one written by hand', () => 
   for (const name of examples) expect(readFileSync(join(root, 'plugins', name, 'README.md'), 'utf8').split('\n').length).toBeLessThan(60);
 });
 
-test.each(examples)(
-  'plugins/%s says what its cases expect',
+test.each([...examples.map((name) => `plugins/${name}`), 'test/fixtures/name-reader'])(
+  '%s says what its cases expect',
   async (name) => {
-    const folder = join(root, 'plugins', name);
-    const { path } = await buildPlugin(folder, join(directory, `${name}.wasm`), compiler);
+    const folder = join(root, name);
+    const { path } = await buildPlugin(folder, join(directory, `${basename(name)}.wasm`), compiler);
     const cases = readCases(folder);
     const runner = await CaseRunner.create(readFileSync(path), cases);
     expect(cases.cases.map((one) => runner.run(one)).filter(({ differences }) => differences.length)).toEqual([]);
