@@ -34,6 +34,14 @@ describe.skipIf(inject('missing'))('sluice', () => {
       code: 2,
       text: 'whoever reaches it could push plugins; give tokens or clients in the access section of --config',
     },
+    { name: 'a resolver by name', args: ['run', '--source', 'dir:.', '--resolver', 'dns.local'], code: 2, text: 'must be an IP address' },
+    {
+      name: 'a DNS setting that is none',
+      args: ['run', '--source', 'dir:.', '--dns', 'ttl=3'],
+      code: 2,
+      text: 'must be minimum-ttl= with',
+    },
+    { name: 'a refusal that is none', args: ['run', '--source', 'dir:.', '--dns', 'refusal=no'], code: 2, text: 'refusal=refused or' },
     { name: 'a port that is none', args: ['status', '--api', 'localhost:99999'], code: 2, text: 'must be HOST:PORT' },
     {
       name: 'a bpffs that is none',

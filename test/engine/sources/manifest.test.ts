@@ -190,6 +190,24 @@ describe('readManifest()', () => {
   });
 
   test.each([
+    { kind: 'HostPolicy', spec: 'egress: [{ to: [{ names: ["*.example.com"] }] }]', reason: undefined },
+    { kind: 'PluginPolicy', spec: 'egress: [{ to: [{ names: ["*.example.com"] }], ask: { plugin: p } }]', reason: undefined },
+    { kind: 'HostPolicy', spec: 'ingress: [{ from: [{ names: [example.com] }] }]', reason: 'names' },
+    { kind: 'PluginPolicy', spec: 'ingress: [{ from: [{ names: [example.com] }], ask: { plugin: p } }]', reason: 'names' },
+    { kind: 'PluginPolicy', spec: 'egress: [{ to: [{ names: [] }], ask: { plugin: p } }]', reason: 'needs at least one name' },
+    { kind: 'HostPolicy', spec: 'egress: [{ to: [{ names: [a.b], ipBlock: { cidr: 10.0.0.0/8 } }] }]', reason: 'cannot stand beside' },
+  ])('$kind: $spec is refused for: $reason', ({ kind, spec, reason }) => {
+    const text = `apiVersion: sluice.dev/v1alpha1\nkind: ${kind}\nmetadata: { name: n }\nspec: { ${spec} }\n`;
+    const { objects, problems } = readManifest('f.yaml', text);
+    if (reason) expect(problems.map((problem) => problem.reason).join('; ')).toContain(reason);
+    else {
+      expect(problems).toEqual([]);
+      const peers = [{ kind: 'names', patterns: ['*.example.com'] }];
+      expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ peers }] } });
+    }
+  });
+
+  test.each([
     { name: 'one label', pattern: 'com' },
     { name: 'a wildcard of everything', pattern: '*' },
     { name: 'a wildcard of a top domain', pattern: '*.com' },
