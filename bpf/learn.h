@@ -182,7 +182,8 @@ static __always_inline int query_share_take(struct name_share *share, __u64 now_
 		share->window_ns = now_ns;
 		share->queries = 0;
 	}
-	if (share->queries >= QUERIES_SHARE)
+	/* Answers to queries of the window before may take it below zero. */
+	if ((__s32)share->queries >= QUERIES_SHARE)
 		return 0;
 	__sync_fetch_and_add(&share->queries, 1);
 	return 1;
@@ -215,11 +216,11 @@ static __always_inline void query_settle(const struct query_key *key, struct que
 {
 	struct name_share *share;
 
-	if (__sync_fetch_and_add(&query->waiting, -1) > 1)
+	/* Of two CPUs with the last answer, the one that deletes counts. */
+	if ((__s32)__sync_fetch_and_add(&query->waiting, -1) > 1 || bpf_map_delete_elem(&queries, key))
 		return;
-	bpf_map_delete_elem(&queries, key);
 	share = bpf_map_lookup_elem(&name_shares, &key->endpoint);
-	if (share && share->queries)
+	if (share)
 		__sync_fetch_and_add(&share->queries, -1);
 }
 

@@ -141,7 +141,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } queries SEC(".maps");
 
-/* Endpoint id -> what it takes of the two maps above. Programs count, the engine counts addresses anew. Full: it learns nothing. */
+/* Endpoint id -> what it takes of the two maps above. Programs count; the engine counts addresses anew, and takes
+ * idle ones away. Full: it learns nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);

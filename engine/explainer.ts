@@ -107,7 +107,7 @@ export class Explainer {
   }
 
   #view(end: EndExplanation, question: Question, verify: boolean): EndView {
-    const pod = `${end.pod.namespace}/${end.pod.name}`;
+    const pod = podText(end.pod);
     const plugin = end.action === Action.ASK && end.expected ? this.#pluginName(end.expected.rule.plugin) : '';
     return {
       pod,

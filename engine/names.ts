@@ -1,4 +1,5 @@
 /** What endpoints know by domain names, as people see it: until when an address is open, by which name, pattern and rules. */
+import { Direction } from './abi.gen.ts';
 import type { KnownAddress } from './kernel/known-names.ts';
 import { formatAddress } from './policy/address.ts';
 import type { CompiledEndpoint, Compiler } from './policy/compile.ts';
@@ -41,7 +42,7 @@ export function viewNames(reconciler: Reconciler, known: readonly KnownAddress[]
 
 /** The rules of an endpoint that are about whatever a pattern matches. */
 function rulesAbout(compiled: Compiler, endpoint: CompiledEndpoint | undefined, pattern: string): string[] {
-  const rules = endpoint?.ruleSets[1]?.membership.members.flatMap((member) => member.rules) ?? [];
+  const rules = endpoint?.ruleSets[Direction.EGRESS]?.membership.members.flatMap((member) => member.rules) ?? [];
   return rules
     .filter((rule) => rule.peers?.some((peer) => peer.kind === 'names' && peer.patterns.some((own) => covers(own, pattern))))
     .map(({ id }) => formatOrigin(compiled.origins.get(id)));

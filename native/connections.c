@@ -2,14 +2,12 @@
 /* Counting tracked connections: an LRU map knows neither how full it is nor whose its entries are. */
 #include "internal.h"
 
-#include <bpf/bpf.h>
-#include <errno.h>
-#include <stdlib.h>
+#include <stddef.h>
 
-#define BATCH 4096
 
 struct counting {
 	struct sluice_connection_count *counts;
+	uint64_t now_ns;
 	uint32_t capacity;
 	uint32_t used;
 };
@@ -26,31 +24,22 @@ static struct sluice_connection_count *count_of(struct counting *counting, uint3
 	return &counting->counts[counting->used++];
 }
 
+static void connection_count(void *context, const void *key, const void *value)
+{
+	struct counting *counting = context;
+	const struct connection *connection = value;
+	struct sluice_connection_count *found = count_of(counting, ((const struct connection_key *)key)->endpoint);
+
+	if (found && connection->expires_ns > counting->now_ns)
+		found->live++;
+	else if (found)
+		found->expired++;
+}
+
 int sluice_connections__count(int map, uint64_t now_ns, struct sluice_connection_count *counts, uint32_t capacity)
 {
-	struct counting counting = { .counts = counts, .capacity = capacity };
-	struct connection_key *keys = calloc(BATCH, sizeof(*keys));
-	struct connection *values = calloc(BATCH, sizeof(*values));
-	uint32_t position = 0, next = 0;
-	int error = keys && values ? 0 : -ENOMEM;
+	struct counting counting = { .counts = counts, .now_ns = now_ns, .capacity = capacity };
+	int error = map_walk(map, sizeof(struct connection_key), sizeof(struct connection), connection_count, &counting);
 
-	for (int first = 1; !error; first = 0) {
-		uint32_t count = BATCH;
-
-		error = bpf_map_lookup_batch(map, first ? NULL : &position, &next, keys, values, &count, NULL);
-		if (error && error != -ENOENT)
-			break;
-		for (uint32_t i = 0; i < count; i++) {
-			struct sluice_connection_count *found = count_of(&counting, keys[i].endpoint);
-
-			if (found && values[i].expires_ns > now_ns)
-				found->live++;
-			else if (found)
-				found->expired++;
-		}
-		position = next;
-	}
-	free(keys);
-	free(values);
-	return error == -ENOENT ? (int)counting.used : error;
+	return error ? error : (int)counting.used;
 }

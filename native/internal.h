@@ -10,6 +10,14 @@
 void sluice_log__begin(char *buffer, uint32_t size);
 void sluice_log__end(void);
 
+/* map.c */
+
+/*
+ * Hands every entry of a map that knows batches to visit. Not a point in time: programs write meanwhile. Returns 0 or -errno.
+ */
+int map_walk(int map, uint32_t key_size, uint32_t value_size,
+	     void (*visit)(void *context, const void *key, const void *value), void *context);
+
 /* netlink.c */
 
 /* Makes a veth pair and sets both ends up with the largest MTU. Returns 0 also when interface exists. */

@@ -4,11 +4,15 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #ifndef ENOTSUPP
 #define ENOTSUPP 524	/* the kernel's own, which batch calls return for map types without them */
 #endif
+
+/* Entries that map_walk reads at once. */
+#define WALK_BATCH 4096
 
 static int batch_unsupported(int error)
 {
@@ -94,4 +98,26 @@ int sluice_map__open(const char *pin_path)
 void sluice_map__close(int map)
 {
 	close(map);
+}
+
+int map_walk(int map, uint32_t key_size, uint32_t value_size,
+	     void (*visit)(void *context, const void *key, const void *value), void *context)
+{
+	char *keys = calloc(WALK_BATCH, key_size), *values = calloc(WALK_BATCH, value_size);
+	uint32_t position = 0, next = 0;
+	int error = keys && values ? 0 : -ENOMEM;
+
+	for (int first = 1; !error; first = 0) {
+		uint32_t count = WALK_BATCH;
+
+		error = bpf_map_lookup_batch(map, first ? NULL : &position, &next, keys, values, &count, NULL);
+		if (error && error != -ENOENT)
+			break;
+		for (uint32_t i = 0; i < count; i++)
+			visit(context, keys + (size_t)i * key_size, values + (size_t)i * value_size);
+		position = next;
+	}
+	free(keys);
+	free(values);
+	return error == -ENOENT ? 0 : error;
 }

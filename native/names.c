@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH 4096
 #define SECOND_NS 1000000000ull
+/* An endpoint that knows nothing and has asked nothing for so long needs no share: QUERY_NS in bpf/learn.h, and some. */
+#define IDLE_NS (20 * SECOND_NS)
 
 struct collecting {
 	struct known_key *over;		/* sorted */
 	uint8_t *used;
+	uint64_t now_ns;
+	uint32_t limit_s;		/* what ended before is over */
 	uint32_t over_count;
 	uint32_t capacity;
 	uint32_t *kept;			/* endpoints of what stays, to be counted */
@@ -32,69 +35,38 @@ static int known_is_over(const struct known_address *known, uint32_t limit_s)
 	return 1;
 }
 
-/* Reads every entry into one of the two lists. */
-static int known_sort(int map, uint32_t limit_s, struct collecting *collecting)
+/* Puts an entry on one of the two lists. The map grows while it is read: what does not fit is looked at next time. */
+static void known_sort(void *context, const void *key, const void *value)
 {
-	struct known_key *keys = calloc(BATCH, sizeof(*keys));
-	struct known_address *values = calloc(BATCH, sizeof(*values));
-	uint32_t position = 0, next = 0;
-	int error = keys && values ? 0 : -ENOMEM;
+	struct collecting *collecting = context;
+	const struct known_key *known = key;
 
-	for (int first = 1; !error; first = 0) {
-		uint32_t count = BATCH;
-
-		error = bpf_map_lookup_batch(map, first ? NULL : &position, &next, keys, values, &count, NULL);
-		if (error && error != -ENOENT)
-			break;
-		for (uint32_t i = 0; i < count; i++) {
-			/* The map grows while it is read: what does not fit is looked at next time. */
-			if (collecting->over_count + collecting->kept_count == collecting->capacity)
-				break;
-			if (known_is_over(&values[i], limit_s))
-				collecting->over[collecting->over_count++] = keys[i];
-			else
-				collecting->kept[collecting->kept_count++] = keys[i].endpoint;
-		}
-		position = next;
-	}
-	free(keys);
-	free(values);
-	return error == -ENOENT ? 0 : error;
+	if (collecting->over_count + collecting->kept_count == collecting->capacity)
+		return;
+	if (known_is_over(value, collecting->limit_s))
+		collecting->over[collecting->over_count++] = *known;
+	else
+		collecting->kept[collecting->kept_count++] = known->endpoint;
 }
 
-/* Marks what live connections use. */
-static int known_mark(int connections, uint64_t now_ns, struct collecting *collecting)
+/* Marks what a live connection uses. */
+static void known_mark(void *context, const void *key, const void *value)
 {
-	struct connection_key *keys = calloc(BATCH, sizeof(*keys));
-	struct connection *values = calloc(BATCH, sizeof(*values));
-	uint32_t position = 0, next = 0;
-	int error = keys && values ? 0 : -ENOMEM;
+	struct collecting *collecting = context;
+	const struct connection_key *connection_key = key;
+	const struct connection *connection = value;
+	struct known_key wanted = { .endpoint = connection_key->endpoint }, *found;
 
-	for (int first = 1; !error; first = 0) {
-		uint32_t count = BATCH;
-
-		error = bpf_map_lookup_batch(connections, first ? NULL : &position, &next, keys, values, &count, NULL);
-		if (error && error != -ENOENT)
-			break;
-		for (uint32_t i = 0; i < count; i++) {
-			struct known_key wanted = { .endpoint = keys[i].endpoint }, *found;
-
-			if (values[i].expires_ns <= now_ns || values[i].direction != DIRECTION_EGRESS)
-				continue;
-			memcpy(wanted.address, keys[i].remote, sizeof(wanted.address));
-			found = bsearch(&wanted, collecting->over, collecting->over_count, sizeof(wanted), key_compare);
-			if (found)
-				collecting->used[found - collecting->over] = 1;
-		}
-		position = next;
-	}
-	free(keys);
-	free(values);
-	return error == -ENOENT ? 0 : error;
+	if (connection->expires_ns <= collecting->now_ns || connection->direction != DIRECTION_EGRESS)
+		return;
+	memcpy(wanted.address, connection_key->remote, sizeof(wanted.address));
+	found = bsearch(&wanted, collecting->over, collecting->over_count, sizeof(wanted), key_compare);
+	if (found)
+		collecting->used[found - collecting->over] = 1;
 }
 
 /* Deletes what is over and not used; what was learned anew meanwhile is put back. Returns how many are gone, or -errno. */
-static int known_remove(int map, uint32_t limit_s, struct collecting *collecting)
+static int known_remove(int map, struct collecting *collecting)
 {
 	int removed = 0;
 
@@ -112,7 +84,7 @@ static int known_remove(int map, uint32_t limit_s, struct collecting *collecting
 			continue;
 		if (error)
 			return error;
-		if (known_is_over(&value, limit_s)) {
+		if (known_is_over(&value, collecting->limit_s)) {
 			removed++;
 			continue;
 		}
@@ -147,33 +119,62 @@ static uint32_t kept_below(const struct collecting *collecting, uint64_t endpoin
 	return from;
 }
 
-/* Writes how many addresses each endpoint knows. */
-static int shares_write(int shares, struct collecting *collecting)
+/* Writes how many addresses an endpoint knows; one that has been idle leaves, or endpoints that are gone would fill the map. */
+static int share_write(int shares, uint32_t endpoint, const struct collecting *collecting)
 {
-	uint32_t endpoint, *previous = NULL;
+	uint32_t addresses = kept_below(collecting, (uint64_t)endpoint + 1) - kept_below(collecting, endpoint);
+	struct name_share share;
 	int error;
 
-	qsort(collecting->kept, collecting->kept_count, sizeof(*collecting->kept), endpoint_compare);
-	while (!(error = bpf_map_get_next_key(shares, previous, &endpoint))) {
-		struct name_share share;
-		uint32_t addresses = kept_below(collecting, (uint64_t)endpoint + 1) - kept_below(collecting, endpoint);
-
-		previous = &endpoint;
-		if (bpf_map_lookup_elem(shares, &endpoint, &share) || share.addresses == addresses)
-			continue;
+	if (bpf_map_lookup_elem(shares, &endpoint, &share))
+		return 0;
+	if (!addresses && share.window_ns + IDLE_NS < collecting->now_ns)
+		error = bpf_map_delete_elem(shares, &endpoint);
+	else if (share.addresses != addresses) {
 		share.addresses = addresses;
 		error = bpf_map_update_elem(shares, &endpoint, &share, BPF_EXIST);
-		if (error && error != -ENOENT)
-			return error;
+	} else {
+		return 0;
 	}
 	return error == -ENOENT ? 0 : error;
 }
 
+static int shares_write(int shares, struct collecting *collecting)
+{
+	uint32_t endpoint, next;
+	int more = bpf_map_get_next_key(shares, NULL, &endpoint);
+
+	qsort(collecting->kept, collecting->kept_count, sizeof(*collecting->kept), endpoint_compare);
+	while (!more) {
+		int error;
+
+		/* Before this one may leave: from a key that is gone, the walk would begin anew. */
+		more = bpf_map_get_next_key(shares, &endpoint, &next);
+		error = share_write(shares, endpoint, collecting);
+		if (error)
+			return error;
+		endpoint = next;
+	}
+	return more == -ENOENT ? 0 : more;
+}
+
+/* Fills the lists, takes away what can go. Returns how many are gone, or -errno. */
+static int collect(int known, int connections, struct collecting *collecting)
+{
+	int error = map_walk(known, sizeof(struct known_key), sizeof(struct known_address), known_sort, collecting);
+
+	if (error || !collecting->over_count)
+		return error;
+	qsort(collecting->over, collecting->over_count, sizeof(*collecting->over), key_compare);
+	error = map_walk(connections, sizeof(struct connection_key), sizeof(struct connection), known_mark, collecting);
+	return error ? error : known_remove(known, collecting);
+}
+
 int sluice_names__collect(int known, int connections, int shares, uint64_t now_ns, uint32_t grace_s, uint32_t *removed)
 {
-	uint32_t now_s = (uint32_t)(now_ns / SECOND_NS), limit_s = now_s > grace_s ? now_s - grace_s : 0;
-	int capacity = sluice_map__size(known), error;
-	struct collecting collecting = {};
+	uint32_t now_s = (uint32_t)(now_ns / SECOND_NS);
+	struct collecting collecting = { .now_ns = now_ns, .limit_s = now_s > grace_s ? now_s - grace_s : 0 };
+	int capacity = sluice_map__size(known), error = -ENOMEM;
 
 	if (capacity < 0)
 		return capacity;
@@ -181,19 +182,10 @@ int sluice_names__collect(int known, int connections, int shares, uint64_t now_n
 	collecting.over = calloc(collecting.capacity, sizeof(*collecting.over));
 	collecting.kept = calloc(collecting.capacity, sizeof(*collecting.kept));
 	collecting.used = calloc(collecting.capacity, 1);
-	error = collecting.over && collecting.kept && collecting.used ? known_sort(known, limit_s, &collecting) : -ENOMEM;
-	*removed = 0;
-	if (!error && collecting.over_count) {
-		qsort(collecting.over, collecting.over_count, sizeof(*collecting.over), key_compare);
-		error = known_mark(connections, now_ns, &collecting);
-		if (!error)
-			error = known_remove(known, limit_s, &collecting);
-		if (error > 0) {
-			*removed = (uint32_t)error;
-			error = 0;
-		}
-	}
-	if (!error)
+	if (collecting.over && collecting.kept && collecting.used)
+		error = collect(known, connections, &collecting);
+	*removed = error > 0 ? (uint32_t)error : 0;
+	if (error >= 0)
 		error = shares_write(shares, &collecting);
 	free(collecting.over);
 	free(collecting.kept);

@@ -103,7 +103,7 @@ SLUICE_API int sluice_connections__count(int map, uint64_t now_ns, struct sluice
 
 /*
  * names.c: takes addresses away whose names are over for longer than grace_s and that no live connection uses, and writes to
- * shares how many each endpoint has. Not a point in time. Returns how many are left, or -errno; removed receives the others.
+ * shares how many each endpoint has; shares of endpoints that know nothing and ask nothing leave. Not a point in time. Returns how many are left, or -errno; removed receives the others.
  */
 SLUICE_API int sluice_names__collect(int known, int connections, int shares, uint64_t now_ns, uint32_t grace_s,
 				     uint32_t *removed);

@@ -1,6 +1,6 @@
 /** Domain names by their hashes, as programs noted them: looked up once, for a lookup costs 10 µs and more. */
 import { dnsNameCodec } from '../abi.gen.ts';
-import { errnoName, native } from './native.ts';
+import { check, errnoName, native } from './native.ts';
 
 /** Names kept; then all are forgotten. */
 const NAMES_MAX = 4096;
@@ -32,9 +32,9 @@ export class DomainNames {
     if (known !== undefined) return known;
     const wire = Buffer.alloc(dnsNameCodec.size);
     const result = native.sluice_map__lookup(this.#fd, Buffer.from(key, 'latin1') as never, wire as never);
-    if (result < 0 && errnoName(result) !== 'ENOENT') throw new Error(`Cannot read map dns_names: ${errnoName(result)}`);
     // One that is not there may come: it is asked for again.
-    if (result < 0) return '';
+    if (result < 0 && errnoName(result) === 'ENOENT') return '';
+    check(result, 'read map dns_names');
     const text = this.#toText(wire);
     if (this.#known.size >= NAMES_MAX) this.#known.clear();
     this.#known.set(key, text);

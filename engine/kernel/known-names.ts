@@ -64,7 +64,8 @@ export class KnownNames {
 
   /** Everything that is known; what is over, and kept for a connection, too. Reads the whole map. */
   list(): KnownAddress[] {
-    return [...this.#datapath.maps.known_addresses.dump()].map(([key, value]) => readKnown(Buffer.from(key, 'latin1'), value));
+    const nowS = kernelNowS();
+    return [...this.#datapath.maps.known_addresses.dump()].map(([key, value]) => readKnown(Buffer.from(key, 'latin1'), value, nowS));
   }
 
   /** What an endpoint knows about one address. */
@@ -72,12 +73,15 @@ export class KnownNames {
     const key = Buffer.alloc(knownKeyCodec.size);
     knownKeyCodec.write(key, 0, { address, endpoint });
     const value = this.#datapath.maps.known_addresses.find(key);
-    return value && readKnown(key, value);
+    return value && readKnown(key, value, kernelNowS());
   }
 }
 
-function readKnown(key: Buffer, value: Buffer): KnownAddress {
-  const nowS = Number(kernelNowNs() / 1_000_000_000n);
+function kernelNowS(): number {
+  return Number(kernelNowNs() / 1_000_000_000n);
+}
+
+function readKnown(key: Buffer, value: Buffer, nowS: number): KnownAddress {
   const { address, endpoint } = knownKeyCodec.read(key, 0);
   const { name, patterns } = knownAddressCodec.read(value, 0);
   const current = patterns.filter(({ pattern }) => pattern);

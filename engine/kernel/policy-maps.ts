@@ -2,9 +2,10 @@
  * Bringing the policy maps from what they hold to what they should hold, in an order that opens and closes nothing on the
  * way: every flow goes from what the old policy says to what the new one says in one step.
  *
- * Additions come first, and of those what others point at: ports, policies (those of one peer before those of all others), rule
- * sets for names, the patterns that lead to them, networks (the longest first, so that no address is for a moment only in a larger one), peers, endpoints. Removals run
- * backwards. Ids are hashes of what they name, so that an engine that starts anew finds its own entries unchanged.
+ * Additions come first, and of those what others point at: ports, policies (those of one peer before those of all others),
+ * rule sets for names, the patterns that lead to them, networks (the longest first, so that no address is for a moment only in
+ * a larger one), peers, endpoints. Removals run backwards. Ids are hashes of what they name, so that an engine that starts
+ * anew finds its own entries unchanged.
  */
 import { randomInt } from 'node:crypto';
 import {

@@ -293,6 +293,25 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
     expect(names.list().map(({ patterns }) => patterns.map(({ expiresInS }) => expiresInS > 0))).toContainEqual([false]);
     runner.forget();
     expect(names.collect(2)).toBe(1);
+    // Knows one address: it stays, however long ago it asked. Without any, it leaves.
+    const { name_shares: shares, known_addresses } = runner.datapath.maps;
+    const idle = (): void =>
+      shares.update(
+        new Map(
+          [...shares.dump()].map(([key, value]) => {
+            nameShareCodec.write(value, 0, { ...nameShareCodec.read(value, 0), windowNs: 1n });
+            return [key, value];
+          }),
+        ),
+      );
+    idle();
+    names.collect();
+    expect(shares.dump().size).toBe(1);
+    const entries = known_addresses.dump();
+    known_addresses.delete(entries.keys());
+    names.collect();
+    expect(shares.dump().size).toBe(0);
+    known_addresses.update(entries);
     expect([reaches('192.0.2.2'), reaches('192.0.2.1')]).toEqual([true, false]);
   });
 
