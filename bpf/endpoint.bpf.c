@@ -14,6 +14,7 @@
 #include "cgroup.h"
 #include "endpoint.h"
 #include "learn.h"
+#include "query.h"
 
 SEC("tc")
 int from_pod(struct __sk_buff *skb)

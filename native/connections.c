@@ -4,7 +4,6 @@
 
 #include <stddef.h>
 
-
 struct counting {
 	struct sluice_connection_count *counts;
 	uint64_t now_ns;

@@ -480,6 +480,10 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
     runner.setPolicy({ flags: PolicyFlag.REFUSE_OUTSIDE });
     expect(ask({ name: 'elsewhere.test' })).toEqual({ outcome: REDIRECT, reasons: [Reason.DROP_NAME, Reason.DNS_QUERY] });
     expect(ask({ name: 'api.example.com', id: 9 }).outcome).toBe(PASS);
+    const unreadable = { name: Buffer.from([0x41, 0]), id: 10 };
+    expect(ask(unreadable)).toEqual({ outcome: DROP, reasons: [Reason.DROP_NAME, Reason.DNS_LABEL] });
+    runner.setPolicy({});
+    expect(ask(unreadable).outcome).toBe(PASS);
   });
 
   /** The addresses at the end of the chain that begins with the question; names are read by a library. @throws where damaged */
