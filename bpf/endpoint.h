@@ -164,13 +164,33 @@ static __always_inline int packet_trusts_node(struct __sk_buff *skb, enum direct
 	return skb->ingress_ifindex == (place == PLACE_CGROUP ? LOOPBACK_IFINDEX : 0);
 }
 
+static __always_inline int packet_is_dns(const struct packet *packet, enum direction direction)
+{
+	__be16 port = direction == DIRECTION_EGRESS ? packet->destination_port : packet->source_port;
+
+	return port == DNS_PORT && (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_TCP);
+}
+
+/*
+ * Whether a packet may begin a tracked connection. What comes from port 53 may be the answer to a query that passed for its
+ * name and is not tracked: were it a connection that the resolver opened, any query from its port would be an answer to that.
+ */
+static __always_inline int endpoint_tracks(__u32 id, const struct packet *packet, enum direction direction)
+{
+	struct endpoint *endpoint;
+
+	if (direction == DIRECTION_EGRESS || packet->opens || !packet_is_dns(packet, direction))
+		return 1;
+	/* Once more, which is rare, for want of stack: programs of 6.1 have none left. */
+	endpoint = bpf_map_lookup_elem(&endpoints, &id);
+	return endpoint && !(endpoint->flags & ENDPOINT_NAMES);
+}
+
 /* Leaves a DNS message to the programs that read it: they end what is so far, or what names make of it. */
 static __always_inline void endpoint_dns(struct __sk_buff *skb, __u32 id, const struct packet *packet, enum direction direction,
 					 const enum place place, enum reason reason, __u32 rule)
 {
-	__be16 port = direction == DIRECTION_EGRESS ? packet->destination_port : packet->source_port;
-
-	if (port != DNS_PORT || (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP))
+	if (!packet_is_dns(packet, direction))
 		return;
 	skb->cb[0] = reason;
 	skb->cb[1] = id;
@@ -300,7 +320,8 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 	}
 
 track:
-	connection_track(skb, &tracking, policy, &packet, &judged, direction);
+	if (connection || endpoint_tracks(id, &packet, direction))
+		connection_track(skb, &tracking, policy, &packet, &judged, direction);
 passed:
 	if (packet.first_fragment)
 		endpoint_note_fragment(&packet, id, direction);

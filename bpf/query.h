@@ -97,31 +97,6 @@ static __always_inline int query_refuse(struct __sk_buff *skb, const struct mess
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-/*
- * What policy says about the resolver, whatever was said before: the answer to a query that passed for its name is, to conntrack,
- * a flow that the resolver opened, and another query from that port an answer to it.
- */
-static __always_inline void query_judge(struct message *message)
-{
-	struct judgement judgement = {};
-	struct question question = {
-		.peer = message->packet.destination,
-		.port = bpf_ntohs(message->packet.destination_port),
-		.protocol = message->packet.protocol,
-		.direction = DIRECTION_EGRESS,
-		.trusts_node = 1,
-		.endpoint = message->id,
-	};
-
-	if (message->reason == REASON_PASS_SELF || message->reason == REASON_PASS_LOOPBACK)
-		return;
-	endpoint_judge(message->endpoint, &question, &judgement);
-	if (judgement.rule.action == ACTION_DENY) {
-		message->reason = REASON_DROP_POLICY;
-		message->rule = judgement.rule.id;
-	}
-}
-
 /* What endpoints send to port 53. */
 static __always_inline int message_sent(struct __sk_buff *skb, const enum place place)
 {
@@ -131,7 +106,6 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 
 	if (!message_find(skb, &message, DIRECTION_EGRESS, place))
 		return message_end(skb, &message, DIRECTION_EGRESS);
-	query_judge(&message);
 	if (message.packet.protocol == IPPROTO_TCP && !message.length) {
 		/* Nothing is said yet: what will be is looked at, segment by segment. */
 		if (message_denied(&message))

@@ -460,8 +460,8 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
     expect(Buffer.from(key, 'latin1').readUInt32LE(knownKeyCodec.offsets.endpoint)).toBe(IFINDEX);
   });
 
-  test('an answer that came through makes no way for other queries from its port', () => {
-    // Nothing isolates what the pod receives, so that the answer is tracked as a flow that the resolver opened.
+  test('an answer that came through makes no way for other queries from its port, nor for any to a resolver that is trusted no more', () => {
+    // Nothing isolates what the pod receives: the answer is no flow that the resolver opened all the same.
     const compiler = compiled(snapshotOf(CLUSTER.replace('[Ingress, Egress]', '[Egress]')), new Map(), [], trusted);
     runner.load(compiler);
     runner.attach(compiler, 'default/pod');
@@ -469,6 +469,9 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
     expect(answer({ name: 'api.example.com', answers: [a('192.0.2.1')] }).reasons).toContain(Reason.PASS_NOT_ISOLATED);
     expect(ask({ name: 'elsewhere.test', id: 8 }).outcome).toBe(REDIRECT);
     expect(ask({ name: Buffer.from([0x41, 0]), id: 9 })).toEqual({ outcome: DROP, reasons: [Reason.DROP_POLICY, Reason.DNS_LABEL] });
+    const { resolvers } = runner.datapath.maps;
+    resolvers.delete(resolvers.dump().keys());
+    expect(ask({ name: 'api.example.com', id: 10 })).toEqual({ outcome: DROP, reasons: [Reason.DROP_POLICY] });
   });
 
   test('refuses what is outside also where another rule allows the resolver, if that is wanted', () => {
