@@ -12,8 +12,9 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 4,
+	ABI_VERSION = 5,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
+	ABI_SERVER_NAMES = 255,		/* the plugin id of rules with a list of server names: the engine itself answers for it */
 	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
 	ABI_ASK_PACKET_MAX = 65536,	/* the largest GSO packet with its link header that can be held */
 	ABI_PORTS_NEAR = 2,		/* ranges of ports in the policy entry itself: DNS needs two, most rules one */
@@ -100,6 +101,9 @@ enum reason {
 	REASON_DROP_SPOOFED = 37,	/* an endpoint sent from an address that is not its own */
 	REASON_DROP_NO_ENDPOINT = 38,
 	REASON_DROP_NAME = 39,		/* a query about a name that policy has no rule for; the kernel answers it itself */
+	REASON_DROP_QUIC = 40,		/* a datagram where the hello of TLS is to be read: over QUIC nothing is read */
+	REASON_DROP_EARLY_DATA = 41,	/* data with a SYN, where what is said first is to be read */
+	REASON_DROP_UNREADABLE = 42,	/* an answer that a dns plugin is to see, and that cannot be read whole */
 	REASON_FAIL_ENGINE_ABSENT = 48,
 	REASON_FAIL_ENGINE_STALE = 49,
 	REASON_FAIL_RING_FULL = 50,
@@ -135,6 +139,7 @@ enum reason {
 	REASON_DNS_ADDRESS_SHARE = 85,	/* the endpoint knows as many addresses as it may: not learned */
 	REASON_DNS_FULL = 86,		/* a map had no room: not learned */
 	REASON_DNS_PATTERNS = 87,	/* an address under more patterns than it can have: not learned for this one */
+	REASON_DNS_ENCRYPTED = 88,	/* a connection to the port of DNS over TLS or QUIC began: its names are nobody's to see */
 	REASON_MAX = 96,
 };
 
@@ -142,7 +147,7 @@ enum endpoint_flag {
 	ENDPOINT_NAMES = 1,	/* a rule set for what it sends has rules about domain names */
 };
 
-/* What the packets of an endpoint are judged by. Key: its id. 64 bytes. */
+/* What the packets of an endpoint are judged by. Key: its id. 72 bytes. */
 struct endpoint {
 	__u64 confirm_by_ns;	/* from then on confirmed holds in place of rule_sets; 0 = nothing is to be confirmed */
 	__u8 ipv4[16];		/* all zero when the pod has no address of that family */
@@ -151,8 +156,10 @@ struct endpoint {
 	__u32 flags;		/* enum endpoint_flag */
 	__u32 rule_sets[2];	/* by enum direction; RULE_SET_NONE = nothing isolates or tags that direction */
 	__u32 confirmed[2];
+	__u32 dns_plugin;	/* asked about every DNS answer; 0 = none */
+	__u32 dns_rule;		/* that says so */
 };
-_Static_assert(sizeof(struct endpoint) == 64, "endpoint changed size");
+_Static_assert(sizeof(struct endpoint) == 72, "endpoint changed size");
 
 enum policy_flag {
 	POLICY_REFUSE_OUTSIDE = 1,	/* queries about names without a rule, also where another rule allows the resolver */
@@ -319,6 +326,9 @@ enum connection_flag {
 	CONNECTION_REPLIED = 1,
 	CONNECTION_CLOSING = 2,
 	CONNECTION_PICKED_UP = 4,	/* older than its entry: no SYN was seen */
+	CONNECTION_UNREAD = 8,		/* what its client says first is read before it passes */
+	CONNECTION_DECIDED = 16,	/* it was read up to sequence and let through, but the server may not have all of that yet */
+	CONNECTION_READ = 32,		/* it was read, and the server has it: everything passes */
 };
 
 /* 48 bytes. */
@@ -331,7 +341,8 @@ struct connection {
 	__u32 peer_identity;	/* that the plugin was asked about */
 	__u8 direction;		/* enum direction: who opened it */
 	__u8 flags;		/* enum connection_flag */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 sequence;		/* TCP, of the client, while it is unread: where its words begin; when decided, where those that were read end */
 };
 _Static_assert(sizeof(struct connection) == 48, "connection changed size");
 
@@ -393,6 +404,16 @@ _Static_assert(sizeof(struct verdict_entry) == 16, "verdict_entry changed size")
 enum ask_flag {
 	ASK_ESTABLISHED = 1,	/* of a connection that was allowed before */
 	ASK_VLAN = 2,		/* vlan_tci is set: the tag is not among the packet's bytes */
+	ASK_AGAIN = 16,		/* of a connection that was read and let through already: sequence is where that ends */
+	/* Set by the engine in what it sends on: the decision travels with the packet. */
+	ASK_DECIDED = 4,	/* passes, and with it what it belongs to */
+	ASK_PASSED = 8,		/* passes by itself: nothing is decided yet */
+};
+
+/* Beside an interface's index in the mark of a packet on its way back to it. */
+enum release {
+	RELEASE_DECIDED = 0x40000000,	/* as ASK_DECIDED */
+	RELEASE_PASSED = 0x20000000,	/* as ASK_PASSED */
 };
 
 /* The kernel handing a tagged flow to the engine; the packet's bytes follow, from the link header on. 96 bytes. */
@@ -418,7 +439,7 @@ struct ask {
 	__u8 direction;
 	__u8 context;
 	__u8 flags;		/* enum ask_flag */
-	__u8 pad[4];
+	__u32 sequence;		/* of its connection, in the tls context */
 };
 _Static_assert(sizeof(struct ask) == 96, "ask changed size");
 
@@ -448,7 +469,9 @@ struct engine_state {
 	__u64 heartbeat_ns;
 	__u64 stale_ns;		/* a heartbeat older than this means that nobody answers */
 	__u32 abi_version;
-	__u32 pad[3];
+	__u32 token;		/* the mark of packets that this engine has decided; never 0, one more for those that pass by themselves */
+	__u32 sink;		/* an interface behind which nobody listens */
+	__u32 pad;
 };
 _Static_assert(sizeof(struct engine_state) == 32, "engine_state changed size");
 
@@ -492,6 +515,8 @@ enum plugin_field {
 	PLUGIN_FIELD_HEADER = 1 << 26,	/* one that the manifest names */
 	PLUGIN_FIELD_COOKIE = 1 << 27,
 	PLUGIN_FIELD_HOST_STATE = 1 << 28,	/* a counter or the clock: the host sees it, and sets it itself */
+	PLUGIN_FIELD_APPLICATION_PROTOCOLS = 1 << 29,	/* of TLS (ALPN) */
+	PLUGIN_FIELD_DNS_ANSWER = 1 << 30,	/* type, TTL and addresses */
 };
 
 /* Texts of the context record: index into plugin_context.slots. */
@@ -510,14 +535,17 @@ enum plugin_slot {
 	PLUGIN_SLOT_DESTINATION_LABELS = 11,
 	PLUGIN_SLOT_DESTINATION_SERVICE = 12,
 	PLUGIN_SLOT_SOURCE_SERVICE_ACCOUNT = 13,
-	PLUGIN_SLOT_MAX = 14,
+	PLUGIN_SLOT_APPLICATION_PROTOCOLS = 14,	/* one a line, as the client offers them */
+	PLUGIN_SLOT_DNS_ADDRESSES = 15,	/* one a line */
+	PLUGIN_SLOT_MAX = 16,
 };
 
 enum plugin_context_flag {
 	PLUGIN_CONTEXT_ESTABLISHED = 1,
+	PLUGIN_CONTEXT_ENCRYPTED_HELLO = 2,	/* the true server name may be another one, encrypted (ECH) */
 };
 
-/* What a plugin is asked: fixed head, slots, headers, then the texts' bytes (UTF-8). Ports in host order. 136 bytes. */
+/* What a plugin is asked: fixed head, slots, headers, then the texts' bytes (UTF-8). Ports in host order. 152 bytes. */
 struct plugin_context {
 	__u8 source[16];
 	__u8 destination[16];
@@ -533,11 +561,14 @@ struct plugin_context {
 	__u8 protocol;
 	__u8 direction;
 	__u8 flags;		/* enum plugin_context_flag */
-	__u32 slots[14];	/* offset | length << 16; 0 = absent */
+	__u32 slots[16];	/* offset | length << 16; 0 = absent */
 	__u32 headers;		/* how many struct plugin_header follow this one */
 	__u32 cookies;		/* how many more follow those, for cookies */
+	__u32 dns_ttl_s;	/* the least of the answer's records */
+	__u16 dns_type;		/* of the question: 1 A, 28 AAAA, ... */
+	__u16 pad;
 };
-_Static_assert(sizeof(struct plugin_context) == 136, "plugin_context changed size");
+_Static_assert(sizeof(struct plugin_context) == 152, "plugin_context changed size");
 
 /* A header or cookie of the request, of those that the manifest names. Header names are in lower case. 12 bytes. */
 struct plugin_header {
@@ -550,7 +581,7 @@ _Static_assert(sizeof(struct plugin_header) == 12, "plugin_header changed size")
 /* What a plugin adds to its verdict word. 16 bytes. */
 struct plugin_result {
 	__u32 fields;		/* enum plugin_field bits that the evaluation read */
-	__u32 route;		/* which of the manifest's routes, from 1; only with PLUGIN_ACTION_ROUTE */
+	__u32 route;		/* with PLUGIN_ACTION_ROUTE, which of the manifest's routes, from 1; of a denied DNS answer, the response code in its place (RFC 1035, 4.1.1), 0 = REFUSED */
 	__u32 message;		/* offset in guest memory, UTF-8; 0 = none */
 	__u32 message_length;
 };

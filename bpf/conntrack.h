@@ -217,6 +217,7 @@ struct judged {
 	__u32 plugin;
 	__u32 peer_identity;
 	__u8 direction;		/* enum direction: who opened it */
+	__u8 unread;		/* what it says first is to be read, see hello.h */
 };
 
 /* Tracks a connection as it was judged. One that was tracked before keeps its state and its place. */
@@ -240,6 +241,12 @@ static __always_inline void connection_track(struct __sk_buff *skb, struct track
 			tracking->slot = opening_slot(&tracking->key, policy->hash_seed);
 		if (!tracking->slot)	/* not possible: the index is within the array */
 			return;
+	}
+	if (!judged->unread) {
+		connection->flags &= ~(CONNECTION_UNREAD | CONNECTION_DECIDED | CONNECTION_READ);
+	} else if (!(connection->flags & (CONNECTION_UNREAD | CONNECTION_READ))) {
+		connection->flags |= packet->opens ? CONNECTION_UNREAD : CONNECTION_UNREAD | CONNECTION_PICKED_UP;
+		connection->sequence = 0;
 	}
 	connection->revision = judged->revision;
 	connection->epoch = judged->epoch;

@@ -15,6 +15,7 @@
 #include "packet.h"
 
 #define DNS_PORT bpf_htons(53)
+#define DNS_ENCRYPTED_PORT bpf_htons(853)	/* over TLS (RFC 7858) and QUIC (RFC 9250) */
 #define DNS_HEADER 12
 #define DNS_LENGTH_PREFIX 2	/* in front of each message over TCP (RFC 1035, 4.2.2) */
 #define DNS_QUESTION_TAIL 4	/* type and class, behind a question's name */

@@ -13,6 +13,8 @@
 #include "abi.h"
 #include "cgroup.h"
 #include "endpoint.h"
+#include "decided.h"
+#include "hello.h"
 #include "learn.h"
 #include "query.h"
 
@@ -28,37 +30,65 @@ int to_pod(struct __sk_buff *skb)
 	return endpoint_packet(skb, skb->ifindex, DIRECTION_INGRESS, PLACE_INTERFACE);
 }
 
-/* Entered by tail call with the question of this CPU filled in. The packet is dropped either way: held, or failed. */
+/*
+ * What cannot be held gets its failure policy. Where that lets a message pass which is read as a whole, the program that does is
+ * told so.
+ */
+static __always_inline int hold_fail(struct __sk_buff *skb, const struct ask *question, enum reason why)
+{
+	int outcome = failure_policy(skb, question, plugin_find(question->plugin), why);
+
+	if (outcome == OUTCOME_NEXT) {
+		skb->cb[3] = 1;
+		if (question->context == CONTEXT_TLS)
+			bpf_tail_call(skb, &pod_hello, question->direction);
+		else if (question->context == CONTEXT_DNS)
+			bpf_tail_call(skb, &pod_dns, question->direction);
+	}
+	return outcome;
+}
+
+/*
+ * Entered by tail call with the question of this CPU filled in. The packet is gone either way: held, or failed. A process of this
+ * node that sends to a pod would be told of a drop, take the packet for unsent and not believe the pod's answer to the copy: what
+ * is held on its way to a pod is therefore sent where nobody listens.
+ */
 SEC("tc")
 int hold(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct ask *question = bpf_map_lookup_elem(&questions, &zero);
 	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
-	struct plugin_state *plugin;
 	enum reason reason;
 
 	if (!question || !engine)
 		return drop(skb, REASON_FAIL_HOLD);
-	plugin = plugin_find(question->plugin);
 	/* The heartbeat may be written by another CPU after time_ns was read: compare without going below zero. */
 	if (engine->heartbeat_ns + engine->stale_ns < question->time_ns)
-		return failure_policy(skb, question, plugin, REASON_FAIL_ENGINE_STALE);
+		return hold_fail(skb, question, REASON_FAIL_ENGINE_STALE);
 	reason = hold_packet(skb, question);
 	if (reason != REASON_HELD)
-		return failure_policy(skb, question, plugin, reason);
-	return drop(skb, REASON_HELD);
+		return hold_fail(skb, question, reason);
+	count(skb, REASON_HELD);
+	return question->direction == DIRECTION_INGRESS && engine->sink ? bpf_redirect(engine->sink, 0) : OUTCOME_DROP;
 }
 
-/* A packet that the engine sends on its own veth, marked with the interface that it was held at. */
+/*
+ * A packet that the engine sends on its own veth, marked with the interface that it was held at and with what was decided
+ * (RELEASE_DECIDED, RELEASE_PASSED).
+ */
 SEC("tc")
 int release(struct __sk_buff *skb)
 {
-	__u32 ifindex = skb->mark;
+	__u32 zero = 0, ifindex = skb->mark & ~(RELEASE_DECIDED | RELEASE_PASSED);
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
 
-	if (!ifindex)
+	if (!ifindex || !engine)
 		return OUTCOME_DROP;
-	skb->mark = 0;
+	if (skb->mark & RELEASE_DECIDED)
+		skb->mark = engine->token;
+	else
+		skb->mark = skb->mark & RELEASE_PASSED ? engine->token + 1 : 0;
 	return bpf_redirect(ifindex, BPF_F_INGRESS);
 }
 

@@ -112,7 +112,8 @@ static __always_inline int connection_is_current(const struct connection *connec
 {
 	struct plugin_state *plugin;
 
-	if (!connection->plugin)
+	/* What was read once is gone: its verdict holds for as long as policy asks the same plugin. */
+	if (!connection->plugin || (connection->flags & CONNECTION_READ))
 		return 1;
 	plugin = plugin_find(connection->plugin);
 	return plugin && plugin->status == PLUGIN_ON && plugin->epoch == connection->epoch;
@@ -186,15 +187,26 @@ static __always_inline int endpoint_tracks(__u32 id, const struct packet *packet
 	return endpoint && !(endpoint->flags & ENDPOINT_NAMES);
 }
 
+/* Leaves a packet of a connection whose first words are read to the program that does. */
+static __always_inline void endpoint_hello(struct __sk_buff *skb, __u32 id, enum direction direction, enum reason reason)
+{
+	skb->cb[0] = reason;
+	skb->cb[1] = id;
+	skb->cb[3] = 0;
+	bpf_tail_call(skb, &pod_hello, direction);
+}
+
 /* Leaves a DNS message to the programs that read it: they end what is so far, or what names make of it. */
 static __always_inline void endpoint_dns(struct __sk_buff *skb, __u32 id, const struct packet *packet, enum direction direction,
 					 const enum place place, enum reason reason, __u32 rule)
 {
-	if (!packet_is_dns(packet, direction))
+	if (!packet_is_dns(packet, direction) && !(direction == DIRECTION_EGRESS && packet->destination_port == DNS_ENCRYPTED_PORT &&
+						   reason != REASON_PASS_ESTABLISHED && reason != REASON_PASS_REPLY))
 		return;
 	skb->cb[0] = reason;
 	skb->cb[1] = id;
 	skb->cb[2] = rule;
+	skb->cb[3] = 0;
 	if (place == PLACE_INTERFACE)
 		bpf_tail_call(skb, &pod_dns, direction);
 	else if (direction == DIRECTION_EGRESS)
@@ -242,6 +254,7 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		judged.direction = connection->direction;
 		if (connection->revision == judged.revision && (answer || connection_is_current(connection))) {
 			connection_touch(skb, &tracking, policy, &packet, direction);
+			judged.unread = connection->flags & CONNECTION_UNREAD;
 			allowed = answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED;
 			goto passed;
 		}
@@ -297,14 +310,24 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 	judged.plugin = judgement.rule.plugin;
 	judged.epoch = plugin->epoch;
 	/* A change of policy that still asks the same plugin about the same peer has been answered already. */
-	if (connection && connection->plugin == judged.plugin && connection->epoch == plugin->epoch &&
-	    connection->peer_identity == judged.peer_identity) {
+	if (connection && connection->plugin == judged.plugin && connection->peer_identity == judged.peer_identity &&
+	    (connection->epoch == plugin->epoch || (connection->flags & CONNECTION_READ))) {
+		judged.unread = connection->flags & (CONNECTION_UNREAD | CONNECTION_READ);
 		allowed = answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED;
 		goto track;
 	}
 	if (answer) {	/* the plugin is asked about packets of the side that opened the connection */
 		allowed = REASON_PASS_REPLY;
 		goto passed;
+	}
+	if (judgement.rule.context == CONTEXT_TLS && place == PLACE_INTERFACE) {
+		if (packet.protocol != IPPROTO_TCP)
+			return deny(skb, ask, REASON_DROP_QUIC);
+		if (packet.opens && packet.data)
+			return deny(skb, ask, REASON_DROP_EARLY_DATA);
+		judged.unread = 1;
+		allowed = REASON_PASS_POLICY;
+		goto track;
 	}
 	switch (verdict_find(ask, plugin, tracking.now_ns, skb->len)) {
 	case VERDICT_ALLOW:
@@ -325,6 +348,8 @@ track:
 passed:
 	if (packet.first_fragment)
 		endpoint_note_fragment(&packet, id, direction);
+	if (place == PLACE_INTERFACE && judged.unread)
+		endpoint_hello(skb, id, direction, allowed);
 	endpoint_dns(skb, id, &packet, direction, place, allowed, 0);
 	return pass(skb, allowed);
 }

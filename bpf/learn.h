@@ -8,6 +8,7 @@
 #ifndef SLUICE_LEARN_H
 #define SLUICE_LEARN_H
 
+#include "decided.h"
 #include "message.h"
 
 /* RFC 8767, 4: nothing is to be kept longer than seven days. A TTL with the highest bit set is 0 (RFC 2181, 8). */
@@ -183,6 +184,45 @@ static __always_inline enum reason message_answer(const struct message *message,
 	return reading->address_count ? message_learn(message) : REASON_DNS_NEGATIVE;
 }
 
+/* The end of what cannot be read, or answers nothing: it teaches nothing, and does not pass a plugin that is to see it. */
+static __always_inline int message_unread(struct __sk_buff *skb, struct message *message)
+{
+	if (message->endpoint->dns_plugin && !message_denied(message))
+		message->reason = REASON_DROP_UNREADABLE;
+	return message_end(skb, message, DIRECTION_INGRESS);
+}
+
+/*
+ * Hands an answer to the plugin that is asked about answers; the packet comes again with what was decided, or not at all. Returns
+ * when nobody can be asked and the failure policy lets it pass.
+ */
+static __always_inline int message_ask(struct __sk_buff *skb, const struct message *message, __u64 name, const enum place place)
+{
+	struct plugin_state *plugin = plugin_find(message->endpoint->dns_plugin);
+	enum reason why = REASON_FAIL_PLUGIN_OFF;
+	struct ask *ask = message_describe(message, DIRECTION_INGRESS, name);
+
+	if (!ask)	/* not possible */
+		return drop(skb, REASON_FAIL_HOLD);
+	ask->plugin = message->endpoint->dns_plugin;
+	ask->rule = message->endpoint->dns_rule;
+	ask->context = CONTEXT_DNS;
+	ask->gso_size = skb->gso_size;
+	ask->network_offset = message->packet.network_offset;
+	ask->transport_offset = message->packet.transport_offset;
+	if (skb->vlan_present) {
+		ask->flags = ASK_VLAN;
+		ask->vlan_tci = skb->vlan_tci;
+		ask->vlan_protocol = skb->vlan_proto;
+	}
+	if (plugin && plugin->status == PLUGIN_ON) {
+		if (place == PLACE_INTERFACE)
+			bpf_tail_call(skb, &hold_stage, 0);
+		why = place == PLACE_INTERFACE ? REASON_FAIL_ENGINE_ABSENT : REASON_FAIL_CANNOT_HOLD;
+	}
+	return failure_policy(skb, ask, plugin, why);
+}
+
 /* What endpoints receive from port 53. */
 static __always_inline int message_received(struct __sk_buff *skb, const enum place place)
 {
@@ -190,41 +230,55 @@ static __always_inline int message_received(struct __sk_buff *skb, const enum pl
 	struct query_key key;
 	struct query *query;
 	enum reason learned;
-	int problem;
+	int problem, allowed = packet_decided(skb) == DECIDED_ALL || skb->cb[3];
+	__u64 name;
 
 	if (!message_find(skb, &message, DIRECTION_INGRESS, place))
 		return message_end(skb, &message, DIRECTION_INGRESS);
-	if (message.packet.protocol == IPPROTO_TCP && !message.packet.opens && message_denied(&message))
+	if (message.trusted && message.packet.protocol == IPPROTO_TCP && !message.packet.opens && message_denied(&message))
 		message.reason = REASON_PASS_NAME_ANSWER;
 	if (message.packet.protocol == IPPROTO_TCP && !message.length)
 		return message_end(skb, &message, DIRECTION_INGRESS);
 	message.reading = reading_begin();
 	if (!message.reading) {
 		count_bytes(REASON_DNS_BUSY, 0);
-		return message_end(skb, &message, DIRECTION_INGRESS);
+		return message_unread(skb, &message);
 	}
 	problem = message_load(skb, &message);
-	if (problem) {
-		count_bytes(problem, 0);
-		goto end;
-	}
+	if (problem)
+		goto unread;
 	query_key_fill(&key, &message, DIRECTION_INGRESS);
 	query = bpf_map_lookup_elem(&queries, &key);
 	if (!query || query->expires_ns <= bpf_ktime_get_ns()) {
-		count_bytes(REASON_DNS_UNSOLICITED, 0);
-		goto end;
+		problem = REASON_DNS_UNSOLICITED;
+		goto unread;
 	}
-	if (message_denied(&message))
+	if (message_denied(&message) && message.trusted)
 		message.reason = REASON_PASS_NAME_ANSWER;
-	learned = message_answer(&message, query);
+	name = query->name;
+	if (message.endpoint->dns_plugin && !allowed && !message_denied(&message)) {
+		int outcome;
+
+		reading_end(message.reading);
+		outcome = message_ask(skb, &message, name, place);
+		if (outcome != OUTCOME_NEXT)
+			return outcome;
+		message.reading = reading_begin();
+		if (!message.reading || message_load(skb, &message))
+			return message_unread(skb, &message);
+	}
+	learned = message.trusted ? message_answer(&message, query) : REASON_MAX;
 	if (learned != REASON_MAX)
 		count_bytes(learned, 0);
 	/* An answer about another name may be an attempt to use the query up: the true one is still to come. */
 	if (learned != REASON_DNS_MISMATCH && learned != REASON_DNS_HEADER)
 		query_settle(&key, query);
-end:
 	reading_end(message.reading);
 	return message_end(skb, &message, DIRECTION_INGRESS);
+unread:
+	reading_end(message.reading);
+	count_bytes(problem, 0);
+	return message_unread(skb, &message);
 }
 
 SEC("tc")

@@ -279,10 +279,10 @@ struct {
 } questions SEC(".maps");
 
 /*
- * The way to the programs that read DNS messages: of pods by enum direction, of processes one map each, since a program array
- * holds programs of one kind. Pinned, so that names are learned without an engine.
+ * The way to the programs that read what packets carry: DNS messages, of pods by enum direction, of processes one map each,
+ * since a program array holds programs of one kind; and the hello of connections. Pinned: all of it goes on without an engine.
  */
-#define DNS_STAGE(name, entries)                          \
+#define STAGE(name, entries)                              \
 	struct {                                          \
 		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);    \
 		__uint(max_entries, entries);             \
@@ -290,9 +290,10 @@ struct {
 		__type(value, __u32);                     \
 		__uint(pinning, LIBBPF_PIN_BY_NAME);      \
 	} name SEC(".maps")
-DNS_STAGE(pod_dns, 2);
-DNS_STAGE(sent_dns, 1);
-DNS_STAGE(received_dns, 1);
+STAGE(pod_dns, 2);
+STAGE(sent_dns, 1);
+STAGE(received_dns, 1);
+STAGE(pod_hello, 2);
 
 /*
  * The way to the hold program, open exactly as long as the engine lives: the kernel empties a program array when the

@@ -21,6 +21,7 @@ struct message {
 	__u32 rule;		/* that denies it */
 	__u32 offset;		/* of the DNS message in the packet */
 	__u32 length;
+	int trusted;		/* the resolver is one whose answers teach */
 };
 
 static __always_inline int message_denied(const struct message *message)
@@ -28,9 +29,8 @@ static __always_inline int message_denied(const struct message *message)
 	return message->reason >= REASON_HELD;
 }
 
-/* Shows a message that is not let through, with the hash of the name that it asks for, or 0. */
-static __always_inline void message_record(const struct message *message, enum direction direction, __u64 name,
-					   enum reason reason)
+/* What is to be said of a message, with the hash of the name that it asks for, or 0. NULL is not possible. */
+static __always_inline struct ask *message_describe(const struct message *message, enum direction direction, __u64 name)
 {
 	const struct packet *packet = &message->packet;
 	int egress = direction == DIRECTION_EGRESS;
@@ -38,7 +38,7 @@ static __always_inline void message_record(const struct message *message, enum d
 	struct ask *ask = bpf_map_lookup_elem(&questions, &zero);
 
 	if (!ask)	/* not possible: an array map's first entry */
-		return;
+		return NULL;
 	peer = identity_find((const struct address *)(egress ? packet->destination : packet->source));
 	__builtin_memset(ask, 0, sizeof(*ask));
 	ask->time_ns = bpf_ktime_get_ns();
@@ -53,7 +53,17 @@ static __always_inline void message_record(const struct message *message, enum d
 	ask->destination_port = packet->destination_port;
 	ask->protocol = packet->protocol;
 	ask->direction = direction;
-	flow_record_write(ask, VERDICT_DENY, reason);
+	return ask;
+}
+
+/* Shows a message, by default one that is not let through. */
+static __always_inline void message_record(const struct message *message, enum direction direction, __u64 name,
+					   enum verdict verdict, enum reason reason)
+{
+	struct ask *ask = message_describe(message, direction, name);
+
+	if (ask)
+		flow_record_write(ask, verdict, reason);
 }
 
 /* The packet's outcome when its message changes nothing. */
@@ -61,7 +71,7 @@ static __always_inline int message_end(struct __sk_buff *skb, const struct messa
 {
 	if (!message_denied(message))
 		return pass(skb, message->reason);
-	message_record(message, direction, 0, message->reason);
+	message_record(message, direction, 0, VERDICT_DENY, message->reason);
 	return drop(skb, message->reason);
 }
 
@@ -83,13 +93,15 @@ static __always_inline int message_find(struct __sk_buff *skb, struct message *m
 	message->policy = bpf_map_lookup_elem(&policy_states, &zero);
 	if (packet_parse(skb, packet, place == PLACE_INTERFACE ? sizeof(struct ethhdr) : 0) != PARSED_FLOW)
 		return 0;	/* not possible: it was one before */
-	if (!message->endpoint || !message->policy || !(message->endpoint->flags & ENDPOINT_NAMES))
+	if (!message->endpoint || !message->policy)
 		return 0;
-	if (!bpf_map_lookup_elem(&resolvers, resolver)) {
-		if (direction == DIRECTION_INGRESS)
+	if (message->endpoint->flags & ENDPOINT_NAMES) {
+		message->trusted = bpf_map_lookup_elem(&resolvers, resolver) != NULL;
+		if (!message->trusted && direction == DIRECTION_INGRESS)
 			count_bytes(REASON_DNS_UNTRUSTED, 0);
-		return 0;
 	}
+	if (!message->trusted && !message->endpoint->dns_plugin)
+		return 0;
 	if (packet->protocol == IPPROTO_TCP) {
 		struct tcphdr buffer, *tcp = packet_read(skb, packet->transport_offset, &buffer, sizeof(buffer));
 

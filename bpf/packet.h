@@ -69,6 +69,7 @@ struct packet {
 	__u8 opens;		/* TCP: a SYN without an ACK */
 	__u8 closes;		/* TCP: a FIN or RST */
 	__u8 reports_error;	/* ICMP: about the packet whose first bytes follow its header */
+	__u16 data;	/* TCP: bytes behind its header; 65,535 also when there are more */
 };
 
 struct ipv6_extension {
@@ -149,6 +150,8 @@ static __always_inline enum parsed packet_parse_transport(struct __sk_buff *skb,
 		packet->destination_port = tcp->dest;
 		packet->opens = tcp->syn && !tcp->ack;
 		packet->closes = tcp->fin || tcp->rst;
+		payload -= tcp->doff * 4;
+		packet->data = payload > 0xffff ? 0xffff : payload;
 		return PARSED_FLOW;
 	}
 	if (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_SCTP) {

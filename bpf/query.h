@@ -97,15 +97,30 @@ static __always_inline int query_refuse(struct __sk_buff *skb, const struct mess
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-/* What endpoints send to port 53. */
+/* The first packet of a connection to a resolver whose messages nobody can read: policy is what it is, and it is shown. */
+static __always_inline int message_encrypted(struct __sk_buff *skb, const struct message *message)
+{
+	if (!message_denied(message)) {
+		count_bytes(REASON_DNS_ENCRYPTED, 0);
+		message_record(message, DIRECTION_EGRESS, 0, VERDICT_ALLOW, REASON_DNS_ENCRYPTED);
+	}
+	return message_end(skb, message, DIRECTION_EGRESS);
+}
+
+/* What endpoints send to port 53, and the first packets to port 853. */
 static __always_inline int message_sent(struct __sk_buff *skb, const enum place place)
 {
 	struct message message = {};
 	enum reason noted;
-	int problem, inside;
+	int problem, inside, filters;
 
 	if (!message_find(skb, &message, DIRECTION_EGRESS, place))
 		return message_end(skb, &message, DIRECTION_EGRESS);
+	if (message.packet.destination_port == DNS_ENCRYPTED_PORT)
+		return message_encrypted(skb, &message);
+	if (!message.trusted && message_denied(&message))
+		return message_end(skb, &message, DIRECTION_EGRESS);
+	filters = message.trusted && (message.policy->flags & POLICY_REFUSE_OUTSIDE);
 	if (message.packet.protocol == IPPROTO_TCP && !message.length) {
 		/* Nothing is said yet: what will be is looked at, segment by segment. */
 		if (message_denied(&message))
@@ -124,13 +139,15 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 		count_bytes(problem, 0);
 		reading_end(message.reading);
 		/* Nobody knows which name it is about: where names decide, it does not pass. */
-		if (!message_denied(&message) && (message.policy->flags & POLICY_REFUSE_OUTSIDE))
+		if (!message_denied(&message) && filters)
 			message.reason = REASON_DROP_NAME;
+		else if (!message_denied(&message) && message.endpoint->dns_plugin)
+			message.reason = REASON_DROP_UNREADABLE;
 		return message_end(skb, &message, DIRECTION_EGRESS);
 	}
-	inside = pattern_has_rule(message.endpoint, message.reading->chain_pattern[0]);
+	inside = message.trusted && pattern_has_rule(message.endpoint, message.reading->chain_pattern[0]);
 	noted = query_note(&message);
-	if (inside || (!message_denied(&message) && !(message.policy->flags & POLICY_REFUSE_OUTSIDE))) {
+	if (inside || (!message_denied(&message) && !filters)) {
 		reading_end(message.reading);
 		/* What was not noted has an answer that would come through, and teach nothing: better not asked. */
 		if (noted != REASON_DNS_QUERY)
@@ -141,7 +158,7 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 		return message_end(skb, &message, DIRECTION_EGRESS);
 	}
 	name_note(message.reading);
-	message_record(&message, DIRECTION_EGRESS, message.reading->chain[0], REASON_DROP_NAME);
+	message_record(&message, DIRECTION_EGRESS, message.reading->chain[0], VERDICT_DENY, REASON_DROP_NAME);
 	reading_end(message.reading);
 	count(skb, REASON_DROP_NAME);
 	count_bytes(noted, 0);

@@ -5,8 +5,9 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 4,
+  VERSION: 5,
   PLUGINS_MAX: 256,
+  SERVER_NAMES: 255,
   PORT_PREFIX_BITS: 16,
   ASK_PACKET_MAX: 65536,
   PORTS_NEAR: 2,
@@ -116,6 +117,9 @@ export const Reason = {
   DROP_SPOOFED: 37,
   DROP_NO_ENDPOINT: 38,
   DROP_NAME: 39,
+  DROP_QUIC: 40,
+  DROP_EARLY_DATA: 41,
+  DROP_UNREADABLE: 42,
   FAIL_ENGINE_ABSENT: 48,
   FAIL_ENGINE_STALE: 49,
   FAIL_RING_FULL: 50,
@@ -150,6 +154,7 @@ export const Reason = {
   DNS_ADDRESS_SHARE: 85,
   DNS_FULL: 86,
   DNS_PATTERNS: 87,
+  DNS_ENCRYPTED: 88,
   MAX: 96,
 } as const;
 export type Reason = (typeof Reason)[keyof typeof Reason];
@@ -159,6 +164,9 @@ export const ConnectionFlag = {
   REPLIED: 1,
   CLOSING: 2,
   PICKED_UP: 4,
+  UNREAD: 8,
+  DECIDED: 16,
+  READ: 32,
 } as const;
 export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag];
 
@@ -173,6 +181,9 @@ export type PluginStatus = (typeof PluginStatus)[keyof typeof PluginStatus];
 export const AskFlag = {
   ESTABLISHED: 1,
   VLAN: 2,
+  AGAIN: 16,
+  DECIDED: 4,
+  PASSED: 8,
 } as const;
 export type AskFlag = (typeof AskFlag)[keyof typeof AskFlag];
 
@@ -207,6 +218,8 @@ export const PluginField = {
   HEADER: 67108864,
   COOKIE: 134217728,
   HOST_STATE: 268435456,
+  APPLICATION_PROTOCOLS: 536870912,
+  DNS_ANSWER: 1073741824,
 } as const;
 export type PluginField = (typeof PluginField)[keyof typeof PluginField];
 
@@ -237,13 +250,16 @@ export const PluginSlot = {
   DESTINATION_LABELS: 11,
   DESTINATION_SERVICE: 12,
   SOURCE_SERVICE_ACCOUNT: 13,
-  MAX: 14,
+  APPLICATION_PROTOCOLS: 14,
+  DNS_ADDRESSES: 15,
+  MAX: 16,
 } as const;
 export type PluginSlot = (typeof PluginSlot)[keyof typeof PluginSlot];
 
 /** enum plugin_context_flag */
 export const PluginContextFlag = {
   ESTABLISHED: 1,
+  ENCRYPTED_HELLO: 2,
 } as const;
 export type PluginContextFlag = (typeof PluginContextFlag)[keyof typeof PluginContextFlag];
 
@@ -257,7 +273,7 @@ export const VerdictWord = {
 } as const;
 export type VerdictWord = (typeof VerdictWord)[keyof typeof VerdictWord];
 
-/** struct endpoint, 64 bytes. */
+/** struct endpoint, 72 bytes. */
 export interface Endpoint {
   confirmByNs: bigint;
   ipv4: Uint8Array;
@@ -266,13 +282,15 @@ export interface Endpoint {
   flags: number;
   ruleSets: readonly number[];
   confirmed: readonly number[];
+  dnsPlugin: number;
+  dnsRule: number;
 }
 
 export const endpointCodec = {
-  size: 64,
-  offsets: { confirmByNs: 0, ipv4: 8, ipv6: 24, identity: 40, flags: 44, ruleSets: 48, confirmed: 56 },
+  size: 72,
+  offsets: { confirmByNs: 0, ipv4: 8, ipv6: 24, identity: 40, flags: 44, ruleSets: 48, confirmed: 56, dnsPlugin: 64, dnsRule: 68 },
   write(target: Buffer, at: number, value: Endpoint): void {
-    target.fill(0, at, at + 64);
+    target.fill(0, at, at + 72);
     target.writeBigUInt64LE(value.confirmByNs, at + 0);
     target.set(value.ipv4.subarray(0, 16), at + 8);
     target.set(value.ipv6.subarray(0, 16), at + 24);
@@ -282,9 +300,11 @@ export const endpointCodec = {
     target.writeUInt32LE(value.ruleSets[1] ?? 0, at + 52);
     target.writeUInt32LE(value.confirmed[0] ?? 0, at + 56);
     target.writeUInt32LE(value.confirmed[1] ?? 0, at + 60);
+    target.writeUInt32LE(value.dnsPlugin, at + 64);
+    target.writeUInt32LE(value.dnsRule, at + 68);
   },
   read(source: Buffer, at: number): Endpoint {
-    if (source.length < at + 64) throw new RangeError('struct endpoint is cut short');
+    if (source.length < at + 72) throw new RangeError('struct endpoint is cut short');
     return {
       confirmByNs: source.readBigUInt64LE(at + 0),
       ipv4: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
@@ -293,6 +313,8 @@ export const endpointCodec = {
       flags: source.readUInt32LE(at + 44),
       ruleSets: [source.readUInt32LE(at + 48), source.readUInt32LE(at + 52)],
       confirmed: [source.readUInt32LE(at + 56), source.readUInt32LE(at + 60)],
+      dnsPlugin: source.readUInt32LE(at + 64),
+      dnsRule: source.readUInt32LE(at + 68),
     };
   },
 } as const;
@@ -799,11 +821,12 @@ export interface Connection {
   peerIdentity: number;
   direction: number;
   flags: number;
+  sequence: number;
 }
 
 export const connectionCodec = {
   size: 48,
-  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41 },
+  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, sequence: 44 },
   write(target: Buffer, at: number, value: Connection): void {
     target.fill(0, at, at + 48);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
@@ -814,6 +837,7 @@ export const connectionCodec = {
     target.writeUInt32LE(value.peerIdentity, at + 36);
     target.writeUInt8(value.direction, at + 40);
     target.writeUInt8(value.flags, at + 41);
+    target.writeUInt32LE(value.sequence, at + 44);
   },
   read(source: Buffer, at: number): Connection {
     if (source.length < at + 48) throw new RangeError('struct connection is cut short');
@@ -826,6 +850,7 @@ export const connectionCodec = {
       peerIdentity: source.readUInt32LE(at + 36),
       direction: source.readUInt8(at + 40),
       flags: source.readUInt8(at + 41),
+      sequence: source.readUInt32LE(at + 44),
     };
   },
 } as const;
@@ -1002,11 +1027,12 @@ export interface Ask {
   direction: number;
   context: number;
   flags: number;
+  sequence: number;
 }
 
 export const askCodec = {
   size: 96,
-  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91 },
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91, sequence: 92 },
   write(target: Buffer, at: number, value: Ask): void {
     target.fill(0, at, at + 96);
     target.writeBigUInt64LE(value.timeNs, at + 0);
@@ -1030,6 +1056,7 @@ export const askCodec = {
     target.writeUInt8(value.direction, at + 89);
     target.writeUInt8(value.context, at + 90);
     target.writeUInt8(value.flags, at + 91);
+    target.writeUInt32LE(value.sequence, at + 92);
   },
   read(source: Buffer, at: number): Ask {
     if (source.length < at + 96) throw new RangeError('struct ask is cut short');
@@ -1055,6 +1082,7 @@ export const askCodec = {
       direction: source.readUInt8(at + 89),
       context: source.readUInt8(at + 90),
       flags: source.readUInt8(at + 91),
+      sequence: source.readUInt32LE(at + 92),
     };
   },
 } as const;
@@ -1126,16 +1154,20 @@ export interface EngineState {
   heartbeatNs: bigint;
   staleNs: bigint;
   abiVersion: number;
+  token: number;
+  sink: number;
 }
 
 export const engineStateCodec = {
   size: 32,
-  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16 },
+  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16, token: 20, sink: 24 },
   write(target: Buffer, at: number, value: EngineState): void {
     target.fill(0, at, at + 32);
     target.writeBigUInt64LE(value.heartbeatNs, at + 0);
     target.writeBigUInt64LE(value.staleNs, at + 8);
     target.writeUInt32LE(value.abiVersion, at + 16);
+    target.writeUInt32LE(value.token, at + 20);
+    target.writeUInt32LE(value.sink, at + 24);
   },
   read(source: Buffer, at: number): EngineState {
     if (source.length < at + 32) throw new RangeError('struct engine_state is cut short');
@@ -1143,6 +1175,8 @@ export const engineStateCodec = {
       heartbeatNs: source.readBigUInt64LE(at + 0),
       staleNs: source.readBigUInt64LE(at + 8),
       abiVersion: source.readUInt32LE(at + 16),
+      token: source.readUInt32LE(at + 20),
+      sink: source.readUInt32LE(at + 24),
     };
   },
 } as const;
@@ -1170,7 +1204,7 @@ export const counterCodec = {
   },
 } as const;
 
-/** struct plugin_context, 136 bytes. */
+/** struct plugin_context, 152 bytes. */
 export interface PluginContext {
   source: Uint8Array;
   destination: Uint8Array;
@@ -1189,13 +1223,15 @@ export interface PluginContext {
   slots: readonly number[];
   headers: number;
   cookies: number;
+  dnsTtlS: number;
+  dnsType: number;
 }
 
 export const pluginContextCodec = {
-  size: 136,
-  offsets: { source: 0, destination: 16, timeMs: 32, flow: 40, sourceIdentity: 48, destinationIdentity: 52, tag: 56, fields: 60, sourcePort: 64, destinationPort: 66, hook: 68, protocol: 69, direction: 70, flags: 71, slots: 72, headers: 128, cookies: 132 },
+  size: 152,
+  offsets: { source: 0, destination: 16, timeMs: 32, flow: 40, sourceIdentity: 48, destinationIdentity: 52, tag: 56, fields: 60, sourcePort: 64, destinationPort: 66, hook: 68, protocol: 69, direction: 70, flags: 71, slots: 72, headers: 136, cookies: 140, dnsTtlS: 144, dnsType: 148 },
   write(target: Buffer, at: number, value: PluginContext): void {
-    target.fill(0, at, at + 136);
+    target.fill(0, at, at + 152);
     target.set(value.source.subarray(0, 16), at + 0);
     target.set(value.destination.subarray(0, 16), at + 16);
     target.writeBigUInt64LE(value.timeMs, at + 32);
@@ -1224,11 +1260,15 @@ export const pluginContextCodec = {
     target.writeUInt32LE(value.slots[11] ?? 0, at + 116);
     target.writeUInt32LE(value.slots[12] ?? 0, at + 120);
     target.writeUInt32LE(value.slots[13] ?? 0, at + 124);
-    target.writeUInt32LE(value.headers, at + 128);
-    target.writeUInt32LE(value.cookies, at + 132);
+    target.writeUInt32LE(value.slots[14] ?? 0, at + 128);
+    target.writeUInt32LE(value.slots[15] ?? 0, at + 132);
+    target.writeUInt32LE(value.headers, at + 136);
+    target.writeUInt32LE(value.cookies, at + 140);
+    target.writeUInt32LE(value.dnsTtlS, at + 144);
+    target.writeUInt16LE(value.dnsType, at + 148);
   },
   read(source: Buffer, at: number): PluginContext {
-    if (source.length < at + 136) throw new RangeError('struct plugin_context is cut short');
+    if (source.length < at + 152) throw new RangeError('struct plugin_context is cut short');
     return {
       source: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
       destination: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
@@ -1244,9 +1284,11 @@ export const pluginContextCodec = {
       protocol: source.readUInt8(at + 69),
       direction: source.readUInt8(at + 70),
       flags: source.readUInt8(at + 71),
-      slots: [source.readUInt32LE(at + 72), source.readUInt32LE(at + 76), source.readUInt32LE(at + 80), source.readUInt32LE(at + 84), source.readUInt32LE(at + 88), source.readUInt32LE(at + 92), source.readUInt32LE(at + 96), source.readUInt32LE(at + 100), source.readUInt32LE(at + 104), source.readUInt32LE(at + 108), source.readUInt32LE(at + 112), source.readUInt32LE(at + 116), source.readUInt32LE(at + 120), source.readUInt32LE(at + 124)],
-      headers: source.readUInt32LE(at + 128),
-      cookies: source.readUInt32LE(at + 132),
+      slots: [source.readUInt32LE(at + 72), source.readUInt32LE(at + 76), source.readUInt32LE(at + 80), source.readUInt32LE(at + 84), source.readUInt32LE(at + 88), source.readUInt32LE(at + 92), source.readUInt32LE(at + 96), source.readUInt32LE(at + 100), source.readUInt32LE(at + 104), source.readUInt32LE(at + 108), source.readUInt32LE(at + 112), source.readUInt32LE(at + 116), source.readUInt32LE(at + 120), source.readUInt32LE(at + 124), source.readUInt32LE(at + 128), source.readUInt32LE(at + 132)],
+      headers: source.readUInt32LE(at + 136),
+      cookies: source.readUInt32LE(at + 140),
+      dnsTtlS: source.readUInt32LE(at + 144),
+      dnsType: source.readUInt16LE(at + 148),
     };
   },
 } as const;

@@ -32,7 +32,14 @@ export class Question {
   destinationPod: Uint8Array | undefined;
   /** Texts of the conversation: a character is a byte. Empty where there is none. */
   serverName = '';
+  /** One a line. */
+  applicationProtocols = '';
+  encryptedHello = false;
   dnsName = '';
+  dnsType = 0;
+  dnsTtlS = 0;
+  /** One a line. */
+  dnsAddresses = '';
   method = '';
   host = '';
   path = '';

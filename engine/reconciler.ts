@@ -156,7 +156,7 @@ export class Reconciler {
   #apply(endpoints: ReadonlyMap<number, PlacedEndpoint>): Applied {
     const changes = this.#compiler.takeChanges();
     const { workers, maps } = this.#parts;
-    workers.setCluster({ ...describeChanges(changes), identitiesGone: [] });
+    workers.setCluster({ ...describeChanges(changes), identitiesGone: [], serverNames: this.#compiler.serverNames });
     const applied = maps.apply({ ...this.#compiler.maps, endpoints });
     workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
     return applied;

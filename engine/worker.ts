@@ -7,9 +7,9 @@
  */
 import { randomInt } from 'node:crypto';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { Context, PluginStatus, Scope, Verdict } from './abi.gen.ts';
+import { Abi, Context, PluginStatus, Scope, Verdict } from './abi.gen.ts';
 import { messageOf } from './errors.ts';
-import { Control, type SharedMemory, STOPPED } from './flow/control.ts';
+import { BATCH_BYTES, Control, type SharedMemory, STOPPED } from './flow/control.ts';
 import { Evaluator } from './flow/evaluator.ts';
 import { LoadedPlugin, type RunningVersion } from './flow/loaded-plugin.ts';
 import type { FromWorker, PluginSetup, PluginVersion, ToWorker } from './flow/messages.ts';
@@ -44,6 +44,7 @@ const control = new Int32Array(memory.control);
 const ring = new AskRing(handles, {
   turn: Buffer.from(memory.turn),
   batch: Buffer.from(memory.batch),
+  batchBytes: BATCH_BYTES,
   verdictKeys: Buffer.from(memory.verdictKeys),
   verdictValues: Buffer.from(memory.verdictValues),
   offsets: Buffer.from(memory.offsets),
@@ -169,6 +170,7 @@ function handle(message: ToWorker): void {
       for (const [address, name] of message.pods)
         if (name) pods.set(address, encoder.encode(name));
         else pods.delete(address);
+      if (message.serverNames) evaluator.serverNames = message.serverNames;
       return;
     case 'plugin':
       acknowledge(message.seq, () => install(message.setup));
@@ -226,6 +228,14 @@ function standBy(): void {
 function activate(): void {
   active = true;
   for (const plugin of evaluator.plugins.values()) writeState(plugin.setup, PluginStatus.ON);
+  ring.writePluginState(Abi.SERVER_NAMES, {
+    name: 0n,
+    module: 0n,
+    epoch: 1,
+    failure: Verdict.DENY,
+    status: PluginStatus.ON,
+    scopes: 0,
+  });
 }
 
 /** Takes the ring from a worker whose evaluation overruns its budget, and finishes its batch. */

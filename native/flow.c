@@ -49,9 +49,10 @@ int sluice_flow__settle(void)
 	if (!flow.asks)
 		return -ENODEV;
 	releases = memory->turn->release_count;
-	error = sluice_map__update(flow.verdicts, memory->verdict_keys, sizeof(struct verdict_key),
-				   memory->verdict_values, sizeof(struct verdict_entry), memory->turn->verdict_count,
-				   &done);
+	error = memory->turn->verdict_count ? sluice_map__update(flow.verdicts, memory->verdict_keys, sizeof(struct verdict_key),
+								 memory->verdict_values, sizeof(struct verdict_entry),
+								 memory->turn->verdict_count, &done)
+					    : 0;
 	if (error)
 		return error;
 	return (int)releases -

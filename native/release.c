@@ -4,7 +4,7 @@
  *
  * What an endpoint sent goes out on a small veth of the engine's own, marked with the endpoint's interface; the release
  * program there moves it to that interface's ingress, where from_pod now finds the verdict. What goes to an endpoint is
- * sent on its interface and meets to_pod again.
+ * sent on its interface and meets to_pod again. What was decided by a packet's contents is told by its mark.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -30,6 +30,7 @@
 
 struct sluice_release {
 	uint32_t ifindex;
+	uint32_t token;
 	int socket;
 };
 
@@ -41,7 +42,7 @@ struct message {
 	char control[CMSG_SPACE(sizeof(uint32_t))];
 };
 
-int sluice_release__open(const char *interface, const char *peer, int program, const char *pin_path,
+int sluice_release__open(const char *interface, const char *peer, int program, const char *pin_path, uint32_t token,
 			 struct sluice_release **result)
 {
 	struct sluice_release *release;
@@ -52,6 +53,7 @@ int sluice_release__open(const char *interface, const char *peer, int program, c
 	release = calloc(1, sizeof(*release));
 	if (!release)
 		return -ENOMEM;
+	release->token = token;
 	release->ifindex = if_nametoindex(interface);
 	release->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (!release->ifindex || release->socket < 0 ||
@@ -87,11 +89,22 @@ static void offload_fill(struct virtio_net_hdr *offload, const struct ask *ask, 
 	offload->csum_offset = tcp ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET;
 }
 
+/* Where the packet goes back to, on the engine's own veth; what was decided about it. */
+static uint32_t message_mark(const struct sluice_release *release, const struct ask *ask)
+{
+	int decided = ask->flags & ASK_DECIDED, passed = ask->flags & ASK_PASSED;
+
+	if (ask->direction == DIRECTION_EGRESS)
+		return ask->endpoint | (decided ? RELEASE_DECIDED : 0) | (passed ? RELEASE_PASSED : 0);
+	return decided ? release->token : passed ? release->token + 1 : 0;
+}
+
 static void message_fill(struct message *message, struct msghdr *header, const struct sluice_release *release,
 			 const struct ask *ask, uint8_t *packet)
 {
 	int from_endpoint = ask->direction == DIRECTION_EGRESS, parts = 0;
 	uint32_t split = ask->flags & ASK_VLAN ? ADDRESSES_LENGTH : 0;
+	uint32_t value = message_mark(release, ask);
 	struct cmsghdr *mark;
 
 	checksum_complete(ask, packet);
@@ -120,7 +133,7 @@ static void message_fill(struct message *message, struct msghdr *header, const s
 		.msg_iov = message->parts,
 		.msg_iovlen = (size_t)parts,
 	};
-	if (!from_endpoint)
+	if (!value)
 		return;
 	header->msg_control = message->control;
 	header->msg_controllen = sizeof(message->control);
@@ -128,7 +141,7 @@ static void message_fill(struct message *message, struct msghdr *header, const s
 	mark->cmsg_level = SOL_SOCKET;
 	mark->cmsg_type = SO_MARK;
 	mark->cmsg_len = CMSG_LEN(sizeof(uint32_t));
-	memcpy(CMSG_DATA(mark), &ask->endpoint, sizeof(uint32_t));
+	memcpy(CMSG_DATA(mark), &value, sizeof(value));
 }
 
 /* Offsets come from outside the packet, but this memory is shared with other threads: trust nothing twice. */

@@ -129,12 +129,13 @@ struct sluice_release;
 
 /*
  * Makes the veth pair interface / peer, where it is not there yet, with the release program at the egress of interface.
- * Returns enum sluice_attachment or -errno.
+ * token: of engine_states. Returns enum sluice_attachment or -errno.
  */
 SLUICE_API int sluice_release__open(const char *interface, const char *peer, int program, const char *pin_path,
-				    struct sluice_release **release);
+				    uint32_t token, struct sluice_release **release);
 /*
- * Sends the packets of drained asks: towards the stack when the endpoint sent them, towards the pod otherwise.
+ * Sends the packets of drained asks: towards the stack when the endpoint sent them, towards the pod otherwise, with what
+ * their flags say was decided (ASK_DECIDED, ASK_PASSED).
  * offsets: where in buffer each record's header is. Checksums are completed in place.
  * Returns how many were sent; errors[i] receives 0 or -errno of each.
  */
@@ -183,7 +184,7 @@ SLUICE_API int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *ad
 
 /* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
 SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
-				    uint32_t repeat, int32_t *outcome, uint32_t *duration_ns);
+				    uint32_t mark, int32_t *outcome, uint32_t *duration_ns);
 /* The same with mark and cb of the packet; words receives cb as the program left it. Returns its outcome, or -errno. */
 SLUICE_API int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t words[5]);
 

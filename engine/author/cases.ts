@@ -16,6 +16,21 @@ import { shownPath } from './paths.ts';
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1, icmpv6: 58 };
 
+/** RFC 1035, 3.2.2, and those that came later. */
+const DNS_TYPES: Readonly<Record<string, number>> = {
+  A: 1,
+  NS: 2,
+  CNAME: 5,
+  SOA: 6,
+  PTR: 12,
+  MX: 15,
+  TXT: 16,
+  AAAA: 28,
+  SRV: 33,
+  SVCB: 64,
+  HTTPS: 65,
+};
+
 const port = z.int().min(0).max(65_535);
 const address = z.string().transform((text, context) => {
   const bytes = parseAddress(text);
@@ -77,8 +92,22 @@ const caseSchema = z.strictObject({
   name: z.string().min(1),
   ...settings,
   flow: flowSchema.prefault({}),
-  dns: z.strictObject({ name: z.string() }).optional(),
-  tls: z.strictObject({ serverName: z.string() }).optional(),
+  /** Its resolver is where the flow comes from. */
+  dns: z
+    .strictObject({
+      name: z.string(),
+      type: z.enum(Object.keys(DNS_TYPES) as [string, ...string[]]).default('A'),
+      ttlSeconds: z.int().min(0).default(300),
+      addresses: z.array(z.string()).default([]),
+    })
+    .optional(),
+  tls: z
+    .strictObject({
+      serverName: z.string().default(''),
+      applicationProtocols: z.array(z.string()).default([]),
+      encrypted: z.boolean().default(false),
+    })
+    .optional(),
   http: httpSchema.optional(),
   /** Asked so often before, with the same question: what rate limits need. */
   after: z.int().min(0).max(100_000).default(0),
@@ -177,10 +206,15 @@ function makeCase(data: z.infer<typeof caseSchema>, file: string, line: number):
   if ([dns, tls, http].filter(Boolean).length > 1) throw refuse(file, line, 'a case has one of dns, tls and http');
   if (dns) {
     question.hook = Context.DNS;
-    question.dnsName = byteString(dns.name);
+    question.dnsName = byteString(dns.name).toLowerCase();
+    question.dnsType = DNS_TYPES[dns.type] as number;
+    question.dnsTtlS = dns.ttlSeconds;
+    question.dnsAddresses = dns.addresses.join('\n');
   } else if (tls) {
     question.hook = Context.TLS;
-    question.serverName = byteString(tls.serverName);
+    question.serverName = byteString(tls.serverName).toLowerCase();
+    question.applicationProtocols = tls.applicationProtocols.map(byteString).join('\n');
+    question.encryptedHello = tls.encrypted;
   } else if (http) fillRequest(question, http);
   return {
     name: data.name,
@@ -275,6 +309,7 @@ function readRecording(path: string): PluginCase[] {
     } catch (error) {
       throw refuse(file, i + 1, error instanceof z.ZodError ? describe(error) : 'it is not JSON');
     }
+    // What a message said beside its name is not recorded: no answer can be expected of it.
     if (flow.hook !== 'connect') return [];
     start.ms ||= Date.parse(flow.time);
     return [recordedCase(flow, file, i + 1, Date.parse(flow.time) - start.ms)];

@@ -2,7 +2,7 @@
 import { HOOK_NAMES, type HookName, type PolicySource } from './policy-source.ts';
 
 /** The class of the SDK that each hook's method takes. */
-const QUESTIONS: Readonly<Record<HookName, string>> = { connect: 'Connection', dns: 'DnsQuery', tls: 'TlsHello', http: 'HttpRequest' };
+const QUESTIONS: Readonly<Record<HookName, string>> = { connect: 'Connection', dns: 'DnsAnswer', tls: 'TlsHello', http: 'HttpRequest' };
 
 /** `imported` is the policy's file as the entry imports it. */
 export function entrySource(policy: PolicySource, imported: string): string {

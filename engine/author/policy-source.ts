@@ -157,7 +157,7 @@ class SourceReader {
       if (first !== undefined && first !== first.toLowerCase())
         this.#refuse(node, `header names are in lower case here: "${first.toLowerCase()}"`);
     } else if (method === 'cookie' && called.includes('.')) named(this.#cookies, 'cookie');
-    else if ((called === 'deny' || called === 'audit') && first !== undefined) this.#reasons.add(first);
+    else if ((called === 'deny' || called === 'nxdomain' || called === 'audit') && first !== undefined) this.#reasons.add(first);
     else if (called === 'route') named(this.#routes, 'route');
     else if (isNew(node) && typeName(node) === 'HostSet') named(this.#sets, 'set');
     else if (isNew(node) && typeName(node) === 'Counters') this.#table(node, first, args[1]);

@@ -53,9 +53,11 @@ const DNS_PORT = 53;
 export function flowLine(flow: FlowView): string {
   const verdict = flow.verdict === 'allow' ? paint('green', 'allow') : paint('red', 'deny ');
   const party = (p: FlowView['source'], name = ''): string => `${p.pod || name || p.address}${p.port ? `:${p.port}` : ''}`;
-  // Of a refused query the name is what is asked for, not where it goes.
-  const isQuery = flow.verdict === 'deny' && flow.destination.port === DNS_PORT;
-  const by = [isQuery && flow.name, flow.plugin && `plugin ${flow.plugin}`, flow.rule].filter(Boolean).join(', ');
+  // Of a DNS message the name is what is asked for, not where it goes.
+  const isDns = flow.hook === 'dns' || (flow.verdict === 'deny' && flow.destination.port === DNS_PORT);
+  const by = [isDns && flow.name, flow.serverName && `server name ${flow.serverName}`, flow.plugin && `plugin ${flow.plugin}`, flow.rule]
+    .filter(Boolean)
+    .join(', ');
   const held = flow.heldUs ? paint('dim', ` ${flow.heldUs} µs`) : '';
-  return `${paint('dim', flow.time.slice(11, 23))} ${verdict} ${party(flow.source)} → ${party(flow.destination, isQuery ? '' : flow.name)} ${flow.protocol} ${flow.direction}: ${flow.reason}${by ? paint('dim', ` (${by})`) : ''}${held}`;
+  return `${paint('dim', flow.time.slice(11, 23))} ${verdict} ${party(flow.source)} → ${party(flow.destination, isDns ? '' : flow.name)} ${flow.protocol} ${flow.direction}: ${flow.reason}${by ? paint('dim', ` (${by})`) : ''}${held}`;
 }

@@ -1,5 +1,6 @@
 /** A batch of drained asks, as records in memory: struct ask behind a header, then the packet's bytes. */
 import { AskFlag, askCodec, type Context } from '../abi.gen.ts';
+import { HeldPacket } from '../content/held-packet.ts';
 import type { IdentityTexts, Question } from '../question.ts';
 import { BATCH_RECORDS_MAX, RECORD_HEADER } from './control.ts';
 import type { AskedFlow } from './messages.ts';
@@ -31,6 +32,20 @@ export class AskBatch {
     return (this.offsets[index] as number) + RECORD_HEADER;
   }
 
+  /** A record's packet, in this memory. */
+  packet(index: number): HeldPacket {
+    const at = this.at(index);
+    return new HeldPacket(this.bytes.subarray(at, at + this.bytes.readUInt32LE(at - RECORD_HEADER)));
+  }
+
+  context(at: number): Context {
+    return this.bytes.readUInt8(at + ASK.context) as Context;
+  }
+
+  rule(at: number): number {
+    return this.bytes.readUInt32LE(at + ASK.rule);
+  }
+
   plugin(at: number): number {
     return this.bytes.readUInt32LE(at + ASK.plugin);
   }
@@ -49,7 +64,7 @@ export class AskBatch {
   /** Fills a question in with what a record says, and who is behind its addresses. */
   ask(at: number, question: Question, timeMs: number, cluster: Cluster): void {
     const batch = this.bytes;
-    question.hook = batch.readUInt8(at + ASK.context) as Context;
+    question.hook = this.context(at);
     question.words = this.#words;
     question.wordsAt = (at + ASK.source) >> 2;
     question.sourceIdentity = batch.readUInt32LE(at + ASK.sourceIdentity);
@@ -58,10 +73,11 @@ export class AskBatch {
     question.destinationPort = batch.readUInt16BE(at + ASK.destinationPort);
     question.protocol = batch.readUInt8(at + ASK.protocol);
     question.direction = batch.readUInt8(at + ASK.direction);
-    question.rule = batch.readUInt32LE(at + ASK.rule);
+    question.rule = this.rule(at);
     question.established = (batch.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0;
     question.timeMs = timeMs;
     question.dnsName = cluster.domain(batch.toString('latin1', at + ASK.name, at + ASK.name + 8));
+    question.serverName = '';
     question.source = cluster.identities.get(question.sourceIdentity);
     question.destination = cluster.identities.get(question.destinationIdentity);
     question.sourcePod = cluster.pods.get(batch.toString('latin1', at + ASK.source, at + ASK.source + 16));
@@ -69,7 +85,7 @@ export class AskBatch {
   }
 
   /** What people are shown of a record, but for what became of it. */
-  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'reason' | 'scope' | 'ttlMs' | 'heldUs'> {
+  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'reason' | 'scope' | 'ttlMs' | 'heldUs' | 'contentName'> {
     const ask = this.bytes;
     const address = (from: number): Uint8Array => Uint8Array.prototype.slice.call(ask, at + from, at + from + 16);
     return {
@@ -82,12 +98,12 @@ export class AskBatch {
       sourceIdentity: ask.readUInt32LE(at + ASK.sourceIdentity),
       destinationIdentity: ask.readUInt32LE(at + ASK.destinationIdentity),
       endpoint: ask.readUInt32LE(at + ASK.endpoint),
-      rule: ask.readUInt32LE(at + ASK.rule),
+      rule: this.rule(at),
       plugin: this.plugin(at),
       protocol: ask.readUInt8(at + ASK.protocol),
       direction: ask.readUInt8(at + ASK.direction),
       established: (ask.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0,
-      context: ask.readUInt8(at + ASK.context) as Context,
+      context: this.context(at),
     };
   }
 }

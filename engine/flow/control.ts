@@ -10,6 +10,8 @@ import { askCodec, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
 export const RECORD_HEADER = 8;
 /** Room for many small packets, and for the largest one. */
 export const BATCH_BYTES = 1024 * 1024;
+/** Behind the batch: room for what is sent on from elsewhere, and for the largest packet. */
+export const SENT_BYTES = 256 * 1024;
 /** No record is smaller than its header and struct ask. */
 export const BATCH_RECORDS_MAX = Math.ceil(BATCH_BYTES / (RECORD_HEADER + askCodec.size));
 
@@ -34,8 +36,13 @@ export const Control = {
 
 export const STOPPED = -1;
 
-/** The first word of a result: DECIDED, and the second is the verdict word; or a failure. */
+/**
+ * The first word of a result: DECIDED, and the second is the verdict word; WAITING for more of what the packet is part of, or REPEATED
+ * of what was let through before; or a failure.
+ */
 export const DECIDED = 1 << 20;
+export const WAITING = DECIDED + 1;
+export const REPEATED = DECIDED + 2;
 export const Failure = {
   NONE: 0,
   UNKNOWN_PLUGIN: 1,
@@ -46,6 +53,7 @@ export const Failure = {
   SUSPENDED: 6,
   NO_HOOK: 7,
   OVER_SHARE: 8,
+  OVERFLOW: 9,
 } as const;
 export type Failure = (typeof Failure)[keyof typeof Failure];
 
@@ -60,6 +68,7 @@ export const FAILURE_TEXT: Readonly<Record<Failure, string>> = {
   [Failure.SUSPENDED]: 'plugin is suspended after a time-out',
   [Failure.NO_HOOK]: 'plugin does not answer this hook',
   [Failure.OVER_SHARE]: 'plugin has had its share of the time: its flows are too many, or take too long',
+  [Failure.OVERFLOW]: 'too much is held of clients that have not said all',
 };
 
 export interface SharedMemory {
@@ -79,7 +88,7 @@ export function createSharedMemory(): SharedMemory {
   const records = (bytes: number): SharedArrayBuffer => new SharedArrayBuffer(BATCH_RECORDS_MAX * bytes);
   return {
     control: new SharedArrayBuffer(Control.WORDS * 4),
-    batch: new SharedArrayBuffer(BATCH_BYTES),
+    batch: new SharedArrayBuffer(BATCH_BYTES + SENT_BYTES),
     results: records(8),
     verdictKeys: records(verdictKeyCodec.size),
     verdictValues: records(verdictEntryCodec.size),

@@ -4,13 +4,18 @@
  * Verdicts are written before anything is released, so that a released packet finds its own. What fails gets its
  * plugin's failure policy; the loop goes on. Runs in a flow worker, on memory that its standby can see.
  */
-import { PluginAction, Scope } from '../abi.gen.ts';
+import { Abi, PluginAction, Scope } from '../abi.gen.ts';
+import type { Content } from '../content/content.ts';
+import { refuseHello } from '../content/server-names.ts';
+import type { ServerNames } from '../policy/snapshot.ts';
 import { Question } from '../question.ts';
 import { actionOf, reasonOf, scopeOf, ttlMsOf, withScope } from '../verdict-word.ts';
 import { AskBatch, type Cluster } from './ask-batch.ts';
-import { Control, DECIDED, FAILURE_TEXT, Failure, type SharedMemory } from './control.ts';
+import { Contents } from './contents.ts';
+import { Control, DECIDED, FAILURE_TEXT, Failure, REPEATED, type SharedMemory, WAITING } from './control.ts';
 import type { LoadedPlugin, RunningVersion } from './loaded-plugin.ts';
-import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './messages.ts';
+import { FUEL_BOUNDS, LATENCY_BOUNDS_NS, type PluginSetup } from './messages.ts';
+import { ReleaseBox } from './release-box.ts';
 import { observe, Reporter } from './reporter.ts';
 import { type Outcome, VerdictWriter } from './verdict-writer.ts';
 
@@ -33,6 +38,9 @@ const SHADOWS_MS = 2;
  */
 const BATCH_SHARE = 0.2;
 
+/** How lists of server names are treated: what has no answer is denied. */
+const SERVER_NAMES: Pick<PluginSetup, 'failureAllow' | 'enforced'> = { failureAllow: false, enforced: true };
+
 const ACTION_NAMES = Object.keys(PluginAction).map((name) => name.toLowerCase());
 
 export interface EvaluatorParts {
@@ -49,6 +57,10 @@ export interface EvaluatorParts {
 export class Evaluator {
   readonly plugins = new Map<number, LoadedPlugin>();
   readonly reporter = new Reporter();
+  /** Lists of server names by rule. */
+  serverNames: ReadonlyMap<number, ServerNames> = new Map();
+  readonly #contents = new Contents();
+  readonly #box: ReleaseBox;
   readonly #parts: EvaluatorParts;
   readonly #batch: AskBatch;
   readonly #writer: VerdictWriter;
@@ -59,6 +71,8 @@ export class Evaluator {
   readonly #holdTimeoutNs: bigint;
   readonly #question = new Question();
   readonly #reasons = new Map<number, string>();
+  /** Response codes of denied DNS answers. */
+  readonly #codes = new Map<number, number>();
   readonly #recent = new Map<string, { result: number; word: number; epoch: number; decidedNs: bigint }>();
   /** Milliseconds that each plugin has had of this batch. */
   readonly #spentMs = new Map<number, number>();
@@ -70,6 +84,7 @@ export class Evaluator {
     const { memory, holdTimeoutMs } = parts;
     this.#batch = new AskBatch(memory.batch);
     this.#writer = new VerdictWriter(memory);
+    this.#box = new ReleaseBox(memory, parts.kernel);
     this.#control = new Int32Array(memory.control);
     this.#results = new Int32Array(memory.results);
     this.#released = new Uint32Array(memory.offsets);
@@ -109,12 +124,15 @@ export class Evaluator {
   #decide(index: number): number {
     const at = this.#batch.at(index);
     const plugin = this.plugins.get(this.#batch.plugin(at));
-    if (!plugin) return Failure.UNKNOWN_PLUGIN;
-    if (plugin.suspended) return Failure.SUSPENDED;
+    if (!plugin && this.#batch.plugin(at) !== Abi.SERVER_NAMES) return Failure.UNKNOWN_PLUGIN;
+    if (plugin?.suspended) return Failure.SUSPENDED;
     const heldNs = this.#batch.heldNs(at);
     const nowNs = process.hrtime.bigint();
     if (nowNs - heldNs > this.#holdTimeoutNs) return Failure.EXPIRED;
 
+    const content = this.#contents.of(this.#batch, index);
+    if (content) return this.#decideContent(index, content, plugin, Number(nowNs / 1_000_000n));
+    if (!plugin) return Failure.UNKNOWN_PLUGIN;
     const flow = this.#batch.flowKey(at);
     const recent = this.#recent.get(flow);
     if (recent && recent.epoch === plugin.setup.epoch && heldNs <= recent.decidedNs) {
@@ -127,6 +145,31 @@ export class Evaluator {
     const word = this.#results[2 * index + 1] as number;
     this.#recent.set(flow, { result, word, epoch: plugin.setup.epoch, decidedNs: process.hrtime.bigint() });
     return result;
+  }
+
+  /** Decides what a packet is part of, as far as it is known by now. */
+  #decideContent(index: number, content: Content, plugin: LoadedPlugin | undefined, nowMs: number): number {
+    const { reading } = content;
+    if (reading.state === 'overflow') return Failure.OVERFLOW;
+    if (reading.state === 'incomplete') return WAITING;
+    if (reading.state === 'decided') return REPEATED;
+    if (reading.state === 'unreadable') return this.#refuse(index, reading.reason);
+    const at = this.#batch.at(index);
+    this.#batch.ask(at, this.#question, nowMs, this.#parts.cluster);
+    content.describe(this.#question);
+    if (plugin) return this.#ask(index, plugin);
+    const list = this.serverNames.get(this.#batch.rule(at));
+    if (!list) return Failure.UNKNOWN_PLUGIN;
+    const refusal = refuseHello(list, this.#question);
+    if (refusal !== undefined) return this.#refuse(index, refusal);
+    this.#results[2 * index + 1] = PluginAction.ALLOW;
+    return DECIDED;
+  }
+
+  #refuse(index: number, reason: string): number {
+    this.#reasons.set(index, reason);
+    this.#results[2 * index + 1] = PluginAction.DENY;
+    return DECIDED;
   }
 
   #ask(index: number, plugin: LoadedPlugin): number {
@@ -144,6 +187,7 @@ export class Evaluator {
     if (word < 0) return Failure.NONSENSE;
     const action = actionOf(word);
     if (action === PluginAction.DENY || action === PluginAction.AUDIT) this.#reasons.set(index, decider.guest?.reason(word) ?? '');
+    if (action === PluginAction.DENY) this.#codes.set(index, decider.guest?.responseCode ?? 0);
     if (plugin.splitsFlows) word = withScope(word, Math.min(scopeOf(word), Scope.FLOW) as Scope);
     this.#results[2 * index + 1] = word;
     return DECIDED;
@@ -211,21 +255,42 @@ export class Evaluator {
     for (let i = 0; i < count; i++) {
       const at = this.#batch.at(i);
       const plugin = this.plugins.get(this.#batch.plugin(at));
-      if (!plugin) continue;
-      const outcome = this.#outcome(plugin, i);
+      if (!plugin || this.#contents.of(this.#batch, i)) continue;
+      const outcome = this.#outcome(i);
       // A refusal that holds for this connection only needs no entry: its packet is gone, and the next one is asked about.
       if (outcome.allowed || outcome.scope !== Scope.NONE) this.#writer.write(verdicts++, at, plugin.setup, outcome, nowNs);
       if (outcome.allowed) this.#released[released++] = this.#batch.offsets[i] as number;
     }
     if (verdicts) this.reporter.releaseFailures += this.#parts.kernel.settle(verdicts, released);
+    this.#flushContents(count);
     for (let i = 0; i < count; i++) this.#report(i, nowNs);
     this.#askShadows(count, nowNs);
     this.#reasons.clear();
+    this.#codes.clear();
+    this.#contents.clear();
+  }
+
+  /** Sends on, or ends, what was decided by its contents: the decision is in what is sent. */
+  #flushContents(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const content = this.#contents.of(this.#batch, i);
+      if (!content) continue;
+      if (this.#results[2 * i] === WAITING) content.wait(this.#box);
+      else content.settle({ ...this.#outcome(i), code: this.#codes.get(i) ?? 0 }, this.#box);
+    }
+    this.reporter.releaseFailures += this.#box.flush();
+  }
+
+  /** How the flow's plugin is treated; undefined where nobody knows it. */
+  #setup(index: number): Pick<PluginSetup, 'failureAllow' | 'enforced'> | undefined {
+    const id = this.#batch.plugin(this.#batch.at(index));
+    return id === Abi.SERVER_NAMES ? SERVER_NAMES : this.plugins.get(id)?.setup;
   }
 
   /** What a result comes to: its verdict, or the plugin's failure policy. */
-  #outcome(plugin: LoadedPlugin | undefined, index: number): Outcome {
-    const { setup } = plugin ?? {};
+  #outcome(index: number): Outcome {
+    const setup = this.#setup(index);
+    if (this.#results[2 * index] === REPEATED) return { allowed: true, scope: Scope.NONE, ttlMs: 0 };
     if (this.#results[2 * index] !== DECIDED)
       return { allowed: setup ? setup.failureAllow || !setup.enforced : false, scope: Scope.NONE, ttlMs: 0 };
     const word = (this.#results[2 * index + 1] as number) >>> 0;
@@ -241,7 +306,8 @@ export class Evaluator {
     const at = this.#batch.at(index);
     const id = this.#batch.plugin(at);
     const result = this.#results[2 * index] as number;
-    const outcome = this.#outcome(this.plugins.get(id), index);
+    if (result === WAITING || result === REPEATED) return;
+    const outcome = this.#outcome(index);
     const failure = result === DECIDED ? Failure.NONE : (result as Failure);
     this.reporter.count(id, outcome.allowed, failure);
     if (!this.reporter.hasRoom) {
@@ -252,10 +318,19 @@ export class Evaluator {
     this.reporter.flow({
       ...this.#batch.describe(at),
       ...outcome,
+      contentName: this.#contentName(index),
       audited: !failure && actionOf(word) === PluginAction.AUDIT,
       reason: failure ? FAILURE_TEXT[failure] : (this.#reasons.get(index) ?? ''),
       heldUs: Number((nowNs - this.#batch.heldNs(at)) / 1000n),
     });
+  }
+
+  #contentName(index: number): string {
+    const content = this.#contents.of(this.#batch, index);
+    if (!content) return '';
+    const question = new Question();
+    content.describe(question);
+    return question.serverName || question.dnsName;
   }
 
   /** Asks the versions that are only compared. Nobody waits for them: what was held is on its way. */
@@ -271,6 +346,7 @@ export class Evaluator {
         continue;
       }
       this.#batch.ask(at, this.#question, Number(nowNs / 1_000_000n), this.#parts.cluster);
+      this.#contents.of(this.#batch, i)?.describe(this.#question);
       const hooked = shadow.guest.answers(this.#question.hook);
       const word = hooked ? this.#evaluate(plugin, shadow) : TRAPPED;
       const live = ACTION_NAMES[actionOf(this.#results[2 * i + 1] as number)] ?? '';
@@ -283,7 +359,14 @@ export class Evaluator {
         live,
         shadow: said,
         reason: word >= 0 ? (shadow.guest?.reason(word) ?? '') : '',
-        flow: { ...this.#batch.describe(at), ...this.#outcome(plugin, i), audited: false, reason: this.#reasons.get(i) ?? '', heldUs: 0 },
+        flow: {
+          ...this.#batch.describe(at),
+          ...this.#outcome(i),
+          contentName: this.#contentName(i),
+          audited: false,
+          reason: this.#reasons.get(i) ?? '',
+          heldUs: 0,
+        },
       }));
     }
   }

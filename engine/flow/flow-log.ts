@@ -1,5 +1,5 @@
 /** The latest flows that somebody may want to see: what plugins decided, and what the kernel denied alone. */
-import { Context, Direction, type FlowRecord, Reason, Scope, Verdict } from '../abi.gen.ts';
+import { Abi, Context, Direction, type FlowRecord, Reason, Scope, Verdict } from '../abi.gen.ts';
 import { Feed } from '../feed.ts';
 import type { AskedFlow } from './messages.ts';
 
@@ -20,6 +20,10 @@ const HOOK_NAMES = Object.keys(Context).map((name) => name.toLowerCase());
 const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
   [Reason.DROP_POLICY]: 'no rule allows it',
   [Reason.DROP_NAME]: 'a DNS query for a name that no rule is about: refused',
+  [Reason.DROP_QUIC]: 'QUIC, where the server name is to be read: it is read over TCP only',
+  [Reason.DROP_EARLY_DATA]: 'data with the first packet of a connection, of which a rule reads what is said first',
+  [Reason.DROP_UNREADABLE]: 'a DNS message that cannot be read whole, where a plugin is to see every answer',
+  [Reason.DNS_ENCRYPTED]: 'DNS over TLS or QUIC: its names cannot be seen',
   [Reason.DROP_VERDICT]: 'cached verdict of the plugin',
   [Reason.FAIL_ENGINE_ABSENT]: 'failure policy: the engine is not running',
   [Reason.FAIL_ENGINE_STALE]: 'failure policy: the engine does not answer',
@@ -44,7 +48,7 @@ export interface FlowView {
   readonly time: string;
   readonly source: Party;
   readonly destination: Party;
-  /** By which the sender knows the destination; of a DNS query that was refused, the one that it asks for. */
+  /** By which the sender knows the destination; of a DNS message, the one that is asked for. */
   readonly name: string;
   readonly protocol: string;
   readonly direction: 'ingress' | 'egress';
@@ -57,6 +61,8 @@ export interface FlowView {
   readonly audited: boolean;
   /** What the plugin was asked: connect, dns, tls or http; empty when none was. */
   readonly hook: string;
+  /** That a TLS client named; empty where there is none. */
+  readonly serverName: string;
   readonly established: boolean;
   /** Which later connections the verdict answers. */
   readonly scope: string;
@@ -75,6 +81,12 @@ export interface Names {
   plugin(id: number): string;
   /** `key=value` each. */
   labels(identity: number): string[];
+}
+
+/** What is said of a decision without a reason. */
+function reasonless({ allowed, plugin }: AskedFlow): string {
+  if (plugin === Abi.SERVER_NAMES) return 'the server name is in the list';
+  return allowed ? 'the plugin allows it' : 'the plugin denies it';
 }
 
 export class FlowLog {
@@ -99,9 +111,11 @@ export class FlowLog {
       destination: this.#party(flow.destination, flow.destinationPort, flow.destinationIdentity, true),
       audited: flow.audited,
       hook: HOOK_NAMES[flow.context] ?? '',
+      serverName: flow.context === Context.TLS ? flow.contentName : '',
+      ...(flow.context === Context.DNS && { name: flow.contentName }),
       established: flow.established,
       verdict: flow.allowed ? 'allow' : 'deny',
-      reason: flow.reason || (flow.allowed ? 'the plugin allows it' : 'the plugin denies it'),
+      reason: flow.reason || reasonless(flow),
       scope: SCOPE_NAMES[flow.scope as Scope],
       ttlMs: flow.scope === Scope.NONE ? 0 : flow.ttlMs,
       heldUs: flow.heldUs,
@@ -115,6 +129,7 @@ export class FlowLog {
       destination: this.#party(record.destination, record.destinationPort, record.destinationIdentity, false),
       audited: false,
       hook: '',
+      serverName: '',
       established: false,
       verdict: record.verdict === Verdict.ALLOW ? 'allow' : 'deny',
       reason: REASON_TEXTS[record.reason as Reason] ?? `reason ${record.reason}`,

@@ -10,6 +10,8 @@ export interface Guest {
   evaluate(question: Question): number;
   /** Of a word that was just returned. */
   reason(word: number): string;
+  /** Of the last evaluation's denial of a DNS answer; 0 where it does not say. */
+  readonly responseCode: number;
   readonly fuelUsed: number;
 }
 

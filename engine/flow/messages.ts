@@ -1,5 +1,6 @@
 /** What crosses between the main thread and a flow worker. */
 import type { Context } from '../abi.gen.ts';
+import type { ServerNames } from '../policy/snapshot.ts';
 
 /** One version of a plugin. What is not named here is opaque to this room: the worker makes an instance of it. */
 export interface PluginVersion {
@@ -51,6 +52,8 @@ export type ToWorker =
       readonly identitiesGone: readonly number[];
       /** Name of the pod with an address; empty: nobody's any more. */
       readonly pods: readonly (readonly [addressKey: string, name: string])[];
+      /** Lists of server names by rule, where they changed: all of them. */
+      readonly serverNames?: ReadonlyMap<number, ServerNames> | undefined;
     }
   | { readonly type: 'plugin'; readonly seq: number; readonly setup: PluginSetup }
   | { readonly type: 'remove'; readonly seq: number; readonly id: number }
@@ -78,6 +81,8 @@ export interface AskedFlow {
   readonly direction: number;
   readonly established: boolean;
   readonly context: Context;
+  /** What its contents name: the server that a TLS client wants, what a DNS answer is about. Empty where there is none. */
+  readonly contentName: string;
   readonly allowed: boolean;
   /** The plugin let it pass and wants it shown. */
   readonly audited: boolean;

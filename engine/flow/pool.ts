@@ -55,6 +55,7 @@ export class WorkerPool {
   readonly #timeouts = new Map<number, number>();
   readonly #identities = new Map<number, IdentityEntry>();
   readonly #pods = new Map<string, string>();
+  #serverNames: ClusterMessage['serverNames'];
   #serving: Member | undefined;
   #standby: Member | undefined;
   #seq = 0;
@@ -88,6 +89,7 @@ export class WorkerPool {
     for (const [address, name] of change.pods)
       if (name) this.#pods.set(address, name);
       else this.#pods.delete(address);
+    if (change.serverNames) this.#serverNames = change.serverNames;
     for (const member of this.#members()) this.#post(member, { type: 'cluster', ...change });
   }
 
@@ -183,7 +185,13 @@ export class WorkerPool {
       for (const answer of waiting.values()) answer('the flow worker ended');
       this.#replaceEnded(member);
     });
-    this.#post(member, { type: 'cluster', identities: [...this.#identities.values()], identitiesGone: [], pods: [...this.#pods] });
+    this.#post(member, {
+      type: 'cluster',
+      identities: [...this.#identities.values()],
+      identitiesGone: [],
+      pods: [...this.#pods],
+      serverNames: this.#serverNames,
+    });
     for (const setup of this.#setups.values()) this.#post(member, { type: 'plugin', seq: 0, setup });
     return member;
   }

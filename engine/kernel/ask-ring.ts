@@ -7,8 +7,9 @@ import { addressOf, check, native } from './native.ts';
 export interface FlowMemory {
   /** Three words: how long to wait, how many verdicts, how many releases. */
   readonly turn: Buffer;
-  /** Records are drained here. */
+  /** Records are drained to its first bytes; what is sent may lie behind them. */
   readonly batch: Buffer;
+  readonly batchBytes: number;
   /** struct verdict_key and struct verdict_entry, packed. */
   readonly verdictKeys: Buffer;
   readonly verdictValues: Buffer;
@@ -26,7 +27,7 @@ export class AskRing {
   constructor(handles: RingHandles, memory: FlowMemory) {
     const parts = [memory.turn, memory.batch, memory.verdictKeys, memory.verdictValues, memory.offsets, memory.errors].map(addressOf);
     const addresses = Buffer.alloc((parts.length + 1) * 8);
-    for (const [i, value] of [...parts, BigInt(memory.batch.length)].entries()) addresses.writeBigUInt64LE(value, i * 8);
+    for (const [i, value] of [...parts, BigInt(memory.batchBytes)].entries()) addresses.writeBigUInt64LE(value, i * 8);
     check(native.sluice_flow__open(handles.asks, handles.release, handles.verdictsFd, addresses as never), 'open the flow');
     this.#turn = new Int32Array(memory.turn.buffer, memory.turn.byteOffset, 3);
     this.#pluginsFd = handles.pluginsFd;

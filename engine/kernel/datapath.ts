@@ -4,7 +4,7 @@
  * Everything is pinned below one bpffs directory, so that enforcement outlives the process: maps by name, tcx links
  * as `from_pod-<ifindex>` and `to_pod-<ifindex>`, links of cgroups likewise.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
@@ -92,12 +92,14 @@ const INTERFACE_PROGRAMS = [
   { name: 'from_pod', direction: Direction.EGRESS },
   { name: 'to_pod', direction: Direction.INGRESS },
 ] as const;
-/** The programs that read DNS messages, where they are reached from: map, index, program. */
-const DNS_PROGRAMS = [
+/** The programs that read what packets carry, where they are reached from: map, index, program. */
+const STAGES = [
   ['pod_dns', Direction.EGRESS, 'dns_from_pod'],
   ['pod_dns', Direction.INGRESS, 'dns_to_pod'],
   ['sent_dns', 0, 'dns_from_process'],
   ['received_dns', 0, 'dns_to_process'],
+  ['pod_hello', Direction.EGRESS, 'hello_from_pod'],
+  ['pod_hello', Direction.INGRESS, 'hello_to_pod'],
 ] as const;
 /** Packets first: what the other programs let through is judged there once more. */
 const CGROUP_PROGRAMS = ['from_process', 'to_process', 'connect4', 'connect6', 'sendmsg4', 'sendmsg6'] as const;
@@ -145,24 +147,26 @@ export class Datapath {
     this.#counters = new KernelMap('counters', fd('counters'), 4, counterCells, Reason.MAX);
     this.#verdictHits = new KernelMap('verdict_hits', fd('verdict_hits'), 4, counterCells, Abi.PLUGINS_MAX);
 
-    for (const [map, index, program] of DNS_PROGRAMS) this.#setStage(map, index, program);
-    this.#publishState();
+    for (const [map, index, program] of STAGES) this.#setStage(map, index, program);
     const cell = Buffer.alloc(8);
-    check(native.sluice_ring__open(fd('asks'), this.maps.engine_states.fd, cell), 'open the ring of asks');
-    this.#asks = readHandle(cell);
-    check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
-    this.#records = readHandle(cell);
+    const token = randomInt(1, 2 ** 32 - 2);
     const [releaseInterface, releasePeer] = releaseInterfaces(pinDirectory);
     const attachment = native.sluice_release__open(
       releaseInterface,
       releasePeer,
       this.programFd('release'),
       `${pinDirectory}/release`,
+      token,
       cell,
     );
     check(attachment, `make interface ${releaseInterface}`);
     this.#attachment = ATTACHMENTS[attachment] ?? 'clsact';
     this.#release = readHandle(cell);
+    this.#publishState(token, native.sluice_kernel__ifindex(releasePeer));
+    check(native.sluice_ring__open(fd('asks'), this.maps.engine_states.fd, cell), 'open the ring of asks');
+    this.#asks = readHandle(cell);
+    check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
+    this.#records = readHandle(cell);
   }
 
   /**
@@ -288,9 +292,15 @@ export class Datapath {
     new KernelMap(map, stage, 4, 4, 1).update(new Map([[key.toString('latin1'), value]]));
   }
 
-  #publishState(): void {
+  #publishState(token: number, sink: number): void {
     const state = Buffer.alloc(engineStateCodec.size);
-    engineStateCodec.write(state, 0, { heartbeatNs: kernelNowNs(), staleNs: BigInt(STALE_MS) * 1_000_000n, abiVersion: Abi.VERSION });
+    engineStateCodec.write(state, 0, {
+      heartbeatNs: kernelNowNs(),
+      staleNs: BigInt(STALE_MS) * 1_000_000n,
+      abiVersion: Abi.VERSION,
+      token,
+      sink: Math.max(sink, 0),
+    });
     this.maps.engine_states.update(new Map([['\0\0\0\0', state]]));
   }
 

@@ -48,7 +48,7 @@ const library = ffi.Library(libraryPath, {
   sluice_ring__drain: ['int', ['size_t', 'pointer', 'uint32', 'int', 'pointer']],
   sluice_ring__wake: ['int', ['size_t']],
   sluice_ring__close: ['void', ['size_t']],
-  sluice_release__open: ['int', ['string', 'string', 'int', 'string', 'pointer']],
+  sluice_release__open: ['int', ['string', 'string', 'int', 'string', 'uint32', 'pointer']],
   sluice_release__close: ['void', ['size_t']],
   sluice_release__remove: ['int', ['string']],
   sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],

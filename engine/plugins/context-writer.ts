@@ -84,7 +84,12 @@ export class ContextWriter {
     words[at + (OFFSETS.sourcePort >> 2)] = sourcePort | (destinationPort << 16);
     const protocol = has & PluginField.PROTOCOL ? question.protocol : 0;
     const direction = has & PluginField.DIRECTION ? question.direction : 0;
-    const flags = has & PluginField.ESTABLISHED && question.established ? PluginContextFlag.ESTABLISHED : 0;
+    const flags =
+      (has & PluginField.ESTABLISHED && question.established ? PluginContextFlag.ESTABLISHED : 0) |
+      (has & PluginField.SERVER_NAME && question.encryptedHello ? PluginContextFlag.ENCRYPTED_HELLO : 0);
+    const answer = (has & PluginField.DNS_ANSWER) !== 0;
+    words[at + (OFFSETS.dnsTtlS >> 2)] = answer ? question.dnsTtlS : 0;
+    words[at + (OFFSETS.dnsType >> 2)] = answer ? question.dnsType : 0;
     words[at + (OFFSETS.hook >> 2)] = question.hook | (protocol << 8) | (direction << 16) | (flags << 24);
     this.#present = has & NUMBERS;
   }
@@ -102,6 +107,8 @@ export class ContextWriter {
     this.#text(PluginSlot.QUERY, PluginField.QUERY, question.query);
     this.#text(PluginSlot.SERVER_NAME, PluginField.SERVER_NAME, question.serverName);
     this.#text(PluginSlot.DNS_NAME, PluginField.DNS_NAME, question.dnsName);
+    this.#text(PluginSlot.APPLICATION_PROTOCOLS, PluginField.APPLICATION_PROTOCOLS, question.applicationProtocols);
+    this.#text(PluginSlot.DNS_ADDRESSES, PluginField.DNS_ANSWER, question.dnsAddresses);
     this.#bytes(PluginSlot.SOURCE_NAMESPACE, PluginField.SOURCE_NAMESPACE, source?.namespace);
     this.#bytes(PluginSlot.SOURCE_POD, PluginField.SOURCE_POD, question.sourcePod);
     this.#bytes(PluginSlot.SOURCE_LABELS, PluginField.SOURCE_LABELS, source?.labels);

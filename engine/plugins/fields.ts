@@ -33,7 +33,7 @@ const OF_ADDRESS =
   PluginField.DESTINATION_POD |
   PluginField.DESTINATION_ADDRESS;
 /** Equal for all packets of a flow. A DNS name is of the query, a request's texts of the request: no scope holds those. */
-const OF_FLOW = OF_ADDRESS | PluginField.SOURCE_PORT | PluginField.SERVER_NAME;
+const OF_FLOW = OF_ADDRESS | PluginField.SOURCE_PORT | PluginField.SERVER_NAME | PluginField.APPLICATION_PROTOCOLS;
 
 /** The widest scope that holds for what was read. */
 export function widestScope(fieldsRead: number): Scope {

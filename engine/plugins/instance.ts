@@ -139,6 +139,11 @@ export class PluginInstance {
     return this.manifest.routes[(this.#words[(this.#result + RESULT.route) >> 2] as number) - 1] ?? '';
   }
 
+  /** What a denied DNS answer is answered with in its place; 0 where the plugin does not say. */
+  get responseCode(): number {
+    return this.#words[(this.#result + RESULT.route) >> 2] as number;
+  }
+
   /** The reason of a word that evaluate() has just returned; empty when there is none. */
   reason(word: number): string {
     const known = reasonOf(word);

@@ -87,7 +87,7 @@ export class PluginRegistry {
     throw new EngineError('PLUGIN_UNKNOWN', `Cannot find plugin ${name}: the source has no PolicyPlugin of this name; declare one first`);
   }
 
-  /** The name behind an id; empty when there is none. */
+  /** The name behind an id; empty when there is none, and for lists of server names, which are no plugin. */
   nameOf(id: number): string {
     return this.tally.find(id)?.declaration.name ?? '';
   }
@@ -294,7 +294,7 @@ export class PluginRegistry {
     const taken = new Set([...this.#plugins.values()].map((plugin) => plugin.id));
     const id = known?.[0] ?? firstFree(states, taken);
     if (id === undefined)
-      throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.PLUGINS_MAX - 1} are the most`);
+      throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.SERVER_NAMES - 1} are the most`);
     const plugin = createPlugin(id, declaration, known?.[1].epoch ?? 0);
     this.#plugins.set(declaration.name, plugin);
     this.#left.delete(id);
@@ -354,6 +354,6 @@ function previousOf(before: VersionsOf<Version> | undefined, next: Version): Ver
 }
 
 function firstFree(states: ReadonlyMap<number, PluginState>, taken: ReadonlySet<number>): number | undefined {
-  for (let id = 1; id < Abi.PLUGINS_MAX; id++) if (!states.get(id)?.name && !taken.has(id)) return id;
+  for (let id = 1; id < Abi.SERVER_NAMES; id++) if (!states.get(id)?.name && !taken.has(id)) return id;
   return undefined;
 }

@@ -15,7 +15,7 @@ import { PortTables } from './port-table.ts';
 import { type Membership, RuleSet, type RuleSetWriter } from './rule-set.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
-import { EMPTY_SNAPSHOT, type Namespace, type Pod, type Snapshot } from './snapshot.ts';
+import { EMPTY_SNAPSHOT, type Namespace, type Pod, type ServerNames, type Snapshot } from './snapshot.ts';
 import { StableIds } from './stable-id.ts';
 
 export interface CompiledEndpoint {
@@ -123,6 +123,11 @@ export class Compiler {
   /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
   get conflicts(): ReadonlyMap<number, number> {
     return new Map([...this.ruleSets].flatMap((ruleSet) => [...ruleSet.conflicts]));
+  }
+
+  /** Lists of server names, by rule. */
+  get serverNames(): ReadonlyMap<number, ServerNames> {
+    return this.#book.serverNames;
   }
 
   /** Addresses that several pods say they have: the first by name has it. */
@@ -413,12 +418,15 @@ function changedNamespaces(before: ReadonlyMap<string, Namespace>, after: Readon
 function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['ruleSets']): Buffer {
   const none = pod.quarantined ? RuleSetId.CLOSED : RuleSetId.NONE;
   const ids = [ruleSets[0]?.id ?? none, ruleSets[1]?.id ?? none];
+  const answers = ruleSets[Direction.EGRESS]?.answerRules[0];
   const endpoint: Endpoint = {
     confirmByNs: 0n,
     ipv4: pod.addresses.find(isIpv4) ?? EMPTY_ADDRESS,
     ipv6: pod.addresses.find((address) => !isIpv4(address)) ?? EMPTY_ADDRESS,
     identity,
     flags: ruleSets[Direction.EGRESS]?.patterns.size ? EndpointFlag.NAMES : 0,
+    dnsPlugin: answers?.dnsPlugin ?? 0,
+    dnsRule: answers?.id ?? 0,
     ruleSets: ids,
     confirmed: ids,
   };

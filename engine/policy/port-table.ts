@@ -40,7 +40,7 @@ export interface PortTable {
   readonly ranges: readonly PortRule[];
 }
 
-/** Two rules that tag one flow for different plugins: only the first is asked. */
+/** Two rules that tag one flow for different plugins, or lists of server names: only the first is asked. */
 export type Conflict = (asked: number, notAsked: number) => void;
 
 /**
@@ -64,7 +64,8 @@ export function decideTable(rules: readonly PlacedRule[], isolated: Rule | undef
   for (const { sourced, ranges } of ofTier('plugin'))
     space.paint(ranges, (segment) => {
       const before = segment.rule ?? ALLOWED;
-      if (before.action === Action.ASK && before.plugin !== sourced.rule.plugin) conflict(before.id, sourced.id);
+      const another = before.plugin !== sourced.rule.plugin || (before.plugin === Abi.SERVER_NAMES && before.id !== sourced.rule.id);
+      if (before.action === Action.ASK && another) conflict(before.id, sourced.id);
       const open = before.action === Action.ALLOW || (sourced.overrides && before.action === Action.DENY);
       return open ? { ...segment, rule: sourced.rule } : segment;
     });

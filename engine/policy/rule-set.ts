@@ -75,7 +75,9 @@ export class RuleSet implements PeerUser {
 
   /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
   get conflicts(): ReadonlyMap<number, number> {
-    return this.#conflicts;
+    const [first, ...others] = this.answerRules;
+    const notAsked = others.filter(({ dnsPlugin }) => dnsPlugin !== first?.dnsPlugin);
+    return new Map([...this.#conflicts, ...notAsked.map(({ id }) => [id, first?.id ?? 0] as const)]);
   }
 
   /** As it was made of last. */
@@ -86,6 +88,11 @@ export class RuleSet implements PeerUser {
   /** Domain names and wildcards that its rules are about. */
   get patterns(): ReadonlySet<string> {
     return this.#patterns;
+  }
+
+  /** Rules that have a plugin asked about DNS answers: the first one counts. */
+  get answerRules(): readonly SourcedRule[] {
+    return this.#rules.filter((rule) => rule.dnsPlugin !== undefined);
   }
 
   /** Takes over what the policies say now; they are the same policies as before. */

@@ -3,8 +3,19 @@
  *
  * A policy that changes keeps the rules that stay as they are, as the same objects: what depends on them sees no change.
  */
-import { Action, Direction, type Rule } from '../abi.gen.ts';
-import type { AskRule, ClusterPolicy, HostPolicy, Peer, PluginPolicy, Policy, PolicyRule, PortSpec, TierRule } from './snapshot.ts';
+import { Abi, Action, Context, Direction, type Rule } from '../abi.gen.ts';
+import type {
+  AskRule,
+  ClusterPolicy,
+  HostPolicy,
+  Peer,
+  PluginPolicy,
+  Policy,
+  PolicyRule,
+  PortSpec,
+  ServerNames,
+  TierRule,
+} from './snapshot.ts';
 import type { StableIds } from './stable-id.ts';
 
 /** In the order in which they are asked. A plugin narrows what the others allow, or replaces them. */
@@ -42,7 +53,22 @@ export interface SourcedRule {
   readonly rule: Rule;
   /** Of a plugin's tag: it also holds where the tiers deny. */
   readonly overrides: boolean;
+  /** The plugin that is asked about every DNS answer of the endpoint; no flow is tagged then. */
+  readonly dnsPlugin?: number;
 }
+
+/** What a policy says beside peers and ports. */
+interface Tag {
+  readonly action: RuleAction;
+  readonly title?: string;
+  readonly plugin?: number | undefined;
+  readonly context?: Context;
+  readonly overrides?: boolean;
+  readonly serverNames?: ServerNames | undefined;
+}
+
+/** An id that no plugin has: who asks it is denied. */
+const NOBODY = 0xffffffff;
 
 /** A policy's rules of one direction. */
 export interface PolicyRules {
@@ -72,6 +98,8 @@ export function formatOrigin(origin: RuleOrigin | undefined): string {
 
 export class RuleBook {
   readonly origins = new Map<number, RuleOrigin>();
+  /** Lists of server names, by rule. */
+  readonly serverNames = new Map<number, ServerNames>();
   readonly #ids: StableIds;
   readonly #kept = new Map<string, Kept>();
   #pluginIds: ReadonlyMap<string, number> = new Map();
@@ -111,9 +139,10 @@ export class RuleBook {
       rules &&
       this.#keep('PluginPolicy', 'plugin', policy, direction, rules, (rule: AskRule) => ({
         action: 'ask',
-        plugin: this.#pluginIds.get(rule.plugin),
+        plugin: rule.serverNames ? Abi.SERVER_NAMES : this.#pluginIds.get(rule.plugin),
         context: rule.context,
         overrides: policy.overrides,
+        serverNames: rule.serverNames,
       }))
     );
   }
@@ -152,13 +181,7 @@ export class RuleBook {
     policy: { readonly namespace?: string; readonly name: string },
     direction: Direction,
     rules: readonly R[],
-    tagOf: (rule: R) => {
-      action: RuleAction;
-      title?: string;
-      plugin?: number | undefined;
-      context?: AskRule['context'];
-      overrides?: boolean;
-    },
+    tagOf: (rule: R) => Tag,
   ): PolicyRules {
     const key = keyOf(kind, policy, direction);
     const before = this.#kept.get(key);
@@ -174,6 +197,8 @@ export class RuleBook {
       const origin: RuleOrigin = { kind, tier, namespace, name: policy.name, direction, index, ...(tag.title && { title: tag.title }) };
       const id = this.#ids.get(originText(origin));
       this.origins.set(id, origin);
+      if (tag.serverNames) this.serverNames.set(id, tag.serverNames);
+      else this.serverNames.delete(id);
       return {
         id,
         origin,
@@ -184,6 +209,7 @@ export class RuleBook {
         action: tag.action,
         rule: kernelRule(id, tag),
         overrides: tag.overrides ?? false,
+        ...(tag.context === Context.DNS && { dnsPlugin: tag.plugin ?? NOBODY }),
       };
     });
     this.#drop(olds.slice(sourced.length));
@@ -195,6 +221,7 @@ export class RuleBook {
   #drop(rules: readonly SourcedRule[]): void {
     for (const { id, origin } of rules) {
       this.origins.delete(id);
+      this.serverNames.delete(id);
       this.#ids.drop(originText(origin));
     }
   }
@@ -212,15 +239,15 @@ function isolationText(ruleSet: string): string {
   return `isolation ${ruleSet}`;
 }
 
-function kernelRule(id: number, tag: { action: RuleAction; plugin?: number | undefined; context?: AskRule['context'] }): Rule {
+function kernelRule(id: number, tag: Tag): Rule {
   if (tag.action === 'accept') return { id, plugin: 0, action: Action.ALLOW, context: 0 };
   // A plugin that nobody declared can answer nothing, not even by its failure policy.
   if (tag.action === 'ask' && tag.plugin !== undefined) return { id, plugin: tag.plugin, action: Action.ASK, context: tag.context ?? 0 };
   return { id, plugin: 0, action: Action.DENY, context: 0 };
 }
 
-function ruleText(rule: PolicyRule, tag: object): string {
-  return `${rule.peers?.map(peerText).join() ?? '*'} ${rule.ports?.map(portText).join() ?? '*'} ${Object.values(tag).join()}`;
+function ruleText(rule: PolicyRule, tag: Tag): string {
+  return `${rule.peers?.map(peerText).join() ?? '*'} ${rule.ports?.map(portText).join() ?? '*'} ${JSON.stringify(tag)}`;
 }
 
 /** Equal peers, equal text. */

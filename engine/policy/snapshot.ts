@@ -107,9 +107,22 @@ export interface ClusterPolicy {
   readonly rules: Readonly<Partial<Record<Direction, readonly TierRule[]>>>;
 }
 
+/** Which servers TLS clients may name. */
+export interface ServerNames {
+  /** Canonical, see policy/domain-name.ts. */
+  readonly patterns: readonly string[];
+  /** Whether a client may name none. */
+  readonly allowMissing: boolean;
+  /** Whether the true name may be another one, encrypted. */
+  readonly allowEncrypted: boolean;
+}
+
+/** What a flow is tagged with: a plugin to ask, or a list that the engine itself goes by. */
 export interface AskRule extends PolicyRule {
+  /** Empty with a list. */
   readonly plugin: string;
   readonly context: Context;
+  readonly serverNames?: ServerNames | undefined;
 }
 
 /** Which flows ask which plugin. */

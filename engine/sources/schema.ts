@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
 import { canonicalName } from '../policy/domain-name.ts';
-import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector } from '../policy/snapshot.ts';
+import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServerNames } from '../policy/snapshot.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -224,18 +224,74 @@ export const hostPolicySpec = z
   })
   .transform((spec) => isolating(spec));
 
+const CONTEXTS = { connect: Context.CONNECT, dns: Context.DNS, tls: Context.TLS } as const;
 const ask = z.strictObject({
   plugin: z.string().regex(DNS_SUBDOMAIN, 'must be the name of a PolicyPlugin'),
-  context: absent(z.literal('connect', 'this version evaluates the connect context only')),
+  context: absent(z.enum(['connect', 'dns', 'tls'], 'must be connect, dns or tls')),
 });
 
-const askRule = (rule: PolicyRule, asked: z.infer<typeof ask>): AskRule => ({ ...rule, plugin: asked.plugin, context: Context.CONNECT });
+const choice = absent(z.enum(['Allow', 'Deny']));
+const serverNames = z
+  .strictObject({ names: z.array(domainName).min(1, 'needs at least one name'), withoutName: choice, encryptedHello: choice })
+  .transform(
+    (value): ServerNames => ({
+      patterns: value.names.map(canonicalName),
+      allowMissing: value.withoutName === 'Allow',
+      allowEncrypted: value.encryptedHello === 'Allow',
+    }),
+  );
+
+/** A rule with a tag: a plugin to ask, or a list of server names. */
+interface Tagged {
+  peers: readonly Peer[] | undefined;
+  ports?: PortSpec[] | undefined;
+  ask?: z.infer<typeof ask> | undefined;
+  serverNames?: ServerNames | undefined;
+}
+
+const HTTPS: readonly PortSpec[] = [{ protocol: PROTOCOLS.TCP, first: 443, last: 443 }];
+
+/** TLS is read over TCP; QUIC, which may carry it too, is part of such a rule so that it does not pass unread. */
+function tlsPorts(ports: readonly PortSpec[] | undefined): PortSpec[] {
+  const tcp = ports?.length ? ports : HTTPS;
+  return [...tcp, ...tcp.map((each) => ({ ...each, protocol: PROTOCOLS.UDP }))];
+}
+
+function taggedRule({ peers, ports, ask: asked, serverNames: names }: Tagged): AskRule {
+  const context = names ? Context.TLS : CONTEXTS[asked?.context ?? 'connect'];
+  const plugin = asked?.plugin ?? '';
+  // An answer is of no flow that could be tagged: it is the endpoint's.
+  if (context === Context.DNS) return { peers: [], ports: [], plugin, context };
+  const rule = policyRule(peers, context === Context.TLS ? tlsPorts(ports) : ports);
+  return { ...rule, plugin, context, ...(names && { serverNames: names }) };
+}
+
+/** Checks that a rule has one tag, and nothing that its tag cannot be about. */
+const oneTag =
+  (direction: 'ingress' | 'egress') =>
+  (rule: Omit<Tagged, 'peers'> & { to?: unknown[] | undefined; from?: unknown[] | undefined }, context: z.RefinementCtx): void => {
+    const report = (path: string[], message: string): void => context.addIssue({ code: 'custom', path, message });
+    if (rule.ask && rule.serverNames) report(['serverNames'], 'cannot stand beside ask: the plugin sees the server name in context tls');
+    if (!rule.ask && !rule.serverNames) report([], 'must have ask or serverNames');
+    const hook = rule.serverNames ? 'tls' : rule.ask?.context;
+    if (hook === 'tls')
+      for (const [i, each] of (Array.isArray(rule.ports) ? rule.ports : []).entries())
+        if (each?.protocol !== PROTOCOLS.TCP) report(['ports', String(i)], 'TLS is read over TCP; QUIC to the same port is denied anyway');
+    if (hook !== 'dns') return;
+    if (direction === 'ingress') report(['ask', 'context'], 'dns is for egress rules: it is about the answers to what the pod asks');
+    for (const field of ['to', 'ports'] as const)
+      if (rule[field]?.length) report([field], 'cannot stand in a rule of context dns: its plugin is asked about every answer');
+  };
+
+const tag = { ports: list(port), ask: absent(ask), serverNames: absent(serverNames) };
 const askIngress = z
-  .strictObject({ from: list(askSource), ports: list(port), ask })
-  .transform((rule) => askRule(policyRule(rule.from, rule.ports), rule.ask));
+  .strictObject({ from: list(askSource), ...tag })
+  .superRefine(oneTag('ingress'))
+  .transform(({ from, ...rule }) => taggedRule({ peers: from, ...rule }));
 const askEgress = z
-  .strictObject({ to: list(askDestination), ports: list(port), ask })
-  .transform((rule) => askRule(policyRule(rule.to, rule.ports), rule.ask));
+  .strictObject({ to: list(askDestination), ...tag })
+  .superRefine(oneTag('egress'))
+  .transform(({ to, ...rule }) => taggedRule({ peers: to, ...rule }));
 
 export const pluginPolicySpec = z
   .strictObject({

@@ -1,5 +1,5 @@
 /** Which domain names pods may ask for and connect to: listed ones, some of them at some hours only. */
-import { allow, clock, Config, deny, DnsQuery, HostSet, Policy, Text, TlsHello, Verdict } from '@sluice/plugin-sdk';
+import { allow, clock, Config, deny, DnsAnswer, HostSet, Policy, Text, TlsHello, Verdict } from '@sluice/plugin-sdk';
 
 /** The operator fills these: `*.example.com` is every name below example.com, and not itself. */
 const allowed = new HostSet('allowed');
@@ -24,7 +24,7 @@ export class DomainRules extends Policy {
   }
 
   @on('dns')
-  onQuery(query: DnsQuery): Verdict { return this.judge(query.name); }
+  onAnswer(answer: DnsAnswer): Verdict { return this.judge(answer.name); }
 
   @on('tls')
   onHello(hello: TlsHello): Verdict {

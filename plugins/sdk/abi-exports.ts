@@ -1,7 +1,7 @@
 /** The plugin ABI, version 1, but for sluice_eval, which the build writes. The entry of every plugin exports this file. */
 import { setPluginResultFields, setPluginResultMessage, setPluginResultMessageLength, setPluginResultRoute, VerdictWordValue } from './abi.gen';
 import { Config } from './config';
-import { CONFIG, CONFIG_CAPACITY, CONTEXT, CONTEXT_CAPACITY, fieldsRead, givenReason, MESSAGE, MESSAGE_CAPACITY, RESULT } from './state';
+import { CONFIG, CONFIG_CAPACITY, CONTEXT, CONTEXT_CAPACITY, fieldsRead, givenReason, givenResponseCode, MESSAGE, MESSAGE_CAPACITY, RESULT } from './state';
 import { Policy } from './policy';
 import { Verdict } from './verdict';
 
@@ -35,7 +35,7 @@ export function finish(verdict: Verdict, reason: u32, route: u32): i32 {
     message = <i32>String.UTF8.encodeUnsafe(changetype<usize>(givenReason), units, MESSAGE, false);
   }
   setPluginResultFields(RESULT, fieldsRead);
-  setPluginResultRoute(RESULT, route);
+  setPluginResultRoute(RESULT, route ? route : givenResponseCode);
   setPluginResultMessage(RESULT, <u32>MESSAGE);
   setPluginResultMessageLength(RESULT, <u32>message);
   // @ts-ignore: of the runtime

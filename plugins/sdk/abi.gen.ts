@@ -63,6 +63,8 @@ export const enum PluginFieldValue {
   HEADER = 67108864,
   COOKIE = 134217728,
   HOST_STATE = 268435456,
+  APPLICATION_PROTOCOLS = 536870912,
+  DNS_ANSWER = 1073741824,
 }
 
 export const enum PluginActionValue {
@@ -89,11 +91,14 @@ export const enum PluginSlotValue {
   DESTINATION_LABELS = 11,
   DESTINATION_SERVICE = 12,
   SOURCE_SERVICE_ACCOUNT = 13,
-  MAX = 14,
+  APPLICATION_PROTOCOLS = 14,
+  DNS_ADDRESSES = 15,
+  MAX = 16,
 }
 
 export const enum PluginContextFlagValue {
   ESTABLISHED = 1,
+  ENCRYPTED_HELLO = 2,
 }
 
 export const enum VerdictWordValue {
@@ -104,7 +109,7 @@ export const enum VerdictWordValue {
   TTL_UNIT_MS = 10,
 }
 
-export const PLUGIN_CONTEXT_SIZE: i32 = 136;
+export const PLUGIN_CONTEXT_SIZE: i32 = 152;
 // @ts-ignore: decorator
 @inline export function pluginContextSource(at: usize): usize { return at + 0; }
 // @ts-ignore: decorator
@@ -160,13 +165,21 @@ export const PLUGIN_CONTEXT_SIZE: i32 = 136;
 // @ts-ignore: decorator
 @inline export function pluginContextSlots(at: usize, index: i32): u32 { return load<u32>(at + (<usize>index << 2), 72); }
 // @ts-ignore: decorator
-@inline export function pluginContextHeaders(at: usize): u32 { return load<u32>(at, 128); }
+@inline export function pluginContextHeaders(at: usize): u32 { return load<u32>(at, 136); }
 // @ts-ignore: decorator
-@inline export function setPluginContextHeaders(at: usize, value: u32): void { store<u32>(at, value, 128); }
+@inline export function setPluginContextHeaders(at: usize, value: u32): void { store<u32>(at, value, 136); }
 // @ts-ignore: decorator
-@inline export function pluginContextCookies(at: usize): u32 { return load<u32>(at, 132); }
+@inline export function pluginContextCookies(at: usize): u32 { return load<u32>(at, 140); }
 // @ts-ignore: decorator
-@inline export function setPluginContextCookies(at: usize, value: u32): void { store<u32>(at, value, 132); }
+@inline export function setPluginContextCookies(at: usize, value: u32): void { store<u32>(at, value, 140); }
+// @ts-ignore: decorator
+@inline export function pluginContextDnsTtlS(at: usize): u32 { return load<u32>(at, 144); }
+// @ts-ignore: decorator
+@inline export function setPluginContextDnsTtlS(at: usize, value: u32): void { store<u32>(at, value, 144); }
+// @ts-ignore: decorator
+@inline export function pluginContextDnsType(at: usize): u16 { return load<u16>(at, 148); }
+// @ts-ignore: decorator
+@inline export function setPluginContextDnsType(at: usize, value: u16): void { store<u16>(at, value, 148); }
 
 export const PLUGIN_HEADER_SIZE: i32 = 12;
 // @ts-ignore: decorator

@@ -1,5 +1,5 @@
 /** What each hook adds to the flow that it is about. Handles, never objects. */
-import { PLUGIN_CONTEXT_SIZE, PLUGIN_HEADER_SIZE, pluginContextCookies, pluginContextHeaders, PluginFieldValue, PluginSlotValue } from './abi.gen';
+import { PLUGIN_CONTEXT_SIZE, PLUGIN_HEADER_SIZE, pluginContextCookies, pluginContextDnsTtlS, pluginContextDnsType, PluginContextFlagValue, pluginContextFlags, pluginContextHeaders, PluginFieldValue, PluginSlotValue } from './abi.gen';
 import { Flow } from './flow';
 import { CONTEXT, noteRead, slot } from './state';
 import { Text, textAt, textOf } from './text';
@@ -14,13 +14,31 @@ export class Connection extends Flow {
   }
 }
 
-/** Hook `dns`: a query. */
+/** Hook `dns`: an answer, before the pod has it. Its source is the resolver, its destination the pod. */
 @unmanaged
-export class DnsQuery extends Flow {
-  /** As it was asked for, without a dot at the end. */
+export class DnsAnswer extends Flow {
+  /** The name that was asked for, in lower case, without a dot at the end. */
   get name(): Text {
     noteRead(PluginFieldValue.DNS_NAME);
     return textOf(slot(PluginSlotValue.DNS_NAME));
+  }
+
+  /** What was asked for: 1 A, 28 AAAA, 16 TXT, ... */
+  get type(): u16 {
+    noteRead(PluginFieldValue.DNS_ANSWER);
+    return pluginContextDnsType(CONTEXT);
+  }
+
+  /** Seconds: the least of the answer's records; 0 when it has none. */
+  get ttlSeconds(): u32 {
+    noteRead(PluginFieldValue.DNS_ANSWER);
+    return pluginContextDnsTtlS(CONTEXT);
+  }
+
+  /** The addresses in the answer, one a line. */
+  get addresses(): Text {
+    noteRead(PluginFieldValue.DNS_ANSWER);
+    return textOf(slot(PluginSlotValue.DNS_ADDRESSES));
   }
 }
 
@@ -31,6 +49,24 @@ export class TlsHello extends Flow {
   get serverName(): Text {
     noteRead(PluginFieldValue.SERVER_NAME);
     return textOf(slot(PluginSlotValue.SERVER_NAME));
+  }
+
+  /** The domain name by which the pod knows the destination, of those that policy has rules about; empty when there is none. */
+  get destinationName(): Text {
+    noteRead(PluginFieldValue.DNS_NAME);
+    return textOf(slot(PluginSlotValue.DNS_NAME));
+  }
+
+  /** Whether the true server name may be another one, encrypted (ECH). Browsers pretend it on every connection. */
+  get isEncrypted(): bool {
+    noteRead(PluginFieldValue.SERVER_NAME);
+    return (pluginContextFlags(CONTEXT) & <u8>PluginContextFlagValue.ENCRYPTED_HELLO) != 0;
+  }
+
+  /** What the client offers to speak (ALPN), one a line: `h2`, `http/1.1`. */
+  get applicationProtocols(): Text {
+    noteRead(PluginFieldValue.APPLICATION_PROTOCOLS);
+    return textOf(slot(PluginSlotValue.APPLICATION_PROTOCOLS));
   }
 }
 

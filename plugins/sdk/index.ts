@@ -2,8 +2,8 @@
 export { Address } from './address';
 export { Config } from './config';
 export { Destination, Flow, Source } from './flow';
-export { Connection, DnsQuery, HttpRequest, TlsHello } from './hooks';
+export { Connection, DnsAnswer, HttpRequest, TlsHello } from './hooks';
 export { clock, Counters, HostSet, Key, key, log } from './host';
 export { Policy, Policy as ConnectPolicy, Policy as DnsPolicy, Policy as HttpPolicy, Policy as TlsPolicy } from './policy';
 export { Text } from './text';
-export { allow, audit, deny, next, route, Verdict } from './verdict';
+export { allow, audit, deny, next, nxdomain, route, Verdict } from './verdict';

@@ -12,23 +12,28 @@ export const RESULT: usize = memory.data(16, 16);
 export const CONFIG: usize = memory.data(16384, 16);
 export const MESSAGE: usize = memory.data(256, 16);
 
-assert(PLUGIN_CONTEXT_SIZE == 136 && PLUGIN_HEADER_SIZE == 12 && PLUGIN_RESULT_SIZE == 16);
+assert(PLUGIN_CONTEXT_SIZE == 152 && PLUGIN_HEADER_SIZE == 12 && PLUGIN_RESULT_SIZE == 16);
 
 /** Which fields were read: a signed plugin's verdict is cached no wider than these allow. */
 export let fieldsRead: u32 = 0;
 /** What the verdict was given: resolved to numbers of the manifest when the evaluation ends. */
 export let givenReason: string = '';
 export let givenRoute: string = '';
+/** Of a denied DNS answer. */
+export let givenResponseCode: u32 = 0;
 
 export function resetEvaluation(): void {
   fieldsRead = 0;
   givenReason = '';
   givenRoute = '';
+  givenResponseCode = 0;
 }
 
 export function setReason(reason: string): void { givenReason = reason; }
 
 export function setRoute(name: string): void { givenRoute = name; }
+
+export function setResponseCode(code: u32): void { givenResponseCode = code; }
 
 // @ts-ignore: decorator
 @inline export function noteRead(field: u32): void { fieldsRead |= field; }

@@ -1,6 +1,9 @@
 /** What a plugin answers: a word of 32 bits, built without allocation. */
 import { PluginActionValue, ScopeValue, VerdictWordValue } from './abi.gen';
-import { setReason, setRoute } from './state';
+import { setReason, setResponseCode, setRoute } from './state';
+
+/** DNS response code (RFC 1035, 4.1.1). */
+const NXDOMAIN: u32 = 3;
 
 /** Never an object: the handle itself is the verdict word. */
 @unmanaged
@@ -14,6 +17,9 @@ export class Verdict {
   /** Holds for `ttlMs` for every connection between pods of the same two identities to the same port. */
   perIdentity(ttlMs: u32): Verdict { return withScope(this, ScopeValue.IDENTITY, ttlMs); }
 
+  /** Of an allowed DNS answer: nothing in it lives longer, rounded up by a hundredth at most. */
+  atMost(ttlMs: u32): Verdict { return withScope(this, ScopeValue.NONE, ttlMs); }
+
   /** Holds for this connection or request only: what a verdict without a scope does anyway. */
   perRequest(): Verdict { return withScope(this, ScopeValue.NONE, 0); }
 }
@@ -25,6 +31,12 @@ export function allow(): Verdict { return wordOf(PluginActionValue.ALLOW); }
 export function deny(reason: string): Verdict {
   setReason(reason);
   return wordOf(PluginActionValue.DENY);
+}
+
+/** Refuses a DNS answer as if there were no such name (NXDOMAIN); deny says REFUSED. Hook `dns` only. */
+export function nxdomain(reason: string): Verdict {
+  setResponseCode(NXDOMAIN);
+  return deny(reason);
 }
 
 /** Lets it through, and has it shown with the reason. */

@@ -26,10 +26,12 @@ export interface IpFields {
   readonly extensions?: readonly number[];
 }
 
-export function tcp({ sport = 40_000, dport = 80, flags = 'S', doff = 5, payload = 0 } = {}): Transport {
+export function tcp({ sport = 40_000, dport = 80, flags = 'S', doff = 5, payload = 0, seq = 0, ack = 0 } = {}): Transport {
   const bytes = Buffer.alloc(20 + payload);
   bytes.writeUInt16BE(sport, 0);
   bytes.writeUInt16BE(dport, 2);
+  bytes.writeUInt32BE(seq >>> 0, 4);
+  bytes.writeUInt32BE(ack >>> 0, 8);
   bytes[12] = doff << 4;
   bytes[13] = [...flags].reduce((sum, flag) => sum | (TCP_FLAGS[flag] ?? 0), 0);
   return { protocol: 6, bytes };

@@ -1,6 +1,6 @@
 /** Running packets through the programs by test-run: loaded with maps of their own, and an endpoint that the test describes. */
 import { rmSync } from 'node:fs';
-import { type Direction, policyStateCodec } from '../../engine/abi.gen.ts';
+import { type Direction, engineStateCodec, PluginStatus, pluginStateCodec, policyStateCodec, type Verdict } from '../../engine/abi.gen.ts';
 import { DEFAULT_LIMITS } from '../../engine/config.ts';
 import { Datapath, removeDatapath } from '../../engine/kernel/datapath.ts';
 import { native } from '../../engine/kernel/native.ts';
@@ -91,19 +91,32 @@ export class ProgramRunner {
     return new Map(this.datapath.readCounters().map(({ reason, packets }) => [reason, packets]));
   }
 
+  /** The mark of what an engine has decided. */
+  get token(): number {
+    return engineStateCodec.read(this.datapath.maps.engine_states.find(Buffer.alloc(4)) as Buffer, 0).token;
+  }
+
+  /** Makes a plugin one that answers, under an id. Nothing can be held here: its failure policy decides. */
+  plugin(id: number, failure: Verdict): void {
+    const [key, value] = [Buffer.alloc(4), Buffer.alloc(pluginStateCodec.size)];
+    key.writeUInt32LE(id);
+    pluginStateCodec.write(value, 0, { name: 1n, module: 1n, epoch: 1, failure, status: PluginStatus.ON, scopes: 0 });
+    this.datapath.maps.plugins.update(new Map([[key.toString('latin1'), value]]));
+  }
+
   /** Runs a frame through a program, and returns the outcome. */
-  send(program: 'from_pod' | 'to_pod', bytes: Buffer): number {
+  send(program: 'from_pod' | 'to_pod', bytes: Buffer, mark = 0): number {
     const outcome = Buffer.alloc(4);
     const fd = this.datapath.programFd(program);
-    const result = native.sluice_program__test(fd, bytes as never, bytes.length, IFINDEX, 1, outcome as never, Buffer.alloc(4) as never);
+    const result = native.sluice_program__test(fd, bytes as never, bytes.length, IFINDEX, mark, outcome as never, Buffer.alloc(4) as never);
     if (result !== 0) throw new Error(`test-run failed: ${result}`);
     return outcome.readInt32LE(0);
   }
 
   /** The same, with the reasons that it counted. */
-  run(program: 'from_pod' | 'to_pod', bytes: Buffer): { outcome: number; reasons: number[] } {
+  run(program: 'from_pod' | 'to_pod', bytes: Buffer, mark = 0): { outcome: number; reasons: number[] } {
     const before = this.counts();
-    const outcome = this.send(program, bytes);
+    const outcome = this.send(program, bytes, mark);
     const reasons = [...this.counts()].filter(([reason, packets]) => packets !== (before.get(reason) ?? 0n)).map(([reason]) => reason);
     return { outcome, reasons };
   }

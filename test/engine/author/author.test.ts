@@ -39,7 +39,15 @@ function sluice(...args: string[]): Promise<Ran> {
 const examples = readdirSync(join(root, 'plugins')).filter((name) => existsSync(join(root, 'plugins', name, 'cases.yaml')));
 
 test('there are five examples with a page each, and one written by hand', () => {
-  expect(examples.sort()).toEqual(['by-hand', 'canary', 'connection-rate', 'domain-rules', 'egress-allow-list', 'port-scan']);
+  expect(examples.sort()).toEqual([
+    'by-hand',
+    'canary',
+    'connection-rate',
+    'domain-rules',
+    'egress-allow-list',
+    'generated-names',
+    'port-scan',
+  ]);
   for (const name of examples) expect(readFileSync(join(root, 'plugins', name, 'README.md'), 'utf8').split('\n').length).toBeLessThan(60);
 });
 
@@ -179,7 +187,7 @@ export function unused(request: HttpRequest): Verdict { return request.path.isEm
     const party = (side: string): string =>
       `n += f.${side}.identity + f.${side}.namespace.length + f.${side}.label('a').length + f.${side}.pod.length + <i32>f.${side}.address.byte(0);`;
     const folder =
-      write(`import { allow, clock, Connection, Counters, deny, DnsQuery, Flow, HostSet, HttpRequest, key, Policy, route, TlsHello, Verdict } from '@sluice/plugin-sdk';
+      write(`import { allow, clock, Connection, Counters, deny, DnsAnswer, Flow, HostSet, HttpRequest, key, nxdomain, Policy, route, TlsHello, Verdict } from '@sluice/plugin-sdk';
 const table = new Counters('table', 8);
 const names = new HostSet('names');
 function count(f: Flow): i32 {
@@ -190,8 +198,8 @@ function count(f: Flow): i32 {
 @policy({ name: 'everything', version: '1.0.0' })
 export class Everything extends Policy {
   @on('connect') onConnect(c: Connection): Verdict { return table.add(key().number(count(c))) + clock.weekday() ? allow() : deny('c'); }
-  @on('dns') onQuery(q: DnsQuery): Verdict { return names.hasText(q.name) ? allow() : deny('d'); }
-  @on('tls') onHello(h: TlsHello): Verdict { return h.serverName.isEmpty ? allow() : deny('t'); }
+  @on('dns') onQuery(q: DnsAnswer): Verdict { return names.hasText(q.name) && q.type == 1 && q.ttlSeconds && q.addresses.length ? allow().atMost(1000) : nxdomain('d'); }
+  @on('tls') onHello(h: TlsHello): Verdict { return h.serverName.isEmpty && h.isEncrypted && h.applicationProtocols.isEmpty && h.destinationName.isEmpty ? allow() : deny('t'); }
   @on('http') onRequest(r: HttpRequest): Verdict {
     return r.method.length + r.host.length + r.path.length + r.query.length + r.header('x-a').length + r.cookie('b').length ? route('x') : deny('h');
   }

@@ -117,9 +117,9 @@ describe('readManifest()', () => {
   test('an invalid PluginPolicy asks a plugin that cannot exist, for everything in the directions it names', () => {
     const { objects, problems } = readManifest(
       'p.yaml',
-      'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { egress: [{ ask: { plugin: p, context: tls } }] }\n',
+      'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { egress: [{ ask: { plugin: p, context: http } }] }\n',
     );
-    expect(problems[0]?.reason).toContain('this version evaluates the connect context only');
+    expect(problems[0]?.reason).toContain('must be connect, dns or tls');
     expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ plugin: '' }] } });
   });
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What the engine decided about a packet's contents travels with the packet: it sends it on with a mark that only this engine
+ * knows. A mark of a pod's own does not leave the pod's network namespace.
+ */
+#ifndef SLUICE_DECIDED_H
+#define SLUICE_DECIDED_H
+
+#include "maps.h"
+
+enum decided {
+	DECIDED_NOTHING,
+	DECIDED_PACKET,		/* passes by itself */
+	DECIDED_ALL,		/* passes with what it belongs to */
+};
+
+/* Reads the mark of a packet, and takes it off. */
+static __always_inline enum decided packet_decided(struct __sk_buff *skb)
+{
+	__u32 zero = 0, mark = skb->mark;
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+
+	if (!engine || !engine->token || (mark != engine->token && mark != engine->token + 1))
+		return DECIDED_NOTHING;
+	skb->mark = 0;
+	return mark == engine->token ? DECIDED_ALL : DECIDED_PACKET;
+}
+
+#endif

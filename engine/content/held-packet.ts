@@ -1,0 +1,162 @@
+/**
+ * A held packet, as the kernel hands it over: struct ask, then the bytes from the link header on. Offsets were checked by the
+ * kernel's parser when it was held.
+ */
+import { AskFlag, askCodec, Direction } from '../abi.gen.ts';
+
+const ASK = askCodec.offsets;
+const FRAME = askCodec.size;
+const ETHERNET_ADDRESSES = 12;
+const IPV4_HEADER = 20;
+const IPV6_HEADER = 40;
+const TCP_HEADER = 20;
+const UDP_HEADER = 8;
+const TCP = 6;
+const HOP_LIMIT = 64;
+const RST = 0x04;
+const ACK = 0x10;
+
+export class HeldPacket {
+  /** struct ask and frame; somebody else's memory unless it was copied. */
+  readonly record: Buffer;
+  readonly #network: number;
+  readonly #transport: number;
+
+  constructor(record: Buffer) {
+    this.record = record;
+    this.#network = FRAME + record.readUInt16LE(ASK.networkOffset);
+    this.#transport = FRAME + record.readUInt16LE(ASK.transportOffset);
+  }
+
+  copy(): HeldPacket {
+    return new HeldPacket(Buffer.from(this.record));
+  }
+
+  get isTcp(): boolean {
+    return this.record[ASK.protocol] === TCP;
+  }
+
+  get endpoint(): number {
+    return this.record.readUInt32LE(ASK.endpoint);
+  }
+
+  /** TCP: of its first byte of data. */
+  get sequence(): number {
+    return this.record.readUInt32BE(this.#transport + 4);
+  }
+
+  /** Where the connection's first word is, or 0 when the kernel does not know. */
+  get start(): number {
+    return this.record.readUInt32LE(ASK.sequence);
+  }
+
+  get isEstablished(): boolean {
+    return (this.record.readUInt8(ASK.flags) & AskFlag.ESTABLISHED) !== 0;
+  }
+
+  /** Whether its connection was let through before. */
+  get isAgain(): boolean {
+    return (this.record.readUInt8(ASK.flags) & AskFlag.AGAIN) !== 0;
+  }
+
+  /** What TCP or UDP carries, as part of the record. */
+  get data(): Buffer {
+    const header = this.isTcp ? (this.record.readUInt8(this.#transport + 12) >> 4) * 4 : UDP_HEADER;
+    return this.record.subarray(this.#transport + header, Math.max(this.#transport + header, this.#end));
+  }
+
+  /** Says what was decided: the kernel is told by the packet itself. */
+  setFlag(flag: AskFlag): void {
+    this.record.writeUInt8(this.record.readUInt8(ASK.flags) | flag, ASK.flags);
+  }
+
+  /** Makes its data shorter: of UDP. */
+  shorten(length: number): void {
+    const { record } = this;
+    const end = this.#transport + UDP_HEADER + length;
+    record.writeUInt16BE(UDP_HEADER + length, this.#transport + 4);
+    if (this.#isIpv4) {
+      record.writeUInt16BE(end - this.#network, this.#network + 2);
+      writeHeaderChecksum(record, this.#network, this.#transport);
+    } else record.writeUInt16BE(end - this.#network - IPV6_HEADER, this.#network + 4);
+    record.writeUInt32LE(end - FRAME, ASK.length);
+    record.writeUInt32LE(0, ASK.gsoSize);
+  }
+
+  /** A packet that ends the connection: for the server as if the client gave up at `sequence`, for the client as the server's answer. */
+  reset(to: 'client' | 'server', sequence: number): HeldPacket {
+    const header = this.#isIpv4 ? IPV4_HEADER : IPV6_HEADER;
+    const network = this.#network;
+    const reset = Buffer.alloc(network + header + TCP_HEADER);
+    this.record.copy(reset, 0, 0, network);
+    const transport = network + header;
+    reset.writeUInt32LE(reset.length - FRAME, ASK.length);
+    reset.writeUInt32LE(0, ASK.gsoSize);
+    reset.writeUInt16LE(transport - FRAME, ASK.transportOffset);
+    this.#writeIpHeader(reset, network);
+    this.record.copy(reset, transport, this.#transport, this.#transport + 4);
+    reset.writeUInt32BE(sequence, transport + 4);
+    reset.writeUInt8((TCP_HEADER / 4) << 4, transport + 12);
+    reset.writeUInt8(RST, transport + 13);
+    if (to === 'client') this.#turn(reset, network, transport);
+    if (this.#isIpv4) writeHeaderChecksum(reset, network, transport);
+    return new HeldPacket(reset);
+  }
+
+  /** Makes a reset an answer to this packet. */
+  #turn(reset: Buffer, network: number, transport: number): void {
+    const { record } = this;
+    swap(reset, FRAME, ETHERNET_ADDRESSES / 2);
+    swap(reset, network + (this.#isIpv4 ? 12 : 8), this.#isIpv4 ? 4 : 16);
+    swap(reset, transport, 2);
+    record.copy(reset, transport + 4, this.#transport + 8, this.#transport + 12);
+    reset.writeUInt32BE((this.sequence + this.data.length) >>> 0, transport + 8);
+    reset.writeUInt8(RST | ACK, transport + 13);
+    reset.writeUInt8(record[ASK.direction] === Direction.EGRESS ? Direction.INGRESS : Direction.EGRESS, ASK.direction);
+  }
+
+  #writeIpHeader(reset: Buffer, at: number): void {
+    const { record } = this;
+    if (this.#isIpv4) {
+      reset.writeUInt8(0x45, at);
+      reset.writeUInt16BE(IPV4_HEADER + TCP_HEADER, at + 2);
+      reset.writeUInt8(HOP_LIMIT, at + 8);
+      reset.writeUInt8(TCP, at + 9);
+      record.copy(reset, at + 12, this.#network + 12, this.#network + 20);
+    } else {
+      reset.writeUInt8(0x60, at);
+      reset.writeUInt16BE(TCP_HEADER, at + 4);
+      reset.writeUInt8(TCP, at + 6);
+      reset.writeUInt8(HOP_LIMIT, at + 7);
+      record.copy(reset, at + 8, this.#network + 8, this.#network + 40);
+    }
+  }
+
+  get #isIpv4(): boolean {
+    return this.record.readUInt8(this.#network) >> 4 === 4;
+  }
+
+  /** Where the IP header says that the packet ends; a GSO packet may be longer than it can say. */
+  get #end(): number {
+    const length = this.#isIpv4
+      ? this.record.readUInt16BE(this.#network + 2)
+      : this.record.readUInt16BE(this.#network + 4) && this.record.readUInt16BE(this.#network + 4) + IPV6_HEADER;
+    const whole = FRAME + this.record.readUInt32LE(ASK.length);
+    return length ? Math.min(this.#network + length, whole) : whole;
+  }
+}
+
+function swap(bytes: Buffer, at: number, length: number): void {
+  const first = Buffer.from(bytes.subarray(at, at + length));
+  bytes.copy(bytes, at, at + length, at + 2 * length);
+  first.copy(bytes, at + length);
+}
+
+/** Of IPv4 (RFC 791, 3.1); the transport's is completed where the packet is sent. */
+function writeHeaderChecksum(bytes: Buffer, from: number, to: number): void {
+  bytes.writeUInt16BE(0, from + 10);
+  let sum = 0;
+  for (let at = from; at < to; at += 2) sum += bytes.readUInt16BE(at);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  bytes.writeUInt16BE(~sum & 0xffff, from + 10);
+}

@@ -1,0 +1,30 @@
+/** What the packets of a batch are part of, where that decides them: made once for each packet, kept for as long as its batch. */
+import { Context } from '../abi.gen.ts';
+import type { Content } from '../content/content.ts';
+import { Conversations } from '../content/conversations.ts';
+import { HeldAnswer } from '../content/held-answer.ts';
+import type { AskBatch } from './ask-batch.ts';
+
+export class Contents {
+  readonly #conversations = new Conversations();
+  readonly #ofBatch = new Map<number, Content>();
+
+  /** Of a packet of the batch; undefined where the packet alone is asked about. */
+  of(batch: AskBatch, index: number): Content | undefined {
+    const at = batch.at(index);
+    const context = batch.context(at);
+    if (context !== Context.TLS && context !== Context.DNS) return undefined;
+    let content = this.#ofBatch.get(index);
+    if (!content) {
+      const packet = batch.packet(index);
+      content = context === Context.DNS ? new HeldAnswer(packet) : this.#conversations.take(packet, performance.now());
+      this.#ofBatch.set(index, content);
+    }
+    return content;
+  }
+
+  /** Ends a batch. */
+  clear(): void {
+    this.#ofBatch.clear();
+  }
+}
