@@ -14,10 +14,11 @@ import type { HeldPacket } from './held-packet.ts';
 /** With the headers of the records that a hello of the greatest length is spread over. */
 const STREAM_BYTES_MAX = HELLO_BYTES_MAX + 2048;
 /**
- * A client has about ten packets in flight before it wants to hear that they came: of a hello that is longer than this, what has
- * come passes. Without its end no server can answer it.
+ * A client has ten packets in flight, however small, before it wants to hear that they came (RFC 6928): of a hello that takes more
+ * than this, what has come passes. Without its end no server can answer it.
  */
 const PASS_BYTES = 8 * 1024;
+const PASS_PACKETS = 6;
 const PACKETS_MAX = 64;
 /** Held packets and streams of all conversations, and of one endpoint. */
 const BYTES_MAX = 16 * 1024 * 1024;
@@ -178,7 +179,7 @@ class Conversation {
 
   /** Lets the beginning of a long hello go on. */
   wait(outbox: Outbox): void {
-    if (this.#complete - this.#passed < PASS_BYTES) return;
+    if (this.#complete - this.#passed < PASS_BYTES && this.#packets.length < PASS_PACKETS) return;
     const ready = this.#packets.filter((packet) => this.#offset(packet) + packet.data.length <= this.#complete);
     this.#packets = this.#packets.filter((packet) => !ready.includes(packet));
     for (const packet of ready) outbox.send(this.#agreed(packet), 'passed');

@@ -45,13 +45,15 @@ export function clientHello(hello: Hello): Buffer {
   return inRecords(clientHelloMessage(hello));
 }
 
-/** Source of a TLS server on port 443 of both families; answers each request with the server name that its client asked for. */
+/** Source of a TLS server on both families: port 443 answers a request with the server name that its client asked for, 444 is an echo. */
 export const TLS_SERVER = `
 const { execFileSync } = require('child_process'); const fs = require('fs'); const tls = require('tls');
 const [directory] = process.argv.slice(1);
 execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=test', '-keyout', directory + '/key.pem', '-out', directory + '/cert.pem'], { stdio: 'ignore' });
-tls.createServer({ key: fs.readFileSync(directory + '/key.pem'), cert: fs.readFileSync(directory + '/cert.pem') }, (s) => {
+const options = { key: fs.readFileSync(directory + '/key.pem'), cert: fs.readFileSync(directory + '/cert.pem') };
+tls.createServer(options, (s) => {
   s.on('error', () => {});
   s.once('data', () => { const body = s.servername || 'nobody'; s.end('HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: ' + body.length + '\\r\\n\\r\\n' + body); });
-}).listen(443, '::');
+}).on('tlsClientError', () => {}).listen(443, '::');
+tls.createServer(options, (s) => s.on('error', () => {}).pipe(s)).on('tlsClientError', () => {}).listen(444, '::');
 `;

@@ -129,6 +129,20 @@ describe('Conversations', () => {
     expect(Buffer.concat([sent.bytes, settle(last as Content).bytes])).toEqual(long);
   });
 
+  test('a hello in many small packets goes on in the same way', () => {
+    const sent = new Sent();
+    let last: Content | undefined;
+    for (let at = 0; at < hello.length; at += 50) {
+      last = take(say(at, hello.subarray(at, at + 50)));
+      if (last.reading.state === 'incomplete') last.wait(sent);
+    }
+    const passed = sent.packets.length;
+    expect(passed).toBeGreaterThan(30);
+    const rest = settle(last as Content);
+    expect(rest.packets.length).toBeLessThan(7);
+    expect(Buffer.concat([sent.bytes, rest.bytes])).toEqual(hello);
+  });
+
   test('denied, both ends are told: the client by an answer to its packet, the server in the place that it waits for', () => {
     for (const v6 of [false, true]) {
       const fields = v6 ? { from: 'fd00::1', to: '2001:db8::1' } : {};
