@@ -2,20 +2,17 @@
  * What does enforcement cost a connection, at 0 to 50,000 rules, beside iptables, ipset and nftables, with a plugin, and with
  * its verdict cached?
  *
- * Every variant has a client and a server of its own, and all take turns in every round, so that what the machine does
- * besides hits them alike. `plain` has nothing attached, and has a turn beside each turn of the others: a ratio is of two turns side
- * by side. Ours stands at both ends of each connection; the others once, in the node's forward chain. Run with
+ * `plain` has nothing attached. Ours stands at both ends of each connection; the others once, in the node's forward chain. Run with
  * `npm run bench connection`; --rounds, --connections and --sizes change what is done.
  */
-import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { buildPlugin } from '../../engine/author/build-plugin.ts';
-import { TestNode, until } from '../support/test-node.ts';
+import { TestNode } from '../support/test-node.ts';
+import { bringUp, buildLoad, type Measured, median, PORT, root, type Turn, takeTurns, type Variant, variant } from './pairs.ts';
 import { otherRule, RIVALS, type Rival } from './rivals.ts';
 
 const { values: options } = parseArgs({
@@ -28,35 +25,7 @@ const { values: options } = parseArgs({
 const ROUNDS = Number(options.rounds);
 const CONNECTIONS = Number(options.connections);
 const SIZES = options.sizes.split(',').map(Number);
-const PORT = 5000;
 
-interface Times {
-  readonly p50: number;
-  readonly p99: number;
-}
-interface Measured {
-  readonly connect: Times;
-  readonly whole: Times;
-  readonly perSecond: number;
-  readonly trip: Times;
-}
-
-/** A variant's turn, and that of the one without anything right beside it. */
-interface Turn {
-  readonly own: Measured;
-  readonly plain: Measured;
-}
-
-/** A client and a server in one node, with something between them or nothing. */
-interface Variant {
-  readonly name: string;
-  /** Pods are `bench/KEY-client` and `bench/KEY-server`. */
-  readonly key: string;
-  node?: TestNode;
-  server?: string;
-}
-
-const variant = (name: string): Variant => ({ name, key: name.replaceAll(' ', '-') });
 const PLAIN = variant('plain');
 /** Its ratio says how much the machine itself varies. */
 const AGAIN = variant('plain again');
@@ -65,22 +34,6 @@ const CACHED = variant('cached verdict');
 const ASKED = variant('asked each time');
 const OTHERS = (Object.keys(RIVALS) as Rival[]).flatMap((rival) => SIZES.map((size) => ({ ...variant(`${rival} ${size}`), rival, size })));
 const ALL: readonly Variant[] = [AGAIN, ...OURS, CACHED, ASKED, ...OTHERS];
-
-const root = fileURLToPath(new URL('../..', import.meta.url));
-
-function labManifests(variants: readonly Variant[]): string {
-  return variants
-    .flatMap(({ key }) =>
-      ['client', 'server'].map(
-        (role) => `apiVersion: v1
-kind: Pod
-metadata: { name: ${key}-${role}, namespace: bench, labels: { role: ${role}, variant: ${key} } }
-spec: {}
-`,
-      ),
-    )
-    .join('---\n');
-}
 
 /** The rules that matter come last: whoever looked through a list would pay for the length of it. */
 function rulesPolicy(key: string, count: number): string {
@@ -114,18 +67,6 @@ spec:
 `;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
-}
-
-async function measure({ name, key, node, server }: Variant, load: string): Promise<Measured> {
-  if (!node || !server) throw new Error(`${name} is not set up`);
-  const { code, stdout, stderr } = await node.exec(`bench/${key}-client`, load, 'client', server, String(PORT), String(CONNECTIONS));
-  if (code !== 0) throw new Error(`${name}: ${stderr}`);
-  return JSON.parse(stdout) as Measured;
-}
-
 /** SYN retransmissions of the client so far. */
 async function retransmissions({ key, node }: Variant): Promise<number> {
   const { stdout } = (await node?.exec(`bench/${key}-client`, 'nstat', '-az', 'TcpExtTCPSynRetrans')) ?? { stdout: '' };
@@ -134,46 +75,25 @@ async function retransmissions({ key, node }: Variant): Promise<number> {
 
 async function main(): Promise<void> {
   const nodes: TestNode[] = [];
-  const addNode = async (variants: readonly Variant[], load: string): Promise<TestNode> => {
-    const node = new TestNode();
-    nodes.push(node);
-    await node.lab(labManifests(variants));
-    const documents = readFileSync(join(node.source, 'cluster.yaml'), 'utf8').split('---\n');
-    const addresses = new Map(documents.map((text) => [/name: (\S+)/.exec(text)?.[1] ?? '', /ip: (\d\S+)/.exec(text)?.[1] ?? '']));
-    for (const each of variants) {
-      each.node = node;
-      each.server = addresses.get(`${each.key}-server`) ?? '';
-      await until(() => startServer(node, load, each), 5000);
-    }
-    return node;
-  };
   try {
     const ours = new TestNode();
     nodes.push(ours);
-    const load = join(ours.directory, 'load');
-    execFileSync('gcc', ['-O2', '-Wall', '-o', load, join(root, 'test/bench/load.c')]);
-    const engine = await addNode([PLAIN, AGAIN, ...OURS, CACHED, ASKED], load);
+    const load = buildLoad(ours.directory);
+    const addNode = async (variants: readonly Variant[]): Promise<TestNode> => {
+      const node = new TestNode();
+      nodes.push(node);
+      await bringUp(node, variants, load);
+      return node;
+    };
+    const engine = await addNode([PLAIN, AGAIN, ...OURS, CACHED, ASKED]);
     await attach(engine);
     for (const other of OTHERS) {
-      const node = await addNode([other], load);
+      const node = await addNode([other]);
       await loadRival(node, other);
       process.stderr.write(`\r\x1b[Kset up: ${other.name}`);
     }
 
-    const turns = new Map<Variant, Turn[]>(ALL.map((each) => [each, []]));
-    for (let round = 0; round <= ROUNDS; round++) {
-      // Every other round in the opposite order: what a turn leaves behind hits others in the next one.
-      for (const each of round % 2 ? [...ALL].reverse() : ALL) {
-        // And who goes first takes turns too.
-        const early = round % 4 < 2 ? await measure(PLAIN, load) : undefined;
-        const own = await measure(each, load);
-        const turn = { own, plain: early ?? (await measure(PLAIN, load)) };
-        // The first round warms up.
-        if (round) turns.get(each)?.push(turn);
-      }
-      process.stderr.write(`\r\x1b[Kround ${round} of ${ROUNDS}`);
-    }
-    process.stderr.write('\n');
+    const turns = await takeTurns(ALL, PLAIN, { rounds: ROUNDS, connections: CONNECTIONS, load });
     const lost = new Map<Variant, number>();
     for (const each of ALL) lost.set(each, await retransmissions(each));
     print(turns, lost);
@@ -206,14 +126,6 @@ async function loadRival(node: TestNode, { rival, key, size, server = '' }: Vari
     const { code, stderr } = await node.run('sh', '-c', `cd ${node.directory} && ${command}`);
     if (code !== 0) throw new Error(`${command}: ${stderr}`);
   }
-}
-
-async function startServer(node: TestNode, load: string, { key }: Variant): Promise<boolean> {
-  const child = node.start(`bench/${key}-server`, load, 'server', String(PORT));
-  return new Promise((resolve) => {
-    child.stdout?.once('data', () => resolve(true));
-    child.once('exit', () => resolve(false));
-  });
 }
 
 function print(turns: ReadonlyMap<Variant, readonly Turn[]>, lost: ReadonlyMap<Variant, number>): void {

@@ -3,8 +3,8 @@
  * The benchmark's client and server.
  *
  *   load server PORT              answers each connection's bytes with the same bytes
- *   load client ADDRESS PORT N    opens N connections one after another, each sends and receives 64 bytes; then one more
- *                                 connection with N round trips of 64 bytes
+ *   load client ADDRESS PORT N [FILE]    opens N connections one after another, each sends and receives 64 bytes; then one more
+ *                                 connection with N round trips of 64 bytes. What connections say first is FILE's
  *
  * Prints one line of JSON: microseconds, p50, p99, and connections or round trips a second.
  */
@@ -21,6 +21,11 @@
 #include <unistd.h>
 
 #define BYTES 64
+#define FIRST_MAX 16384
+
+/* What a connection says first. */
+static char first[FIRST_MAX];
+static size_t first_length = BYTES;
 
 static double now_us(void)
 {
@@ -65,7 +70,7 @@ static void serve(int port)
 
 		for (int i = 0; i < count; i++) {
 			int fd = ready[i].data.fd;
-			char buffer[4096];
+			char buffer[FIRST_MAX];
 			ssize_t got;
 
 			if (fd == listener) {
@@ -95,20 +100,30 @@ static int open_connection(const struct sockaddr_in6 *address)
 	return fd;
 }
 
-static void round_trip(int fd)
+static void round_trip(int fd, const char *bytes, size_t length)
 {
-	char buffer[BYTES] = "";
-	ssize_t got = 0;
+	char buffer[FIRST_MAX];
+	size_t got = 0;
 
-	if (write(fd, buffer, BYTES) != BYTES)
+	if (write(fd, bytes, length) != (ssize_t)length)
 		fail("write");
-	while (got < BYTES) {
-		ssize_t n = read(fd, buffer + got, BYTES - got);
+	while (got < length) {
+		ssize_t n = read(fd, buffer + got, length - got);
 
 		if (n <= 0)
 			fail("read");
 		got += n;
 	}
+}
+
+static void read_first(const char *path)
+{
+	FILE *file = fopen(path, "r");
+
+	if (!file)
+		fail(path);
+	first_length = fread(first, 1, sizeof(first), file);
+	fclose(file);
 }
 
 static int compare(const void *a, const void *b)
@@ -133,7 +148,7 @@ static void measure_connections(const struct sockaddr_in6 *address, int n)
 		int fd = open_connection(address);
 
 		connects[i] = now_us() - start;
-		round_trip(fd);
+		round_trip(fd, first, first_length);
 		close(fd);
 		wholes[i] = now_us() - start;
 	}
@@ -147,11 +162,13 @@ static void measure_trips(const struct sockaddr_in6 *address, int n)
 {
 	double *trips = calloc(n, sizeof(double));
 	int fd = open_connection(address);
+	char zeros[BYTES] = "";
 
+	round_trip(fd, first, first_length);
 	for (int i = 0; i < n; i++) {
 		double start = now_us();
 
-		round_trip(fd);
+		round_trip(fd, zeros, BYTES);
 		trips[i] = now_us() - start;
 	}
 	print_times("trip", trips, n);
@@ -164,8 +181,10 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], "server"))
 		serve(atoi(argv[2]));
-	if (argc != 5 || strcmp(argv[1], "client"))
+	if (argc < 5 || argc > 6 || strcmp(argv[1], "client"))
 		return 2;
+	if (argc == 6)
+		read_first(argv[5]);
 	address = address_of(argv[2], atoi(argv[3]));
 	n = atoi(argv[4]);
 	printf("{");

@@ -203,6 +203,33 @@ describe('Conversations', () => {
     expect(take(say(0, hello, { sport: 3001 }), 40_000).reading.state).toBe('read');
   });
 
+  test('ten thousand that were let through cost nobody anything: the oldest are forgotten, each endpoint its own', () => {
+    const other = take(say(0, hello, { endpoint: 9 }));
+    settle(other);
+    for (let sport = 1; sport <= 10_000; sport++) {
+      const content = take(say(0, hello, { sport }));
+      expect(content.reading.state).toBe('read');
+      settle(content);
+    }
+    const again = { flags: AGAIN, start: START + hello.length };
+    expect(take(say(0, hello, { ...again, sport: 10_000 })).reading.state).toBe('decided');
+    expect(take(say(0, hello, { ...again, endpoint: 9 })).reading.state).toBe('decided');
+    expect(take(say(0, hello, { ...again, sport: 1 })).reading.state).toBe('unreadable');
+  });
+
+  test('a client that says the same again waits for an answer: what it has said goes on', () => {
+    const sent = new Sent();
+    const first = take(say(0, hello.subarray(0, 1448)));
+    first.wait(sent);
+    expect(sent.packets).toEqual([]);
+    take(say(0, hello.subarray(0, 1448))).wait(sent);
+    expect(new Set(sent.packets.map(({ as }) => as))).toEqual(new Set(['passed']));
+    expect(sent.bytes.subarray(0, 1448)).toEqual(hello.subarray(0, 1448));
+    const last = take(say(1448, hello.subarray(1448)));
+    expect(last.reading.state).toBe('read');
+    expect(settle(last).bytes).toEqual(hello.subarray(1448));
+  });
+
   test('no more than 64 packets are put together', () => {
     const states = Array.from({ length: 70 }, (_, i) => take(say(i, hello.subarray(i, i + 1))).reading.state);
     expect(states.slice(0, 64).every((state) => state === 'incomplete')).toBe(true);
