@@ -20,6 +20,7 @@ const PASS_PACKETS = 6;
 const PACKETS_MAX = 64;
 /** Of a conversation without its bytes. */
 const OVERHEAD_BYTES = 512;
+const EMPTY = Buffer.alloc(0);
 
 /** Part of a stream that has come. */
 interface Range {
@@ -34,7 +35,7 @@ export class Conversation {
   readonly #start: number;
   /** The kernel did not see it begin. */
   readonly #established: boolean;
-  #stream = Buffer.alloc(2048);
+  #stream: Buffer = EMPTY;
   #ranges: Range[] = [];
   #packets: HeldPacket[] = [];
   #hello: ClientHello | undefined;
@@ -67,7 +68,7 @@ export class Conversation {
     return packet.start === this.#start;
   }
 
-  /** Takes a packet in; what is held of it is a copy. */
+  /** Takes a packet in. Its bytes may be another one's after this batch: see wait(). */
   add(packet: HeldPacket): Reading {
     const { data } = packet;
     const from = this.#offset(packet);
@@ -80,7 +81,7 @@ export class Conversation {
     this.#write(from, data);
     if (this.#allowed) return { state: 'decided' };
     if (this.#packets.length >= PACKETS_MAX) return { state: 'unreadable', reason: 'a TLS client hello in too many packets' };
-    this.#packets.push(packet.copy());
+    this.#packets.push(packet);
     // Its hello went by unseen, and who knows what this one is: who decides is told that there is none.
     if (this.#established) return { state: 'read' };
     const reading = readClientHello(this.#stream.subarray(0, this.#complete));
@@ -99,6 +100,11 @@ export class Conversation {
 
   /** Lets the beginning of a long hello go on, and that of one whose client goes no further without an answer. */
   wait(outbox: Outbox): void {
+    this.#passOn(outbox);
+    this.#packets = this.#packets.map((packet) => packet.own());
+  }
+
+  #passOn(outbox: Outbox): void {
     if (!this.#repeated && this.#complete - this.#passed < PASS_BYTES && this.#packets.length < PASS_PACKETS) return;
     this.#repeated = false;
     const ready = this.#packets.filter((packet) => this.#offset(packet) + packet.data.length <= this.#complete);
@@ -109,12 +115,11 @@ export class Conversation {
 
   settle({ allowed }: Decision, packet: HeldPacket, outbox: Outbox): void {
     if (this.#allowed) {
-      outbox.send(this.#agreed(packet.copy()), 'decided');
+      outbox.send(this.#agreed(packet), 'decided');
       return;
     }
     if (allowed) {
       this.#allowed = true;
-      this.#stream = Buffer.from(this.#stream.subarray(0, this.#ranges.at(-1)?.to));
       const inOrder = this.#packets.toSorted((a, b) => this.#offset(a) - this.#offset(b));
       for (const held of inOrder) outbox.send(this.#agreed(held), 'decided');
     } else {
@@ -149,8 +154,11 @@ export class Conversation {
   /** Takes bytes in where none have come yet. */
   #write(from: number, data: Buffer): void {
     const to = from + data.length;
-    if (to > this.#stream.length)
-      this.#stream = Buffer.concat([this.#stream], Math.min(STREAM_BYTES_MAX, Math.max(to, 2 * this.#stream.length)));
+    if (to > this.#stream.length) {
+      const larger = Buffer.allocUnsafe(this.#stream.length ? Math.min(STREAM_BYTES_MAX, Math.max(to, 2 * this.#stream.length)) : to);
+      this.#stream.copy(larger);
+      this.#stream = larger;
+    }
     let at = from;
     for (const range of this.#ranges) {
       if (range.to <= at) continue;

@@ -21,15 +21,22 @@ export class HeldPacket {
   readonly record: Buffer;
   readonly #network: number;
   readonly #transport: number;
+  readonly #isOwn: boolean;
 
-  constructor(record: Buffer) {
+  constructor(record: Buffer, isOwn = false) {
     this.record = record;
+    this.#isOwn = isOwn;
     this.#network = FRAME + record.readUInt16LE(ASK.networkOffset);
     this.#transport = FRAME + record.readUInt16LE(ASK.transportOffset);
   }
 
   copy(): HeldPacket {
-    return new HeldPacket(Buffer.from(this.record));
+    return new HeldPacket(Buffer.from(this.record), true);
+  }
+
+  /** The same in memory of its own. */
+  own(): HeldPacket {
+    return this.#isOwn ? this : this.copy();
   }
 
   get isTcp(): boolean {

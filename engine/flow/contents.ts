@@ -6,7 +6,7 @@ import { HeldAnswer } from '../content/held-answer.ts';
 import type { AskBatch } from './ask-batch.ts';
 
 export class Contents {
-  readonly #conversations = new Conversations();
+  #conversations = new Conversations();
   readonly #ofBatch = new Map<number, Content>();
 
   /** Of a packet of the batch; undefined where the packet alone is asked about. */
@@ -21,6 +21,12 @@ export class Contents {
       this.#ofBatch.set(index, content);
     }
     return content;
+  }
+
+  /** Ends a batch that could not be sent on: what is held may be in memory that is another batch's by now. */
+  forget(): void {
+    this.#conversations = new Conversations();
+    this.clear();
   }
 
   /** Ends a batch. */

@@ -70,6 +70,8 @@ export class Evaluator {
   readonly #released: Uint32Array;
   readonly #holdTimeoutNs: bigint;
   readonly #question = new Question();
+  /** What contents name, for those who are told. */
+  readonly #named = new Question();
   readonly #reasons = new Map<number, string>();
   /** Response codes of denied DNS answers. */
   readonly #codes = new Map<number, number>();
@@ -249,6 +251,15 @@ export class Evaluator {
   }
 
   #flush(count: number): void {
+    try {
+      this.#settle(count);
+    } catch (error) {
+      this.#contents.forget();
+      throw error;
+    }
+  }
+
+  #settle(count: number): void {
     const nowNs = process.hrtime.bigint();
     let verdicts = 0;
     let released = 0;
@@ -328,9 +339,10 @@ export class Evaluator {
   #contentName(index: number): string {
     const content = this.#contents.of(this.#batch, index);
     if (!content) return '';
-    const question = new Question();
-    content.describe(question);
-    return question.serverName || question.dnsName;
+    this.#named.serverName = '';
+    this.#named.dnsName = '';
+    content.describe(this.#named);
+    return this.#named.serverName || this.#named.dnsName;
   }
 
   /** Asks the versions that are only compared. Nobody waits for them: what was held is on its way. */
