@@ -16,7 +16,7 @@ if [ -z "$deb" ]; then
 fi
 echo "test:kernels: under $package, emulated: this takes some minutes" >&2
 tests=("${@:-}")
-[ $# -gt 0 ] || tests=(test/bpf/endpoint test/bpf/names test/bpf/policy-cases test/bpf/verdict test/kernels)
+[ $# -gt 0 ] || tests=(test/bpf/endpoint test/bpf/contents test/bpf/names test/bpf/policy-cases test/bpf/verdict test/kernels)
 # Emulation is ten times slower than the machine: what a test waits for has that much more time.
 exec sh test/kernels/boot.sh "$deb" env PATH="$PWD/node_modules/.bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root CI=true SLUICE_TEST_SLOW=10 \
   vitest run --project kernel "${tests[@]}"
