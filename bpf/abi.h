@@ -14,6 +14,7 @@
 enum abi {
 	ABI_VERSION = 5,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
+	ABI_PIECES = 254,		/* the plugin id of DNS messages in pieces: the engine puts them together */
 	ABI_SERVER_NAMES = 255,		/* the plugin id of rules with a list of server names: the engine itself answers for it */
 	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
 	ABI_ASK_PACKET_MAX = 65536,	/* the largest GSO packet with its link header that can be held */

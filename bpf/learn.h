@@ -8,7 +8,6 @@
 #ifndef SLUICE_LEARN_H
 #define SLUICE_LEARN_H
 
-#include "decided.h"
 #include "message.h"
 
 /* RFC 8767, 4: nothing is to be kept longer than seven days. A TTL with the highest bit set is 0 (RFC 2181, 8). */
@@ -200,21 +199,11 @@ static __always_inline int message_ask(struct __sk_buff *skb, const struct messa
 {
 	struct plugin_state *plugin = plugin_find(message->endpoint->dns_plugin);
 	enum reason why = REASON_FAIL_PLUGIN_OFF;
-	struct ask *ask = message_describe(message, DIRECTION_INGRESS, name);
+	struct ask *ask = message_question(skb, message, DIRECTION_INGRESS, name, message->endpoint->dns_plugin);
 
 	if (!ask)	/* not possible */
 		return drop(skb, REASON_FAIL_HOLD);
-	ask->plugin = message->endpoint->dns_plugin;
 	ask->rule = message->endpoint->dns_rule;
-	ask->context = CONTEXT_DNS;
-	ask->gso_size = skb->gso_size;
-	ask->network_offset = message->packet.network_offset;
-	ask->transport_offset = message->packet.transport_offset;
-	if (skb->vlan_present) {
-		ask->flags = ASK_VLAN;
-		ask->vlan_tci = skb->vlan_tci;
-		ask->vlan_protocol = skb->vlan_proto;
-	}
 	if (plugin && plugin->status == PLUGIN_ON) {
 		if (place == PLACE_INTERFACE)
 			bpf_tail_call(skb, &hold_stage, 0);
@@ -230,14 +219,15 @@ static __always_inline int message_received(struct __sk_buff *skb, const enum pl
 	struct query_key key;
 	struct query *query;
 	enum reason learned;
-	int problem, allowed = packet_decided(skb) == DECIDED_ALL || skb->cb[3];
+	enum decided decided = packet_decided(skb);
+	int problem, allowed = decided == DECIDED_ALL || skb->cb[3];
 	__u64 name;
 
 	if (!message_find(skb, &message, DIRECTION_INGRESS, place))
 		return message_end(skb, &message, DIRECTION_INGRESS);
 	if (message.trusted && message.packet.protocol == IPPROTO_TCP && !message.packet.opens && message_denied(&message))
 		message.reason = REASON_PASS_NAME_ANSWER;
-	if (message.packet.protocol == IPPROTO_TCP && !message.length)
+	if ((message.packet.protocol == IPPROTO_TCP && !message.length) || decided == DECIDED_PACKET)
 		return message_end(skb, &message, DIRECTION_INGRESS);
 	message.reading = reading_begin();
 	if (!message.reading) {
@@ -277,6 +267,7 @@ static __always_inline int message_received(struct __sk_buff *skb, const enum pl
 	return message_end(skb, &message, DIRECTION_INGRESS);
 unread:
 	reading_end(message.reading);
+	message_collect(skb, &message, DIRECTION_INGRESS, place, problem, decided);
 	count_bytes(problem, 0);
 	return message_unread(skb, &message);
 }

@@ -7,6 +7,7 @@
 #ifndef SLUICE_MESSAGE_H
 #define SLUICE_MESSAGE_H
 
+#include "decided.h"
 #include "dns.h"
 #include "endpoint.h"
 
@@ -64,6 +65,46 @@ static __always_inline void message_record(const struct message *message, enum d
 
 	if (ask)
 		flow_record_write(ask, verdict, reason);
+}
+
+/* Fills in the question to a plugin, or to the engine itself, about a message. NULL is not possible. */
+static __always_inline struct ask *message_question(struct __sk_buff *skb, const struct message *message,
+						    enum direction direction, __u64 name, __u32 plugin)
+{
+	struct ask *ask = message_describe(message, direction, name);
+
+	if (!ask)
+		return NULL;
+	ask->plugin = plugin;
+	ask->context = CONTEXT_DNS;
+	ask->gso_size = skb->gso_size;
+	ask->network_offset = message->packet.network_offset;
+	ask->transport_offset = message->packet.transport_offset;
+	if (skb->vlan_present) {
+		ask->flags = ASK_VLAN;
+		ask->vlan_tci = skb->vlan_tci;
+		ask->vlan_protocol = skb->vlan_proto;
+	}
+	return ask;
+}
+
+/*
+ * Leaves a piece of a message to the engine, which sends the message on when it has all of it. Returns where there is no engine, or
+ * the packet is no piece.
+ */
+static __always_inline void message_collect(struct __sk_buff *skb, const struct message *message, enum direction direction,
+					    const enum place place, int problem, enum decided decided)
+{
+	int piece = message->packet.protocol == IPPROTO_TCP ? problem == REASON_DNS_SEGMENTED
+							   : direction == DIRECTION_INGRESS && (problem == REASON_DNS_SHORT ||
+												problem == REASON_DNS_LARGE);
+	struct plugin_state *state = plugin_find(ABI_PIECES);
+
+	/* What the engine has sent is not for it once more. */
+	if (!piece || place != PLACE_INTERFACE || skb->cb[3] || decided != DECIDED_NOTHING || !state || state->status != PLUGIN_ON)
+		return;
+	if (message_question(skb, message, direction, 0, ABI_PIECES))
+		bpf_tail_call(skb, &hold_stage, 0);
 }
 
 /* The packet's outcome when its message changes nothing. */

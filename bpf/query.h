@@ -111,6 +111,7 @@ static __always_inline int message_encrypted(struct __sk_buff *skb, const struct
 static __always_inline int message_sent(struct __sk_buff *skb, const enum place place)
 {
 	struct message message = {};
+	enum decided decided = packet_decided(skb);
 	enum reason noted;
 	int problem, inside, filters;
 
@@ -121,8 +122,8 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 	if (!message.trusted && message_denied(&message))
 		return message_end(skb, &message, DIRECTION_EGRESS);
 	filters = message.trusted && (message.policy->flags & POLICY_REFUSE_OUTSIDE);
-	if (message.packet.protocol == IPPROTO_TCP && !message.length) {
-		/* Nothing is said yet: what will be is looked at, segment by segment. */
+	if ((message.packet.protocol == IPPROTO_TCP && !message.length) || decided == DECIDED_PACKET) {
+		/* Nothing is said yet: what will be is looked at, segment by segment. Or it is part of what the engine reads. */
 		if (message_denied(&message))
 			message.reason = REASON_PASS_NAME_QUERY;
 		return message_end(skb, &message, DIRECTION_EGRESS);
@@ -136,8 +137,9 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 	if (!problem)
 		problem = question_read(message.reading, 0);
 	if (problem) {
-		count_bytes(problem, 0);
 		reading_end(message.reading);
+		message_collect(skb, &message, DIRECTION_EGRESS, place, problem, decided);
+		count_bytes(problem, 0);
 		/* Nobody knows which name it is about: where names decide, it does not pass. */
 		if (!message_denied(&message) && filters)
 			message.reason = REASON_DROP_NAME;

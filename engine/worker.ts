@@ -228,14 +228,9 @@ function standBy(): void {
 function activate(): void {
   active = true;
   for (const plugin of evaluator.plugins.values()) writeState(plugin.setup, PluginStatus.ON);
-  ring.writePluginState(Abi.SERVER_NAMES, {
-    name: 0n,
-    module: 0n,
-    epoch: 1,
-    failure: Verdict.DENY,
-    status: PluginStatus.ON,
-    scopes: 0,
-  });
+  const own = { name: 0n, module: 0n, epoch: 1, status: PluginStatus.ON, scopes: 0 };
+  ring.writePluginState(Abi.SERVER_NAMES, { ...own, failure: Verdict.DENY });
+  ring.writePluginState(Abi.PIECES, { ...own, failure: Verdict.ALLOW });
 }
 
 /** Takes the ring from a worker whose evaluation overruns its budget, and finishes its batch. */

@@ -62,7 +62,8 @@ static int is_fragment(const struct ask *ask, const uint8_t *packet)
 
 	if (ip[0] >> 4 == 4)
 		return ((ip[6] & 0x3f) | ip[7]) != 0;
-	return ip[6] == IPPROTO_FRAGMENT;
+	/* An atomic fragment is whole (RFC 6946). */
+	return ip[6] == IPPROTO_FRAGMENT && ((ip[42] << 8 | ip[43]) & 0xfff9) != 0;
 }
 
 void checksum_complete(const struct ask *ask, uint8_t *packet)

@@ -8,7 +8,7 @@ const LABEL_MAX = 63;
 const POINTER = 0xc0;
 const Type = { A: 1, AAAA: 28, OPT: 41 } as const;
 const INTERNET = 1;
-const Flag = { ANSWER: 0x8000, OPCODE: 0x7800, RECURSION_DESIRED: 0x0100, RECURSION_AVAILABLE: 0x0080 } as const;
+const Flag = { ANSWER: 0x8000, OPCODE: 0x7800, TRUNCATED: 0x0200, RECURSION_DESIRED: 0x0100, RECURSION_AVAILABLE: 0x0080 } as const;
 const REFUSED = 5;
 const CODES = 0xf;
 /** An OPT record with nothing but padding (RFC 6891, 6.1.2, and RFC 7830): its fixed part. */
@@ -66,6 +66,16 @@ export function readAnswer(message: Buffer): DnsAnswer | undefined {
     questionEnd,
     ttlAt,
   };
+}
+
+/** Makes the beginning of an answer one that says that it is not whole (RFC 1035, 4.1.1). Returns its bytes; undefined when it has no question. */
+export function truncate(message: Buffer): number | undefined {
+  if (message.length < HEADER || !(message.readUInt16BE(2) & Flag.ANSWER) || message.readUInt16BE(4) !== 1) return undefined;
+  const nameEnd = skipName(message, HEADER, false);
+  if (nameEnd === undefined || nameEnd + 4 > message.length) return undefined;
+  message.writeUInt16BE(message.readUInt16BE(2) | Flag.TRUNCATED, 2);
+  message.fill(0, 6, HEADER);
+  return nameEnd + 4;
 }
 
 /** Behind a name; undefined when it does not end. */

@@ -11,6 +11,8 @@ const IPV4_HEADER = 20;
 const IPV6_HEADER = 40;
 const TCP_HEADER = 20;
 const UDP_HEADER = 8;
+/** IPv6 header number, and what of it says that there are other fragments. */
+const FRAGMENT = 44;
 const TCP = 6;
 const HOP_LIMIT = 64;
 const RST = 0x04;
@@ -39,8 +41,20 @@ export class HeldPacket {
     return this.#isOwn ? this : this.copy();
   }
 
+  /** Equal for all packets of one side of a connection, as one endpoint sees it. */
+  get key(): string {
+    const text = (from: number, to: number): string => this.record.toString('latin1', from, to);
+    const { source, endpoint, sourcePort, direction } = ASK;
+    return text(source, source + 32) + text(endpoint, endpoint + 4) + text(sourcePort, sourcePort + 4) + text(direction, direction + 1);
+  }
+
   get isTcp(): boolean {
     return this.record[ASK.protocol] === TCP;
+  }
+
+  /** Whether it is on its way to the endpoint. */
+  get isIngress(): boolean {
+    return this.record[ASK.direction] === Direction.INGRESS;
   }
 
   get endpoint(): number {
@@ -72,6 +86,29 @@ export class HeldPacket {
     return this.record.subarray(this.#transport + header, Math.max(this.#transport + header, this.#end));
   }
 
+  /** Payload bytes of each segment of a GSO packet, else its own. */
+  get segmentBytes(): number {
+    return this.record.readUInt32LE(ASK.gsoSize) || this.data.length;
+  }
+
+  /** A packet like this one with other data, cut into segments of so many bytes where it is sent. TCP. */
+  saying(data: Buffer, sequence: number, segmentBytes: number): HeldPacket {
+    const header = this.#transport + (this.record.readUInt8(this.#transport + 12) >> 4) * 4;
+    const record = Buffer.concat([this.record.subarray(0, header), data]);
+    record.writeUInt32LE(record.length - FRAME, ASK.length);
+    record.writeUInt32LE(data.length > segmentBytes ? segmentBytes : 0, ASK.gsoSize);
+    record.writeUInt32BE(sequence >>> 0, this.#transport + 4);
+    const packet = new HeldPacket(record, true);
+    packet.#writeLength(record.length);
+    return packet;
+  }
+
+  /** Makes a first fragment a whole datagram. */
+  defragment(): void {
+    if (this.#isIpv4) this.record.writeUInt16BE(0, this.#network + 6);
+    else if (this.record.readUInt8(this.#network + 6) === FRAGMENT) this.record.writeUInt16BE(0, this.#network + IPV6_HEADER + 2);
+  }
+
   /** Says what was decided: the kernel is told by the packet itself. */
   setFlag(flag: AskFlag): void {
     this.record.writeUInt8(this.record.readUInt8(ASK.flags) | flag, ASK.flags);
@@ -82,12 +119,18 @@ export class HeldPacket {
     const { record } = this;
     const end = this.#transport + UDP_HEADER + length;
     record.writeUInt16BE(UDP_HEADER + length, this.#transport + 4);
+    record.writeUInt32LE(end - FRAME, ASK.length);
+    record.writeUInt32LE(0, ASK.gsoSize);
+    this.#writeLength(end);
+  }
+
+  /** Tells the IP header where the packet ends. */
+  #writeLength(end: number): void {
+    const { record } = this;
     if (this.#isIpv4) {
       record.writeUInt16BE(end - this.#network, this.#network + 2);
       writeHeaderChecksum(record, this.#network, this.#transport);
     } else record.writeUInt16BE(end - this.#network - IPV6_HEADER, this.#network + 4);
-    record.writeUInt32LE(end - FRAME, ASK.length);
-    record.writeUInt32LE(0, ASK.gsoSize);
   }
 
   /** A packet that ends the connection: for the server as if the client gave up at `sequence`, for the client as the server's answer. */
@@ -119,7 +162,7 @@ export class HeldPacket {
     record.copy(reset, transport + 4, this.#transport + 8, this.#transport + 12);
     reset.writeUInt32BE((this.sequence + this.data.length) >>> 0, transport + 8);
     reset.writeUInt8(RST | ACK, transport + 13);
-    reset.writeUInt8(record[ASK.direction] === Direction.EGRESS ? Direction.INGRESS : Direction.EGRESS, ASK.direction);
+    reset.writeUInt8(this.isIngress ? Direction.EGRESS : Direction.INGRESS, ASK.direction);
   }
 
   #writeIpHeader(reset: Buffer, at: number): void {

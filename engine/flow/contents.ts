@@ -1,12 +1,15 @@
 /** What the packets of a batch are part of, where that decides them: made once for each packet, kept for as long as its batch. */
-import { Context } from '../abi.gen.ts';
+import { Abi, Context } from '../abi.gen.ts';
 import type { Content } from '../content/content.ts';
 import { Conversations } from '../content/conversations.ts';
+import { Pieces } from '../content/dns-pieces.ts';
 import { HeldAnswer } from '../content/held-answer.ts';
+import type { HeldPacket } from '../content/held-packet.ts';
 import type { AskBatch } from './ask-batch.ts';
 
 export class Contents {
   #conversations = new Conversations();
+  #pieces = new Pieces();
   readonly #ofBatch = new Map<number, Content>();
 
   /** Of a packet of the batch; undefined where the packet alone is asked about. */
@@ -16,16 +19,21 @@ export class Contents {
     if (context !== Context.TLS && context !== Context.DNS) return undefined;
     let content = this.#ofBatch.get(index);
     if (!content) {
-      const packet = batch.packet(index);
-      content = context === Context.DNS ? new HeldAnswer(packet) : this.#conversations.take(packet, performance.now());
+      content = this.#take(batch.packet(index), context, batch.plugin(at));
       this.#ofBatch.set(index, content);
     }
     return content;
   }
 
+  #take(packet: HeldPacket, context: Context, plugin: number): Content {
+    if (context === Context.TLS) return this.#conversations.take(packet, performance.now());
+    return plugin === Abi.PIECES ? this.#pieces.take(packet, performance.now()) : new HeldAnswer(packet);
+  }
+
   /** Ends a batch that could not be sent on: what is held may be in memory that is another batch's by now. */
   forget(): void {
     this.#conversations = new Conversations();
+    this.#pieces = new Pieces();
     this.clear();
   }
 

@@ -38,8 +38,11 @@ const SHADOWS_MS = 2;
  */
 const BATCH_SHARE = 0.2;
 
-/** How lists of server names are treated: what has no answer is denied. */
-const SERVER_NAMES: Pick<PluginSetup, 'failureAllow' | 'enforced'> = { failureAllow: false, enforced: true };
+/** How the engine's own work is treated when it fails: a list of server names denies, and pieces pass as they come. */
+const OWN: ReadonlyMap<number, Pick<PluginSetup, 'failureAllow' | 'enforced'>> = new Map([
+  [Abi.SERVER_NAMES, { failureAllow: false, enforced: true }],
+  [Abi.PIECES, { failureAllow: true, enforced: true }],
+]);
 
 const ACTION_NAMES = Object.keys(PluginAction).map((name) => name.toLowerCase());
 
@@ -126,7 +129,7 @@ export class Evaluator {
   #decide(index: number): number {
     const at = this.#batch.at(index);
     const plugin = this.plugins.get(this.#batch.plugin(at));
-    if (!plugin && this.#batch.plugin(at) !== Abi.SERVER_NAMES) return Failure.UNKNOWN_PLUGIN;
+    if (!plugin && !OWN.has(this.#batch.plugin(at))) return Failure.UNKNOWN_PLUGIN;
     if (plugin?.suspended) return Failure.SUSPENDED;
     const heldNs = this.#batch.heldNs(at);
     const nowNs = process.hrtime.bigint();
@@ -157,6 +160,8 @@ export class Evaluator {
     if (reading.state === 'decided') return REPEATED;
     if (reading.state === 'unreadable') return this.#refuse(index, reading.reason);
     const at = this.#batch.at(index);
+    // Put together, the kernel decides it.
+    if (this.#batch.plugin(at) === Abi.PIECES) return REPEATED;
     this.#batch.ask(at, this.#question, nowMs, this.#parts.cluster);
     content.describe(this.#question);
     if (plugin) return this.#ask(index, plugin);
@@ -295,7 +300,7 @@ export class Evaluator {
   /** How the flow's plugin is treated; undefined where nobody knows it. */
   #setup(index: number): Pick<PluginSetup, 'failureAllow' | 'enforced'> | undefined {
     const id = this.#batch.plugin(this.#batch.at(index));
-    return id === Abi.SERVER_NAMES ? SERVER_NAMES : this.plugins.get(id)?.setup;
+    return OWN.get(id) ?? this.plugins.get(id)?.setup;
   }
 
   /** What a result comes to: its verdict, or the plugin's failure policy. */

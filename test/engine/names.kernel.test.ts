@@ -11,6 +11,9 @@ import { TestNode, until } from '../support/test-node.ts';
 const RESOLVER = '198.18.255.53';
 const SECOND_RESOLVER = '198.18.255.54';
 const RESOLVER_IPV6 = 'fd98::53';
+/** Its answers are too long for a packet, and it writes them in pieces. */
+const LONG_RESOLVER = '198.18.255.55';
+const LONG_RESOLVER_IPV6 = 'fd98::55';
 const OUTSIDE = '198.18.0.9';
 const LATE = '198.18.0.10';
 /** Names n0.fresh.test and on, each with an address of its own. */
@@ -52,6 +55,20 @@ for i in range(int(sys.argv[1]), int(sys.argv[1]) + int(sys.argv[2])):
 print(json.dumps(counts))
 `;
 
+/** Answers every question with 40 addresses of a network, behind so much text that it takes several packets. */
+const LONG_SERVER = `
+const dns = require('dns-packet'); const net = require('net'), dgram = require('dgram');
+const answer = (query) => { const { id, questions: [q] } = dns.decode(query); const large = q.name.startsWith('huge');
+  return dns.encode({ type: 'response', id, flags: 0x180, questions: [q], answers: Array.from({ length: 40 }, (_, i) => ({ type: 'A', name: q.name, ttl: 300, data: '198.18.60.' + (i + 1) })),
+    additionals: Array.from({ length: large ? 30 : 10 }, (_, i) => ({ type: 'TXT', name: q.name, data: 'x'.repeat(200) })) }); };
+for (const [family, address] of [['udp4', '${LONG_RESOLVER}'], ['udp6', '${LONG_RESOLVER_IPV6}']]) {
+  const u = dgram.createSocket(family); u.on('message', (m, r) => u.send(answer(m), r.port, r.address)); u.bind(53, address);
+  net.createServer({ noDelay: true }, (s) => { s.on('error', () => {}); let got = Buffer.alloc(0), said = Promise.resolve();
+    const say = async (a) => { const out = Buffer.concat([Buffer.from([a.length >> 8, a.length & 255]), a]); for (let at = 0; at < out.length; at += 700) { s.write(out.subarray(at, at + 700)); await new Promise((r) => setTimeout(r, 3)); } };
+    s.on('data', (d) => { got = Buffer.concat([got, d]);
+      while (got.length >= 2 && got.length >= 2 + got.readUInt16BE(0)) { const end = 2 + got.readUInt16BE(0); const a = answer(got.subarray(2, end)); got = got.subarray(end); said = said.then(() => say(a)); } }); }).listen(53, address);
+}`;
+
 const POLICY = `apiVersion: policy.networking.k8s.io/v1alpha2
 kind: ClusterNetworkPolicy
 metadata: { name: names }
@@ -70,7 +87,8 @@ ${networkPolicy('closed', 'shop', '{ podSelector: { matchLabels: { app: web } },
 describe.skipIf(inject('missing'))('domain names', () => {
   const node = new TestNode();
   const cgroup = new TestCgroup('names');
-  const flags = ['--resolver', RESOLVER, '--resolver', RESOLVER_IPV6, '--resolver', SECOND_RESOLVER];
+  const trusted = [RESOLVER, RESOLVER_IPV6, SECOND_RESOLVER, LONG_RESOLVER, LONG_RESOLVER_IPV6];
+  const flags = trusted.flatMap((address) => ['--resolver', address]);
 
   beforeAll(async () => {
     await node.lab(webPod('shop', 'web', [80]) + webPod('shop', 'other', [80]));
@@ -131,6 +149,7 @@ describe.skipIf(inject('missing'))('domain names', () => {
     const server =
       "const s = require('net').createServer((c) => { c.on('error', () => {}); c.on('data', (d) => c.write(d)); }); s.listen(80, '::')";
     node.startOnNode(process.execPath, '-e', server);
+    node.startOnNode(process.execPath, '-e', LONG_SERVER);
   }
 
   /** Asks with dig from the pod, and returns the addresses that it prints, or what went wrong. */
@@ -271,6 +290,40 @@ describe.skipIf(inject('missing'))('domain names', () => {
     node.write('policy.yaml', POLICY);
     await node.apply();
     expect(await connects(address(3))).toBe(true);
+  });
+
+  test('answers in several packets, over UDP and TCP, and queries in pieces', async () => {
+    const lookUp = (server: string, name: string, ...options: string[]): ReturnType<typeof node.exec> =>
+      node.exec('shop/web', 'dig', '+tries=1', '+time=2', '+short', `@${server}`, name, ...options);
+    let last = 0;
+    for (const server of [LONG_RESOLVER, LONG_RESOLVER_IPV6])
+      for (const options of [['+tcp'], ['+bufsize=4096'], ['+ignore', '+bufsize=4096']]) {
+        last += 1;
+        const { stdout } = await lookUp(server, `a${last}.fresh.test`, ...options);
+        // One that asks for the beginning only gets that: it says that it is not whole.
+        expect(
+          stdout
+            .trim()
+            .split('\n')
+            .filter((line) => line.startsWith('198.')),
+        ).toHaveLength(options[0] === '+ignore' ? 0 : 40);
+        expect(await connects('198.18.60.40')).toBe(true);
+      }
+    // Beyond what the kernel reads: delivered all the same.
+    expect((await lookUp(LONG_RESOLVER, 'huge.fresh.test', '+tcp')).stdout.trim().split('\n').length).toBeGreaterThanOrEqual(40);
+    const pieces = `
+const dns = require('dns-packet'); const [server, name, sizes] = process.argv.slice(1);
+const q = (id, name) => { const b = dns.encode({ id, type: 'query', flags: 0x100, questions: [{ type: 'A', name }] }); return Buffer.concat([Buffer.from([0, b.length]), b]); };
+const s = require('net').connect({ host: server, port: 53, noDelay: true }); const bytes = Buffer.concat([q(7, name), q(8, name)]); let got = Buffer.alloc(0);
+s.on('connect', async () => { let at = 0; for (const size of JSON.parse(sizes)) { s.write(bytes.subarray(at, at + size)); at += size; await new Promise((r) => setTimeout(r, 5)); } s.write(bytes.subarray(at)); });
+s.on('data', (d) => { got = Buffer.concat([got, d]); let n = 0, at = 0; while (got.length >= at + 2 && got.length >= at + 2 + got.readUInt16BE(at)) { at += 2 + got.readUInt16BE(at); n++; } if (n === 2) { console.log('answers', n); process.exit(0); } });
+setTimeout(() => { console.log('nothing'); process.exit(0); }, 1500);`;
+    const ask = async (name: string, sizes: readonly number[]): Promise<string> =>
+      (await node.exec('shop/web', process.execPath, '-e', pieces, LONG_RESOLVER, name, JSON.stringify(sizes))).stdout.trim();
+    for (const sizes of [[2], [1, 1, 1, 20], [30, 30, 3], []]) {
+      expect(await ask('p.fresh.test', sizes), JSON.stringify(sizes)).toBe('answers 2');
+      expect(await ask('outside.test', sizes), JSON.stringify(sizes)).toBe('nothing');
+    }
   });
 
   test('a plugin sees the name, and flows show it', async () => {
