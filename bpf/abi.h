@@ -103,7 +103,7 @@ enum reason {
 	REASON_DROP_NO_ENDPOINT = 38,
 	REASON_DROP_NAME = 39,		/* a query about a name that policy has no rule for; the kernel answers it itself */
 	REASON_DROP_QUIC = 40,		/* a datagram where the hello of TLS is to be read: over QUIC nothing is read */
-	REASON_DROP_EARLY_DATA = 41,	/* data with a SYN, where what is said first is to be read */
+	REASON_DROP_EARLY_DATA = 41,	/* data with a SYN, or before its answer, where what is said first is to be read */
 	REASON_DROP_UNREADABLE = 42,	/* an answer that a dns plugin is to see, and that cannot be read whole */
 	REASON_FAIL_ENGINE_ABSENT = 48,
 	REASON_FAIL_ENGINE_STALE = 49,
@@ -330,6 +330,7 @@ enum connection_flag {
 	CONNECTION_UNREAD = 8,		/* what its client says first is read before it passes */
 	CONNECTION_DECIDED = 16,	/* it was read up to sequence and let through, but the server may not have all of that yet */
 	CONNECTION_READ = 32,		/* it was read, and the server has it: everything passes */
+	CONNECTION_BEGUN = 64,		/* unread, and the server has answered its SYN: sequence is that of the stream which it hears */
 };
 
 /* 48 bytes. */

@@ -243,7 +243,7 @@ static __always_inline void connection_track(struct __sk_buff *skb, struct track
 			return;
 	}
 	if (!judged->unread) {
-		connection->flags &= ~(CONNECTION_UNREAD | CONNECTION_DECIDED | CONNECTION_READ);
+		connection->flags &= ~(CONNECTION_UNREAD | CONNECTION_DECIDED | CONNECTION_BEGUN | CONNECTION_READ);
 	} else if (!(connection->flags & (CONNECTION_UNREAD | CONNECTION_READ))) {
 		connection->flags |= packet->opens ? CONNECTION_UNREAD : CONNECTION_UNREAD | CONNECTION_PICKED_UP;
 		connection->sequence = 0;

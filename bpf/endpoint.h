@@ -346,10 +346,10 @@ track:
 	if (connection || endpoint_tracks(id, &packet, direction))
 		connection_track(skb, &tracking, policy, &packet, &judged, direction);
 passed:
-	if (packet.first_fragment)
-		endpoint_note_fragment(&packet, id, direction);
 	if (place == PLACE_INTERFACE && judged.unread)
 		endpoint_hello(skb, id, direction, allowed);
+	if (packet.first_fragment)
+		endpoint_note_fragment(&packet, id, direction);
 	endpoint_dns(skb, id, &packet, direction, place, allowed, 0);
 	return pass(skb, allowed);
 }

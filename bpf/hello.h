@@ -95,6 +95,9 @@ static __always_inline int hello_packet(struct __sk_buff *skb, enum direction di
 	tcp = packet_read(skb, packet.transport_offset, &buffer, sizeof(buffer));
 	if (!tcp)
 		return drop(skb, REASON_DROP_MALFORMED);
+	/* Servers leave urgent bytes out of the stream, and a fragment says what another one does not: nobody needs either here. */
+	if (tcp->urg || packet.first_fragment)
+		return drop(skb, REASON_DROP_UNREADABLE);
 	sequence = bpf_ntohl(tcp->seq);
 	end = sequence + packet.data;
 	decided = packet_decided(skb);
@@ -109,9 +112,14 @@ static __always_inline int hello_packet(struct __sk_buff *skb, enum direction di
 	if (!(connection->flags & CONNECTION_UNREAD))
 		return pass(skb, reason);
 	if (connection->direction != direction) {
+		/* A SYN on top of a connection that the server has would tell us of another stream than it hears. */
+		if (tcp->syn && tcp->ack && bpf_ntohl(tcp->ack_seq) == connection->sequence) {
+			connection->flags |= CONNECTION_BEGUN;
+			connection_store(skb, &tracking);
+		}
 		if ((connection->flags & CONNECTION_DECIDED) && tcp->ack &&
 		    sequence_reaches(bpf_ntohl(tcp->ack_seq), connection->sequence)) {
-			connection->flags = (connection->flags & ~(CONNECTION_UNREAD | CONNECTION_DECIDED)) | CONNECTION_READ;
+			connection->flags = (connection->flags & ~(CONNECTION_UNREAD | CONNECTION_DECIDED | CONNECTION_BEGUN)) | CONNECTION_READ;
 			connection_store(skb, &tracking);
 		}
 		return pass(skb, reason);
@@ -123,6 +131,8 @@ static __always_inline int hello_packet(struct __sk_buff *skb, enum direction di
 	}
 	if (!packet.data)
 		return pass(skb, reason);
+	if (!(connection->flags & (CONNECTION_BEGUN | CONNECTION_PICKED_UP)))
+		return drop(skb, REASON_DROP_EARLY_DATA);
 	if (decided == DECIDED_ALL || skb->cb[3]) {
 		hello_decide(skb, &tracking, end);
 		return pass(skb, REASON_PASS_VERDICT);

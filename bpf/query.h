@@ -100,7 +100,9 @@ static __always_inline int query_refuse(struct __sk_buff *skb, const struct mess
 /* The first packet of a connection to a resolver whose messages nobody can read: policy is what it is, and it is shown. */
 static __always_inline int message_encrypted(struct __sk_buff *skb, const struct message *message)
 {
-	if (!message_denied(message)) {
+	const struct endpoint *endpoint = message->endpoint;
+
+	if (!message_denied(message) && endpoint && ((endpoint->flags & ENDPOINT_NAMES) || endpoint->dns_plugin)) {
 		count_bytes(REASON_DNS_ENCRYPTED, 0);
 		message_record(message, DIRECTION_EGRESS, 0, VERDICT_ALLOW, REASON_DNS_ENCRYPTED);
 	}
@@ -113,12 +115,12 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 	struct message message = {};
 	enum decided decided = packet_decided(skb);
 	enum reason noted;
-	int problem, inside, filters;
+	int problem, inside, filters, found = message_find(skb, &message, DIRECTION_EGRESS, place);
 
-	if (!message_find(skb, &message, DIRECTION_EGRESS, place))
-		return message_end(skb, &message, DIRECTION_EGRESS);
 	if (message.packet.destination_port == DNS_ENCRYPTED_PORT)
 		return message_encrypted(skb, &message);
+	if (!found)
+		return message_end(skb, &message, DIRECTION_EGRESS);
 	if (!message.trusted && message_denied(&message))
 		return message_end(skb, &message, DIRECTION_EGRESS);
 	filters = message.trusted && (message.policy->flags & POLICY_REFUSE_OUTSIDE);

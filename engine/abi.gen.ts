@@ -168,6 +168,7 @@ export const ConnectionFlag = {
   UNREAD: 8,
   DECIDED: 16,
   READ: 32,
+  BEGUN: 64,
 } as const;
 export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag];
 

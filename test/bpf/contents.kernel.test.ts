@@ -69,8 +69,8 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
       runner.forget();
       runner.setPolicy({ revision: 1, hashSeed: 77 });
     });
-    const say = (from: number, payload: number, mark = 0, dport = 443): { outcome: number; reasons: number[] } =>
-      out(tcp({ dport, flags: 'PA', seq: from, payload, ack: 9001 }), mark);
+    const say = (from: number, payload: number, mark = 0, dport = 443, flags = 'PA'): { outcome: number; reasons: number[] } =>
+      out(tcp({ dport, flags, seq: from, payload, ack: 9001 }), mark);
     /** Opens a connection whose first word is 1001. */
     const open = (dport = 443): void => {
       expect(out(tcp({ dport, flags: 'S', seq: 1000 }))).toEqual(passes(Reason.PASS_POLICY));
@@ -123,6 +123,27 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
     test('a mark that the engine did not make is no decision', () => {
       open();
       for (const mark of [1, runner.token - 1, runner.token + 2, 0xffffffff]) expect(say(1001, 100, mark)).toEqual(asked);
+    });
+
+    test('a SYN on top of a connection, which its server does not answer, tells of no stream', () => {
+      open();
+      // The server answers with what it has heard: not this.
+      expect(out(tcp({ dport: 443, flags: 'S', seq: 500 }))).toEqual(passes(Reason.PASS_POLICY));
+      back(tcp({ sport: 443, dport: 40_000, flags: 'A', seq: 9001, ack: 1001 }));
+      back(tcp({ sport: 443, dport: 40_000, flags: 'SA', seq: 9001, ack: 1001 }));
+      for (const mark of [0, runner.token]) expect(say(501, 100, mark)).toEqual({ outcome: DROP, reasons: [Reason.DROP_EARLY_DATA] });
+      back(tcp({ sport: 443, dport: 40_000, flags: 'A', seq: 9001, ack: 1001 }));
+      expect(say(1001, 100)).toEqual({ outcome: DROP, reasons: [Reason.DROP_EARLY_DATA] });
+    });
+
+    test('fragments, and urgent bytes, which a server leaves out of the stream, do not pass', () => {
+      open();
+      const hello = tcp({ dport: 443, flags: 'PA', seq: 1001, ack: 9001, payload: 64 });
+      const first = frame(ipv4({ from: POD, to: SERVER, moreFragments: true }, hello));
+      expect(runner.run('from_pod', first)).toEqual({ outcome: DROP, reasons: [Reason.DROP_UNREADABLE] });
+      const rest = frame(ipv4({ from: POD, to: SERVER, fragmentOffset: 88 }, { protocol: 6, bytes: Buffer.alloc(64) }));
+      expect(runner.run('from_pod', rest)).toEqual({ outcome: DROP, reasons: [Reason.DROP_FRAGMENT] });
+      expect(say(1001, 64, runner.token, 443, 'UPA')).toEqual({ outcome: DROP, reasons: [Reason.DROP_UNREADABLE] });
     });
 
     test('sequence numbers may wrap', () => {
@@ -240,6 +261,20 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
         reasons: [Reason.DROP_UNREADABLE, Reason.DNS_SEGMENTED],
       });
       expect(query({ name: Buffer.from([0x41, 0]), id: 9 })).toMatchObject({ outcome: DROP });
+    });
+
+    test('a connection to the port of DNS over TLS or QUIC is shown once, where policy allows it', () => {
+      load(
+        POD_MANIFEST +
+          NAMES.replace(/^---\n/, '').replace('egress:\n', 'egress:\n  - { action: Accept, to: [{ networks: [192.0.2.0/24] }] }\n'),
+      );
+      for (const carry of [(): Transport => tcp({ dport: 853 }), (): Transport => udp({ dport: 853 })]) {
+        expect(out(carry())).toEqual({ outcome: PASS, reasons: [Reason.PASS_POLICY, Reason.DNS_ENCRYPTED] });
+        if (carry().protocol === 17) expect(out(carry())).toEqual({ outcome: PASS, reasons: [Reason.PASS_ESTABLISHED] });
+      }
+      load(POD_MANIFEST + NAMES.replace(/^---\n/, ''));
+      runner.forget();
+      expect(out(tcp({ dport: 853 }))).toEqual({ outcome: DROP, reasons: [Reason.DROP_POLICY] });
     });
 
     test('a resolver that is not trusted is asked about too, and teaches nothing', () => {

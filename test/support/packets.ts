@@ -1,7 +1,7 @@
 /** Packets for tests, from fields: `frame(ipv4({ to: '10.0.0.2' }, tcp({ dport: 80, flags: 'S' })))`. */
 import { parseAddress } from '../../engine/policy/address.ts';
 
-const TCP_FLAGS: Readonly<Record<string, number>> = { F: 1, S: 2, R: 4, P: 8, A: 16 };
+const TCP_FLAGS: Readonly<Record<string, number>> = { F: 1, S: 2, R: 4, P: 8, A: 16, U: 32 };
 
 export interface Transport {
   readonly protocol: number;
