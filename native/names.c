@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Taking away what endpoints know by names that are over, unless a connection still uses it. */
+/* Taking away what endpoints know by names that are over, unless a connection still uses it, and what endpoints knew that are gone. */
 #include "internal.h"
 
 #include <bpf/bpf.h>
@@ -20,6 +20,8 @@ struct collecting {
 	uint32_t capacity;
 	uint32_t *kept;			/* endpoints of what stays, to be counted */
 	uint32_t kept_count;
+	uint32_t *endpoints;		/* that there are, sorted */
+	uint32_t endpoint_count;
 };
 
 static int key_compare(const void *a, const void *b)
@@ -35,6 +37,27 @@ static int known_is_over(const struct known_address *known, uint32_t limit_s)
 	return 1;
 }
 
+static int endpoint_compare(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static int endpoint_exists(const struct collecting *collecting, uint32_t endpoint)
+{
+	return bsearch(&endpoint, collecting->endpoints, collecting->endpoint_count, sizeof(endpoint), endpoint_compare) != NULL;
+}
+
+static void endpoint_note(void *context, const void *key, const void *value)
+{
+	struct collecting *collecting = context;
+
+	(void)value;
+	if (collecting->endpoint_count < collecting->capacity)
+		collecting->endpoints[collecting->endpoint_count++] = *(const uint32_t *)key;
+}
+
 /* Puts an entry on one of the two lists. The map grows while it is read: what does not fit is looked at next time. */
 static void known_sort(void *context, const void *key, const void *value)
 {
@@ -43,7 +66,7 @@ static void known_sort(void *context, const void *key, const void *value)
 
 	if (collecting->over_count + collecting->kept_count == collecting->capacity)
 		return;
-	if (known_is_over(value, collecting->limit_s))
+	if (known_is_over(value, collecting->limit_s) || !endpoint_exists(collecting, known->endpoint))
 		collecting->over[collecting->over_count++] = *known;
 	else
 		collecting->kept[collecting->kept_count++] = known->endpoint;
@@ -75,7 +98,9 @@ static int known_remove(int map, struct collecting *collecting)
 		struct known_address value;
 		int error;
 
-		if (collecting->used[i]) {
+		int orphan = !endpoint_exists(collecting, key->endpoint);
+
+		if (collecting->used[i] && !orphan) {
 			collecting->kept[collecting->kept_count++] = key->endpoint;
 			continue;
 		}
@@ -84,7 +109,7 @@ static int known_remove(int map, struct collecting *collecting)
 			continue;
 		if (error)
 			return error;
-		if (known_is_over(&value, collecting->limit_s)) {
+		if (orphan || known_is_over(&value, collecting->limit_s)) {
 			removed++;
 			continue;
 		}
@@ -94,13 +119,6 @@ static int known_remove(int map, struct collecting *collecting)
 		collecting->kept[collecting->kept_count++] = key->endpoint;
 	}
 	return removed;
-}
-
-static int endpoint_compare(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
 }
 
 /* How many of the sorted endpoints are below one. */
@@ -159,10 +177,13 @@ static int shares_write(int shares, struct collecting *collecting)
 }
 
 /* Fills the lists, takes away what can go. Returns how many are gone, or -errno. */
-static int collect(int known, int connections, struct collecting *collecting)
+static int collect(int known, int connections, int endpoints, struct collecting *collecting)
 {
-	int error = map_walk(known, sizeof(struct known_key), sizeof(struct known_address), known_sort, collecting);
+	int error = map_walk(endpoints, sizeof(uint32_t), sizeof(struct endpoint), endpoint_note, collecting);
 
+	qsort(collecting->endpoints, collecting->endpoint_count, sizeof(*collecting->endpoints), endpoint_compare);
+	if (!error)
+		error = map_walk(known, sizeof(struct known_key), sizeof(struct known_address), known_sort, collecting);
 	if (error || !collecting->over_count)
 		return error;
 	qsort(collecting->over, collecting->over_count, sizeof(*collecting->over), key_compare);
@@ -170,7 +191,7 @@ static int collect(int known, int connections, struct collecting *collecting)
 	return error ? error : known_remove(known, collecting);
 }
 
-int sluice_names__collect(int known, int connections, int shares, uint64_t now_ns, uint32_t grace_s, uint32_t *removed)
+int sluice_names__collect(int known, int connections, int shares, int endpoints, uint64_t now_ns, uint32_t grace_s, uint32_t *removed)
 {
 	uint32_t now_s = (uint32_t)(now_ns / SECOND_NS);
 	struct collecting collecting = { .now_ns = now_ns, .limit_s = now_s > grace_s ? now_s - grace_s : 0 };
@@ -182,13 +203,15 @@ int sluice_names__collect(int known, int connections, int shares, uint64_t now_n
 	collecting.over = calloc(collecting.capacity, sizeof(*collecting.over));
 	collecting.kept = calloc(collecting.capacity, sizeof(*collecting.kept));
 	collecting.used = calloc(collecting.capacity, 1);
-	if (collecting.over && collecting.kept && collecting.used)
-		error = collect(known, connections, &collecting);
+	collecting.endpoints = calloc(collecting.capacity, sizeof(*collecting.endpoints));
+	if (collecting.over && collecting.kept && collecting.used && collecting.endpoints)
+		error = collect(known, connections, endpoints, &collecting);
 	*removed = error > 0 ? (uint32_t)error : 0;
 	if (error >= 0)
 		error = shares_write(shares, &collecting);
 	free(collecting.over);
 	free(collecting.kept);
 	free(collecting.used);
+	free(collecting.endpoints);
 	return error ? error : (int)collecting.kept_count;
 }

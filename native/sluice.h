@@ -102,10 +102,11 @@ SLUICE_API int sluice_connections__count(int map, uint64_t now_ns, struct sluice
 					 uint32_t capacity);
 
 /*
- * names.c: takes addresses away whose names are over for longer than grace_s and that no live connection uses, and writes to
+ * names.c: takes addresses away whose names are over for longer than grace_s and that no live connection uses, and those of
+ * endpoints that are gone, and writes to
  * shares how many each endpoint has; shares of endpoints that know nothing and ask nothing leave. Not a point in time. Returns how many are left, or -errno; removed receives the others.
  */
-SLUICE_API int sluice_names__collect(int known, int connections, int shares, uint64_t now_ns, uint32_t grace_s,
+SLUICE_API int sluice_names__collect(int known, int connections, int shares, int endpoints, uint64_t now_ns, uint32_t grace_s,
 				     uint32_t *removed);
 
 /* ring.c: a consumer of a ring buffer map. */

@@ -53,11 +53,11 @@ export class KnownNames {
     clearInterval(this.#timer);
   }
 
-  /** Takes away what is over and unused, and returns how many addresses that were. */
+  /** Takes away what is over and unused, and what endpoints knew that are gone. Returns how many addresses that were. */
   collect(graceS = GRACE_S): number {
-    const { known_addresses, connections, name_shares } = this.#datapath.maps;
+    const { known_addresses, connections, name_shares, endpoints } = this.#datapath.maps;
     const removed = Buffer.alloc(4);
-    const fds = [known_addresses.fd, connections.fd, name_shares.fd] as const;
+    const fds = [known_addresses.fd, connections.fd, name_shares.fd, endpoints.fd] as const;
     this.#count = check(native.sluice_names__collect(...fds, Number(kernelNowNs()), graceS, removed as never), 'collect names');
     return removed.readUInt32LE(0);
   }

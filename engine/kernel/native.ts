@@ -43,7 +43,7 @@ const library = ffi.Library(libraryPath, {
   sluice_map__open: ['int', ['string']],
   sluice_map__close: ['void', ['int']],
   sluice_connections__count: ['int', ['int', 'uint64', 'pointer', 'uint32']],
-  sluice_names__collect: ['int', ['int', 'int', 'int', 'uint64', 'uint32', 'pointer']],
+  sluice_names__collect: ['int', ['int', 'int', 'int', 'int', 'uint64', 'uint32', 'pointer']],
   sluice_ring__open: ['int', ['int', 'int', 'pointer']],
   sluice_ring__drain: ['int', ['size_t', 'pointer', 'uint32', 'int', 'pointer']],
   sluice_ring__wake: ['int', ['size_t']],

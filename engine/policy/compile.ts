@@ -122,7 +122,7 @@ export class Compiler {
 
   /** Rules that tag a flow which another rule tags for another plugin already: rule id → the one that is asked instead. */
   get conflicts(): ReadonlyMap<number, number> {
-    return new Map([...this.ruleSets].flatMap((ruleSet) => [...ruleSet.conflicts]));
+    return new Map([...this.ruleSets, ...this.named.all].flatMap((ruleSet) => [...ruleSet.conflicts]));
   }
 
   /** Lists of server names, by rule. */

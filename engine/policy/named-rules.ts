@@ -47,6 +47,11 @@ export class NamedRules {
     return this.#current.size > 0;
   }
 
+  /** What rule sets say about each of their patterns. */
+  get all(): RuleSet[] {
+    return [...this.#named.values()].flatMap((named) => [...named.values()].map(({ ruleSet }) => ruleSet));
+  }
+
   /** Whether patterns are remembered that no rule has any more. */
   get hasUnused(): boolean {
     return this.#remembered.size > this.#current.size;

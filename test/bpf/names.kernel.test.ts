@@ -315,6 +315,18 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
     expect([reaches('192.0.2.2'), reaches('192.0.2.1')]).toEqual([true, false]);
   });
 
+  test('what an endpoint knew goes with it', async () => {
+    const { KnownNames } = await import('../../engine/kernel/known-names.ts');
+    const { createLogger } = await import('../../engine/log.ts');
+    const names = new KnownNames(runner.datapath, createLogger('silent'));
+    resolve({ name: 'api.example.com', answers: [a('192.0.2.1')] });
+    const entries = runner.datapath.maps.endpoints.dump();
+    runner.datapath.maps.endpoints.delete(entries.keys());
+    expect(names.collect()).toBe(1);
+    runner.datapath.maps.endpoints.update(entries);
+    expect([known(), reaches('192.0.2.1')]).toEqual([[], false]);
+  });
+
   describe('teaches nothing', () => {
     const name = 'api.example.com';
     const good: DnsMessage = { name, answers: [a('192.0.2.1')] };

@@ -6,6 +6,7 @@ import { buildPlugin } from '../../engine/author/build-plugin.ts';
 import { TestCgroup } from '../support/cgroup.ts';
 import { networkPolicy, webPod } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
+import { TLS_SERVER } from '../support/tls.ts';
 
 /** On the node itself: whatever is connected to answers, at any address of these networks. */
 const RESOLVER = '198.18.255.53';
@@ -123,6 +124,9 @@ describe.skipIf(inject('missing'))('domain names', () => {
         '198.18.0.20 www.ok.test',
         '198.18.0.21 www.bad.test',
         '198.18.0.7 target.elsewhere.test',
+        '198.18.0.30 good.cdn.test',
+        '198.18.0.30 bad.cdn.test',
+        '198.18.0.31 good.cdn.test',
       ].join('\n'),
     );
     const listen = [RESOLVER, RESOLVER_IPV6].map((at) => `--listen-address=${at}`);
@@ -150,6 +154,7 @@ describe.skipIf(inject('missing'))('domain names', () => {
       "const s = require('net').createServer((c) => { c.on('error', () => {}); c.on('data', (d) => c.write(d)); }); s.listen(80, '::')";
     node.startOnNode(process.execPath, '-e', server);
     node.startOnNode(process.execPath, '-e', LONG_SERVER);
+    node.startOnNode(process.execPath, '-e', TLS_SERVER, node.directory);
   }
 
   /** Asks with dig from the pod, and returns the addresses that it prints, or what went wrong. */
@@ -324,6 +329,42 @@ setTimeout(() => { console.log('nothing'); process.exit(0); }, 1500);`;
       expect(await ask('p.fresh.test', sizes), JSON.stringify(sizes)).toBe('answers 2');
       expect(await ask('outside.test', sizes), JSON.stringify(sizes)).toBe('nothing');
     }
+  });
+
+  test('of names that share an address, with the server name: who resolved the one and names it, and nobody else', async () => {
+    const accept = (name: string): string =>
+      POLICY.replace("'big.test'", `'${name}'`).replace(
+        '{ tcp: { destinationPort: { number: 80 } } }',
+        '{ tcp: { destinationPort: { number: 443 } } }',
+      );
+    const tagged = `---
+apiVersion: sluice.dev/v1alpha1
+kind: PluginPolicy
+metadata: { name: cdn, namespace: shop }
+spec: { podSelector: { matchLabels: { app: web } }, egress: [{ to: [{ names: [good.cdn.test] }], serverNames: { names: [good.cdn.test] } }] }
+`;
+    const get = async (name: string, at: string): Promise<string> => {
+      const { code, stdout } = await node.exec('shop/web', 'curl', '-sk', '-m', '1', '--resolve', `${name}:443:${at}`, `https://${name}/`);
+      return code ? `failed ${code}` : stdout;
+    };
+    node.write('policy.yaml', accept('good.cdn.test'));
+    await node.apply();
+    expect(await get('good.cdn.test', '198.18.0.30')).toBe('failed 28');
+    expect((await dig('good.cdn.test')).sort()).toEqual(['198.18.0.30', '198.18.0.31']);
+    // The hole: an address that is open for one name is open for what else it serves.
+    expect([await get('good.cdn.test', '198.18.0.30'), await get('bad.cdn.test', '198.18.0.30')]).toEqual([
+      'good.cdn.test',
+      'bad.cdn.test',
+    ]);
+    node.write('policy.yaml', accept('good.cdn.test') + tagged);
+    await node.apply();
+    expect([await get('good.cdn.test', '198.18.0.30'), await get('good.cdn.test', '198.18.0.31')]).toEqual([
+      'good.cdn.test',
+      'good.cdn.test',
+    ]);
+    expect([await get('bad.cdn.test', '198.18.0.30'), await get('good.cdn.test', '198.18.0.32')]).toEqual(['failed 35', 'failed 28']);
+    node.write('policy.yaml', POLICY);
+    await node.apply();
   });
 
   test('a plugin sees the name, and flows show it', async () => {

@@ -1,6 +1,6 @@
 /** What compiling does beside deciding: plugins, ids, damage. What policies mean is in test/cases/policy.ts. */
 import { describe, expect, test } from 'vitest';
-import { Action, Direction, Identity } from '../../../engine/abi.gen.ts';
+import { Abi, Action, Context, Direction, endpointCodec, Identity } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity } from '../../../engine/policy/decide.ts';
@@ -67,6 +67,73 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
       ['asks-too', 'asks'],
     ]);
     expect(compiled(snapshotOf(base + ask() + second.replace('port: 80', 'port: 81')), plugins, []).conflicts.size).toBe(0);
+  });
+
+  describe('contents', () => {
+    const tagged = (name: string, rule: string): string =>
+      `\napiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: ${name}, namespace: shop }\nspec: { podSelector: { matchLabels: { app: db } }, egress: [${rule}] }\n---`;
+    const plugins = new Map([
+      ['p', 7],
+      ['q', 8],
+    ]);
+    const build = (...rules: string[]) => compiled(snapshotOf(base + rules.map((rule, i) => tagged(`r${i}`, rule)).join('')), plugins, []);
+    const ruleFor = (compiler: ReturnType<typeof build>, protocol: number, port: number) =>
+      ruleOfMaps(compiler, 'shop/db', Direction.EGRESS, address('10.0.0.1'), protocol, port);
+    const endpointOf = (compiler: ReturnType<typeof build>) =>
+      endpointCodec.read([...compiler.endpoints.values()].find(({ pod }) => pod.name === 'db')?.value as Buffer, 0);
+    const conflicts = ({ conflicts: found, origins }: ReturnType<typeof build>): (string | undefined)[][] =>
+      [...found].map(([notAsked, asked]) => [origins.get(notAsked)?.name, origins.get(asked)?.name]);
+
+    test('the hello of TLS is read on port 443, or on those that the rule names; QUIC is part of it', () => {
+      const compiler = build(
+        '{ serverNames: { names: [API.example.com., "*.cdn.example"] } }',
+        '{ ports: [{ port: 8443 }], ask: { plugin: p, context: tls } }',
+      );
+      const list = ruleFor(compiler, 6, 443);
+      expect(list).toMatchObject({ action: Action.ASK, plugin: Abi.SERVER_NAMES, context: Context.TLS });
+      expect(compiler.serverNames.get(list.id)).toEqual({
+        patterns: ['api.example.com', '*.cdn.example'],
+        allowMissing: false,
+        allowEncrypted: false,
+      });
+      expect([ruleFor(compiler, 17, 443), ruleFor(compiler, 6, 8443), ruleFor(compiler, 17, 8443)]).toMatchObject([
+        { action: Action.ASK, plugin: Abi.SERVER_NAMES },
+        { action: Action.ASK, plugin: 7, context: Context.TLS },
+        { action: Action.ASK, plugin: 7, context: Context.TLS },
+      ]);
+      expect([ruleFor(compiler, 6, 80).action, ruleFor(compiler, 17, 53).action]).toEqual([Action.ALLOW, Action.ALLOW]);
+    });
+
+    test('a list that changes keeps its rule, and one that goes leaves nothing', () => {
+      const compiler = build('{ serverNames: { names: [a.test] } }');
+      const { id } = ruleFor(compiler, 6, 443);
+      compiler.update(snapshotOf(base + tagged('r0', '{ serverNames: { names: [b.test], withoutName: Allow } }')), plugins, []);
+      expect(ruleFor(compiler, 6, 443).id).toBe(id);
+      expect(compiler.serverNames.get(id)).toEqual({ patterns: ['b.test'], allowMissing: true, allowEncrypted: false });
+      compiler.update(snapshotOf(base), plugins, []);
+      expect(compiler.serverNames.size).toBe(0);
+    });
+
+    test('a plugin for answers is the endpoint’s, and tags no flow; one that nobody declared is asked all the same', () => {
+      const compiler = build('{ ask: { plugin: p, context: dns } }');
+      const { dnsPlugin, dnsRule, ruleSets } = endpointOf(compiler);
+      expect([dnsPlugin, compiler.origins.get(dnsRule)?.name]).toEqual([7, 'r0']);
+      expect(ruleSets[Direction.EGRESS]).not.toBe(0);
+      expect([ruleFor(compiler, 17, 53).action, ruleFor(compiler, 6, 443).action]).toEqual([Action.ALLOW, Action.ALLOW]);
+      expect(endpointOf(build('{ ask: { plugin: nobody, context: dns } }')).dnsPlugin).toBe(0xffffffff);
+      expect(endpointOf(build('{ ask: { plugin: p } }')).dnsPlugin).toBe(0);
+    });
+
+    test('says which rule is not asked: of two lists, two plugins for answers, and where rules are about the same name', () => {
+      const list = '{ serverNames: { names: [a.test] } }';
+      expect(conflicts(build(list, list.replace('a.test', 'b.test')))).toEqual([['r1', 'r0']]);
+      const answers = '{ ask: { plugin: p, context: dns } }';
+      expect(conflicts(build(answers, answers.replace('plugin: p', 'plugin: q')))).toEqual([['r1', 'r0']]);
+      expect(conflicts(build(answers, answers))).toEqual([]);
+      const named = '{ to: [{ names: [a.test] }], ask: { plugin: p } }';
+      expect(conflicts(build(named, named.replace('plugin: p', 'plugin: q')))).toEqual([['r1', 'r0']]);
+      expect(conflicts(build(named, named.replace('a.test', 'b.test').replace('plugin: p', 'plugin: q')))).toEqual([]);
+    });
   });
 
   test('gives the same ids and entries to the same cluster, in whatever order it is read', () => {

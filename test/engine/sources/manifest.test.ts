@@ -123,6 +123,29 @@ describe('readManifest()', () => {
     expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ plugin: '' }] } });
   });
 
+  test.each([
+    { rule: '{}', reason: 'must have ask or serverNames' },
+    { rule: '{ ask: { plugin: p }, serverNames: { names: [a.test] } }', reason: 'cannot stand beside ask' },
+    { rule: '{ serverNames: { names: [] } }', reason: 'needs at least one name' },
+    { rule: '{ serverNames: { names: [localhost] } }', reason: 'must be a domain name such as' },
+    { rule: '{ serverNames: { names: [a.test], withoutName: Maybe } }', reason: 'Invalid option' },
+    { rule: '{ serverNames: { names: [a.test], ech: Allow } }', reason: 'Unrecognized key' },
+    { rule: '{ ports: [{ protocol: UDP, port: 443 }], serverNames: { names: [a.test] } }', reason: 'TLS is read over TCP' },
+    { rule: '{ ports: [{ protocol: UDP, port: 443 }], ask: { plugin: p, context: tls } }', reason: 'TLS is read over TCP' },
+    { rule: '{ to: [{ cidr: 10.0.0.0/8 }], ask: { plugin: p, context: dns } }', reason: 'its plugin is asked about every answer' },
+    { rule: '{ ports: [{ port: 53 }], ask: { plugin: p, context: dns } }', reason: 'its plugin is asked about every answer' },
+    { rule: '{ ask: { plugin: p, context: dns } }', direction: 'ingress', reason: 'dns is for egress rules' },
+  ])('a PluginPolicy with $rule says what is wrong, and closes what it selects', ({ rule, direction = 'egress', reason }) => {
+    const { objects, problems } = readManifest(
+      'p.yaml',
+      `apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { ${direction}: [${rule}] }\n`,
+    );
+    expect(problems.map((problem) => problem.reason).join()).toContain(reason);
+    expect(objects[0]?.value).toMatchObject({
+      rules: { [direction === 'egress' ? Direction.EGRESS : Direction.INGRESS]: [{ plugin: '' }] },
+    });
+  });
+
   const clusterPolicy = (spec: string): string =>
     `apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: { name: guard }\nspec: ${spec}\n`;
   const rule = (rest: string): string => `{ tier: Admin, priority: 1, subject: { namespaces: {} }, egress: [{ action: Deny, ${rest} }] }`;
