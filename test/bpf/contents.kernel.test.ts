@@ -146,6 +146,56 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
       expect(say(1001, 64, runner.token, 443, 'UPA')).toEqual({ outcome: DROP, reasons: [Reason.DROP_UNREADABLE] });
     });
 
+    test('whatever a client sends in whatever order, its server hears no word of a hello that was not read', () => {
+      const HELLO = 100;
+      let state = 20_261_125;
+      const below = (limit: number): number => (state = (state * 48_271) % 0x7fffffff) % limit;
+      const pick = <T>(items: readonly T[]): T => items[below(items.length)] as T;
+      const seen = { read: 0, asked: 0, passed: 0 };
+      for (let round = 0; round < 120; round++) {
+        runner.forget();
+        runner.setPolicy({ revision: 1, hashSeed: 1000 + round });
+        let server: { readonly start: number; next: number } | undefined;
+        const entry = (): ReturnType<typeof connectionCodec.read> | undefined => {
+          const [value] = runner.datapath.maps.connections.dump().values();
+          return value && connectionCodec.read(value, 0);
+        };
+        for (let step = 0; step < 30; step++) {
+          const operation = below(10);
+          if (operation < 2) {
+            const isn = pick([1000, 1000, 850, 899, 950, 1099, 5000]);
+            out(tcp({ dport: 443, flags: 'S', seq: isn }));
+            const isNew = !server;
+            server ??= { start: isn + 1, next: isn + 1 };
+            // One that it knows is answered with what it has heard (RFC 5961, 4).
+            back(tcp({ sport: 443, dport: 40_000, flags: isNew ? 'SA' : 'A', seq: 9000, ack: server.next }));
+          } else if (operation < 8 && server) {
+            const before = entry();
+            const at = server.start + pick([0, 0, 0, -HELLO, -1, 1, 50, HELLO - 1, HELLO, below(300) - 150]);
+            // Where the kernel believes that the stream begins is what a liar would say.
+            const from = before?.sequence && !below(3) ? before.sequence : at;
+            const length = pick([HELLO, HELLO, HELLO + 20, 1 + below(150)]);
+            const heardAll = server.next >= server.start + HELLO;
+            const said = say(from, length);
+            if (said.outcome === PASS) {
+              seen.passed++;
+              const within = from < server.start + HELLO && from + length > server.start;
+              expect(within && !heardAll, `round ${round}: ${from - server.start} + ${length}`).toBe(false);
+            } else if (said.reasons.includes(Reason.FAIL_ENGINE_ABSENT)) {
+              seen.asked++;
+              // The engine reads from where the kernel says that the stream begins, and only what is whole.
+              const reads = before && !(before.flags & ConnectionFlag.DECIDED) && before.sequence === from && length >= HELLO;
+              if (!reads || say(from, length, runner.token).outcome !== PASS) continue;
+              if (from <= server.next) server.next = Math.max(server.next, from + length);
+              seen.read++;
+            }
+          } else if (operation === 8 && server) back(tcp({ sport: 443, dport: 40_000, flags: 'A', seq: 9001, ack: server.next }));
+          else out(tcp({ dport: 443, flags: pick(['A', 'FA', 'R']), seq: below(2000), ack: 9001 }));
+        }
+      }
+      for (const count of Object.values(seen)) expect(count).toBeGreaterThan(50);
+    });
+
     test('sequence numbers may wrap', () => {
       out(tcp({ dport: 443, flags: 'S', seq: 0xffffffd0 }));
       back(tcp({ sport: 443, dport: 40_000, flags: 'SA', seq: 9000, ack: 0xffffffd1 }));
