@@ -28,6 +28,8 @@ export interface Decision {
   readonly ttlMs: number;
   /** DNS response code of a refusal; 0 where the plugin did not say. */
   readonly code: number;
+  /** By the failure policy: nobody could answer, and another time somebody may. */
+  readonly failed: boolean;
 }
 
 export interface Content {

@@ -97,7 +97,7 @@ export class Conversation {
     this.#passed = this.#stream.complete;
   }
 
-  settle({ allowed }: Decision, packet: HeldPacket, outbox: Outbox): void {
+  settle({ allowed, failed }: Decision, packet: HeldPacket, outbox: Outbox): void {
     if (this.#allowed) {
       outbox.send(this.#stream.agree(packet), 'decided');
       return;
@@ -106,7 +106,7 @@ export class Conversation {
       this.#allowed = true;
       const inOrder = this.#packets.toSorted((a, b) => this.#stream.offset(a) - this.#stream.offset(b));
       for (const held of inOrder) outbox.send(this.#stream.agree(held), 'decided');
-    } else {
+    } else if (!failed) {
       outbox.send(packet.reset('client', 0), 'plain');
       outbox.send(packet.reset('server', (this.#stream.start + this.#passed) >>> 0), 'plain');
     }

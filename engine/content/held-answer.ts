@@ -6,6 +6,8 @@ import type { HeldPacket } from './held-packet.ts';
 
 /** Over TCP a message follows its length (RFC 1035, 4.2.2). */
 const LENGTH_PREFIX = 2;
+/** Response code: nobody could decide it (RFC 1035, 4.1.1). */
+const SERVER_FAILURE = 2;
 
 export class HeldAnswer implements Content {
   readonly reading: Reading;
@@ -30,13 +32,13 @@ export class HeldAnswer implements Content {
 
   wait(): void {}
 
-  settle({ allowed, ttlMs, code }: Decision, outbox: Outbox): void {
+  settle({ allowed, ttlMs, code, failed }: Decision, outbox: Outbox): void {
     if (allowed) {
       if (this.#answer && ttlMs) capTtl(this.#message, this.#answer, Math.floor(ttlMs / 1000));
     } else {
       // What nobody can read cannot be answered either: its sender times out.
       if (!this.#answer) return;
-      const length = refuse(this.#message, this.#answer, code, this.#packet.isTcp);
+      const length = refuse(this.#message, this.#answer, failed ? SERVER_FAILURE : code, this.#packet.isTcp);
       if (!this.#packet.isTcp) this.#packet.shorten(length);
     }
     outbox.send(this.#packet, 'decided');

@@ -292,7 +292,10 @@ export class Evaluator {
       const content = this.#contents.of(this.#batch, i);
       if (!content) continue;
       if (this.#results[2 * i] === WAITING) content.wait(this.#box);
-      else content.settle({ ...this.#outcome(i), code: this.#codes.get(i) ?? 0 }, this.#box);
+      else {
+        const failed = (this.#results[2 * i] as number) < DECIDED;
+        content.settle({ ...this.#outcome(i), code: this.#codes.get(i) ?? 0, failed }, this.#box);
+      }
     }
     this.reporter.releaseFailures += this.#box.flush();
   }

@@ -10,8 +10,8 @@ import { tcp } from '../../support/packets.ts';
 import { clientHello } from '../../support/tls.ts';
 
 const START = 1001;
-const ALLOWED = { allowed: true, ttlMs: 0, code: 0 };
-const DENIED = { allowed: false, ttlMs: 0, code: 0 };
+const ALLOWED = { allowed: true, ttlMs: 0, code: 0, failed: false };
+const DENIED = { ...ALLOWED, allowed: false };
 
 /** A packet that says these bytes, from an offset of the stream on. */
 function say(offset: number, data: Buffer, fields: HeldFields & { sport?: number } = {}): HeldPacket {
@@ -167,6 +167,13 @@ describe('Conversations', () => {
         expect((sum & 0xffff) + (sum >>> 16)).toBe(0xffff);
       }
     }
+  });
+
+  test('where nobody could decide it, nobody is told: it is read anew when the client says it again', () => {
+    expect(settle(take(say(0, hello)), { ...DENIED, failed: true }).packets).toEqual([]);
+    const again = take(say(0, hello));
+    expect(again.reading.state).toBe('read');
+    expect(settle(again).bytes).toEqual(hello);
   });
 
   test('what is no hello is told apart at its first bytes, and forgotten when it is denied', () => {

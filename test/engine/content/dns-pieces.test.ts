@@ -31,7 +31,7 @@ describe('Pieces', () => {
     const sent: { packet: HeldPacket; as: string }[] = [];
     const outbox = { send: (each: HeldPacket, as: string) => sent.push({ packet: each.copy(), as }) };
     if (content.reading.state === 'incomplete') content.wait(outbox);
-    else content.settle({ allowed: true, ttlMs: 0, code: 0 }, outbox);
+    else content.settle({ allowed: true, ttlMs: 0, code: 0, failed: false }, outbox);
     return { state: content.reading.state, sent };
   };
   const answer = withLength(

@@ -30,9 +30,9 @@ function answerOf(message: DnsMessage, { over = datagram, v6 = false } = {}): { 
   });
   return { answer: new HeldAnswer(packet), packet };
 }
-function sent(answer: HeldAnswer, decision: { allowed: boolean; ttlMs?: number; code?: number }): HeldPacket[] {
+function sent(answer: HeldAnswer, decision: { allowed: boolean; ttlMs?: number; code?: number; failed?: boolean }): HeldPacket[] {
   const packets: HeldPacket[] = [];
-  answer.settle({ ttlMs: 0, code: 0, ...decision }, { send: (packet) => packets.push(packet) });
+  answer.settle({ ttlMs: 0, code: 0, failed: false, ...decision }, { send: (packet) => packets.push(packet) });
   return packets;
 }
 
@@ -75,6 +75,11 @@ describe('HeldAnswer', () => {
     let sum = 0;
     for (let i = 0; i < 20; i += 2) sum += packet.record.readUInt16BE(askCodec.size + 14 + i);
     expect((sum & 0xffff) + (sum >>> 16)).toBe(0xffff);
+  });
+
+  test('where nobody could decide it, it says that', () => {
+    const [refusal] = sent(answerOf(ANSWER).answer, { allowed: false, failed: true }) as [HeldPacket];
+    expect(dnsPacket.decode(refusal.data)).toMatchObject({ rcode: 'SERVFAIL', answers: [] });
   });
 
   test('denied over TCP, it keeps its length, so that the stream goes on', () => {
