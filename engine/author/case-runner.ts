@@ -1,5 +1,5 @@
 /** Puts cases to a plugin, through the same host code that the engine runs, and says what differs from what was expected. */
-import { PluginAction, Scope } from '../abi.gen.ts';
+import { Context, PluginAction, Scope } from '../abi.gen.ts';
 import { type AuditedModule, auditModule } from '../plugins/audit.ts';
 import { fieldNames } from '../plugins/fields.ts';
 import { PluginTrap } from '../plugins/host-functions.ts';
@@ -24,6 +24,8 @@ export interface Answer {
   readonly ttlMs: number;
   readonly reason: string;
   readonly route: string;
+  /** That the pod is told of a denied DNS answer; empty for everything else. */
+  readonly responseCode: string;
   /** With file and line of the author's source. */
   readonly trap: string;
   readonly reads: readonly string[];
@@ -96,7 +98,7 @@ export class CaseRunner {
   }
 
   #ask(instance: PluginInstance, { question }: PluginCase): Answer {
-    const nothing = { scope: 'none', ttlMs: 0, reason: '', route: '', trap: '', reads: [], fuel: 0 };
+    const nothing = { scope: 'none', ttlMs: 0, reason: '', route: '', responseCode: '', trap: '', reads: [], fuel: 0 };
     if (!instance.answers(question.hook)) return { ...nothing, verdict: 'nonsense', reason: 'the plugin does not answer this hook' };
     let word: number;
     try {
@@ -112,6 +114,7 @@ export class CaseRunner {
       ttlMs: ttlMsOf(word),
       reason: instance.reason(word),
       route: actionOf(word) === PluginAction.ROUTE ? instance.route : '',
+      responseCode: question.hook === Context.DNS && actionOf(word) === PluginAction.DENY ? responseCodeOf(instance.responseCode) : '',
       trap: '',
       reads: fieldNames(instance.fieldsRead),
       fuel: instance.fuelUsed,
@@ -122,6 +125,11 @@ export class CaseRunner {
     const lines = trapLines(this.audited, trap.offsets);
     return lines.length ? `${trap.message} at ${lines.join(', called from ')}` : trap.message;
   }
+}
+
+/** RFC 1035, 4.1.1; see content/dns-answer.ts. */
+function responseCodeOf(code: number): string {
+  return { 0: 'REFUSED', 2: 'SERVFAIL', 3: 'NXDOMAIN', 5: 'REFUSED' }[code & 0xf] ?? `code ${code & 0xf}`;
 }
 
 function compare({ expect }: PluginCase, answer: Answer): Difference[] {
@@ -135,6 +143,7 @@ function compare({ expect }: PluginCase, answer: Answer): Difference[] {
   check('scope', expect.scope, answer.scope);
   check('reason', expect.reason, answer.reason);
   check('route', expect.route, answer.route);
+  check('responseCode', expect.responseCode, answer.responseCode);
   check('reads', expect.reads && [...expect.reads].sort().join(', '), [...answer.reads].sort().join(', '));
   const ttlMs = (expect.ttlSeconds ?? 0) * 1000;
   if (expect.ttlSeconds !== undefined && (answer.ttlMs < ttlMs || answer.ttlMs > ttlMs * (1 + TTL_ROUNDING) + 10))

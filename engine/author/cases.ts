@@ -75,6 +75,8 @@ const expectSchema = z.strictObject({
   ttlSeconds: z.number().optional(),
   reason: z.string().optional(),
   route: z.string().optional(),
+  /** Of a denied DNS answer: what the pod is told. */
+  responseCode: z.enum(['REFUSED', 'NXDOMAIN', 'SERVFAIL']).optional(),
   /** Part of the trap's message. */
   trap: z.string().optional(),
   /** Names of fields, all that the verdict depends on. */

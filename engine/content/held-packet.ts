@@ -24,6 +24,7 @@ export class HeldPacket {
   readonly #network: number;
   readonly #transport: number;
   readonly #isOwn: boolean;
+  #data: Buffer | undefined;
 
   constructor(record: Buffer, isOwn = false) {
     this.record = record;
@@ -82,6 +83,11 @@ export class HeldPacket {
 
   /** What TCP or UDP carries, as part of the record. */
   get data(): Buffer {
+    this.#data ??= this.#findData();
+    return this.#data;
+  }
+
+  #findData(): Buffer {
     const header = this.isTcp ? (this.record.readUInt8(this.#transport + 12) >> 4) * 4 : UDP_HEADER;
     return this.record.subarray(this.#transport + header, Math.max(this.#transport + header, this.#end));
   }
@@ -122,6 +128,7 @@ export class HeldPacket {
     record.writeUInt32LE(end - FRAME, ASK.length);
     record.writeUInt32LE(0, ASK.gsoSize);
     this.#writeLength(end);
+    this.#data = undefined;
   }
 
   /** Tells the IP header where the packet ends. */

@@ -51,7 +51,7 @@ test('there are five examples with a page each, and one written by hand', () => 
   for (const name of examples) expect(readFileSync(join(root, 'plugins', name, 'README.md'), 'utf8').split('\n').length).toBeLessThan(60);
 });
 
-test.each([...examples.map((name) => `plugins/${name}`), 'test/fixtures/name-reader'])(
+test.each([...examples.map((name) => `plugins/${name}`), 'test/fixtures/name-reader', 'test/fixtures/answer-reader'])(
   '%s says what its cases expect',
   async (name) => {
     const folder = join(root, name);
