@@ -91,20 +91,13 @@ static __always_inline void ask_fill(struct ask *ask, struct __sk_buff *skb, con
 	ask->endpoint = id;
 	ask->rule = judgement->rule.id;
 	ask->plugin = judgement->rule.plugin;
-	ask->gso_size = skb->gso_size;
 	ask->source_port = packet->source_port;
 	ask->destination_port = packet->destination_port;
-	ask->network_offset = packet->network_offset;
-	ask->transport_offset = packet->transport_offset;
 	ask->protocol = packet->protocol;
 	ask->direction = direction;
 	ask->context = judgement->rule.context;
 	ask->flags = established ? ASK_ESTABLISHED : 0;
-	if (skb->vlan_present) {
-		ask->flags |= ASK_VLAN;
-		ask->vlan_tci = skb->vlan_tci;
-		ask->vlan_protocol = skb->vlan_proto;
-	}
+	ask_fill_packet(ask, skb, packet);
 }
 
 /* Whether the plugin that allowed the connection still is the one that would. */
@@ -200,8 +193,11 @@ static __always_inline void endpoint_hello(struct __sk_buff *skb, __u32 id, enum
 static __always_inline void endpoint_dns(struct __sk_buff *skb, __u32 id, const struct packet *packet, enum direction direction,
 					 const enum place place, enum reason reason, __u32 rule)
 {
-	if (!packet_is_dns(packet, direction) && !(direction == DIRECTION_EGRESS && packet->destination_port == DNS_ENCRYPTED_PORT &&
-						   reason != REASON_PASS_ESTABLISHED && reason != REASON_PASS_REPLY))
+	/* Of a connection whose messages are encrypted, its first packet is all that there is to see. */
+	int encrypted = direction == DIRECTION_EGRESS && packet->destination_port == DNS_ENCRYPTED_PORT &&
+			reason != REASON_PASS_ESTABLISHED && reason != REASON_PASS_REPLY;
+
+	if (!encrypted && !packet_is_dns(packet, direction))
 		return;
 	skb->cb[0] = reason;
 	skb->cb[1] = id;

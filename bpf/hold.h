@@ -14,6 +14,19 @@
 #define HOLD_MEDIUM 2048
 #define HOLD_LARGE ABI_ASK_PACKET_MAX
 
+/* Notes where the packet's headers are, and what is not among its bytes. */
+static __always_inline void ask_fill_packet(struct ask *ask, struct __sk_buff *skb, const struct packet *packet)
+{
+	ask->gso_size = skb->gso_size;
+	ask->network_offset = packet->network_offset;
+	ask->transport_offset = packet->transport_offset;
+	if (skb->vlan_present) {
+		ask->flags |= ASK_VLAN;
+		ask->vlan_tci = skb->vlan_tci;
+		ask->vlan_protocol = skb->vlan_proto;
+	}
+}
+
 /* What happens to a tagged flow that nobody can answer for. */
 static __always_inline int failure_policy(struct __sk_buff *skb, const struct ask *ask,
 					  const struct plugin_state *plugin, enum reason why)

@@ -57,7 +57,7 @@ static __always_inline struct ask *message_describe(const struct message *messag
 	return ask;
 }
 
-/* Shows a message, by default one that is not let through. */
+/* Shows what became of a message. */
 static __always_inline void message_record(const struct message *message, enum direction direction, __u64 name,
 					   enum verdict verdict, enum reason reason)
 {
@@ -77,14 +77,7 @@ static __always_inline struct ask *message_question(struct __sk_buff *skb, const
 		return NULL;
 	ask->plugin = plugin;
 	ask->context = CONTEXT_DNS;
-	ask->gso_size = skb->gso_size;
-	ask->network_offset = message->packet.network_offset;
-	ask->transport_offset = message->packet.transport_offset;
-	if (skb->vlan_present) {
-		ask->flags = ASK_VLAN;
-		ask->vlan_tci = skb->vlan_tci;
-		ask->vlan_protocol = skb->vlan_proto;
-	}
+	ask_fill_packet(ask, skb, &message->packet);
 	return ask;
 }
 
@@ -98,10 +91,14 @@ static __always_inline void message_collect(struct __sk_buff *skb, const struct 
 	int piece = message->packet.protocol == IPPROTO_TCP ? problem == REASON_DNS_SEGMENTED
 							   : direction == DIRECTION_INGRESS && (problem == REASON_DNS_SHORT ||
 												problem == REASON_DNS_LARGE);
+	struct name_share *share = bpf_map_lookup_elem(&name_shares, &message->id);
 	struct plugin_state *state = plugin_find(ABI_PIECES);
 
 	/* What the engine has sent is not for it once more. */
 	if (!piece || place != PLACE_INTERFACE || skb->cb[3] || decided != DECIDED_NOTHING || !state || state->status != PLUGIN_ON)
+		return;
+	/* Nobody fills the engine's ring with answers that an endpoint does not wait for. */
+	if (direction == DIRECTION_INGRESS && (!share || (__s32)share->queries <= 0))
 		return;
 	if (message_question(skb, message, direction, 0, ABI_PIECES))
 		bpf_tail_call(skb, &hold_stage, 0);

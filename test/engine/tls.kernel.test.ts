@@ -166,6 +166,21 @@ s.on('secureConnect', () => setInterval(() => s.write('ping'), 50)); s.on('data'
     await node.apply();
   });
 
+  test('connections that begin while no engine runs wait for it: none is lost, none passes unread', async () => {
+    const script = `
+const tls = require('tls'); const counts = {};
+const one = (servername) => new Promise((resolve) => { const s = tls.connect({ host: '${SERVER}', port: 443, servername, rejectUnauthorized: false }, () => s.write('x')); let got = '';
+  const end = (what) => { clearTimeout(timer); s.destroy(); resolve(what); }; const timer = setTimeout(() => end('time-out'), 20000);
+  s.on('data', (d) => (got += d)); s.on('error', (e) => end(e.code)); s.on('close', () => end(got.split('\\r\\n\\r\\n')[1] || 'closed')); });
+(async () => { await Promise.all(Array.from({ length: 60 }, async (_, i) => { const name = i % 2 ? 'api.example.com' : 'www.evil.example'; const key = name + ': ' + (await one(name)); counts[key] = (counts[key] || 0) + 1; })); console.log(JSON.stringify(counts)); })();`;
+    await node.stopEngines('SIGKILL');
+    const asked = node.exec('shop/client', process.execPath, '-e', script);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await node.engine();
+    expect(JSON.parse((await asked).stdout)).toEqual({ 'api.example.com: api.example.com': 30, 'www.evil.example: ECONNRESET': 30 });
+    await node.apply();
+  }, 60_000);
+
   test('of what a pod receives', async () => {
     node.write('policy.yaml', policy(LIST).replace('app: client', 'app: server').replace('egress:', 'ingress:'));
     await node.apply();
