@@ -407,6 +407,7 @@ enum ask_flag {
 	ASK_ESTABLISHED = 1,	/* of a connection that was allowed before */
 	ASK_VLAN = 2,		/* vlan_tci is set: the tag is not among the packet's bytes */
 	ASK_AGAIN = 16,		/* of a connection that was read and let through already: sequence is where that ends */
+	ASK_REFUSED = 32,	/* a DNS query over TCP about a name without a rule: sequence is the response code that says so */
 	/* Set by the engine in what it sends on: the decision travels with the packet. */
 	ASK_DECIDED = 4,	/* passes, and with it what it belongs to */
 	ASK_PASSED = 8,		/* passes by itself: nothing is decided yet */
@@ -441,7 +442,7 @@ struct ask {
 	__u8 direction;
 	__u8 context;
 	__u8 flags;		/* enum ask_flag */
-	__u32 sequence;		/* of its connection, in the tls context */
+	__u32 sequence;		/* of its connection, in the tls context; see ASK_REFUSED */
 };
 _Static_assert(sizeof(struct ask) == 96, "ask changed size");
 

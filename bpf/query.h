@@ -59,6 +59,22 @@ static __always_inline int pattern_has_rule(const struct endpoint *endpoint, __u
 	return pattern && bpf_map_lookup_elem(&named_rule_sets, &key);
 }
 
+/* Leaves a query over TCP that is refused to the engine, which answers in the resolver's place. Returns where there is none. */
+static __always_inline void query_hand(struct __sk_buff *skb, const struct message *message)
+{
+	struct plugin_state *state = plugin_find(ABI_PIECES);
+	struct ask *ask;
+
+	if (skb->cb[3] || !state || state->status != PLUGIN_ON)
+		return;
+	ask = message_question(skb, message, DIRECTION_EGRESS, 0, ABI_PIECES);
+	if (!ask)
+		return;
+	ask->flags |= ASK_REFUSED;
+	ask->sequence = message->policy->refusal & DNS_CODE;
+	bpf_tail_call(skb, &hold_stage, 0);
+}
+
 /*
  * Makes a query the answer that refuses it, and sends it back to the pod. Both sides of each exchange weigh the same in a
  * checksum; what else changes is put into it. A process gets EPERM.
@@ -71,6 +87,8 @@ static __always_inline int query_refuse(struct __sk_buff *skb, const struct mess
 	__u8 link[2 * ETH_ALEN], swapped[2 * ETH_ALEN], ends[32];
 	int v4 = skb->protocol == bpf_htons(ETH_P_IP);
 
+	if (place == PLACE_INTERFACE && packet->protocol == IPPROTO_TCP)
+		query_hand(skb, message);
 	if (place != PLACE_INTERFACE || packet->protocol != IPPROTO_UDP || network != sizeof(struct ethhdr))
 		return OUTCOME_DROP;
 	size = v4 ? 4 : 16;

@@ -184,6 +184,7 @@ export const AskFlag = {
   ESTABLISHED: 1,
   VLAN: 2,
   AGAIN: 16,
+  REFUSED: 32,
   DECIDED: 4,
   PASSED: 8,
 } as const;

@@ -68,6 +68,17 @@ export function readAnswer(message: Buffer): DnsAnswer | undefined {
   };
 }
 
+/** Makes a query the answer that refuses it, with this response code. Returns undefined when it has no question. */
+export function refuseQuery(query: Buffer, code: number): Buffer | undefined {
+  const nameEnd = query.length < HEADER ? undefined : skipName(query, HEADER, false);
+  if (nameEnd === undefined || nameEnd + 4 > query.length) return undefined;
+  const answer = Buffer.from(query.subarray(0, nameEnd + 4));
+  answer.writeUInt16BE(Flag.ANSWER | (query.readUInt16BE(2) & (Flag.OPCODE | Flag.RECURSION_DESIRED)) | (code & CODES || REFUSED), 2);
+  answer.writeUInt16BE(1, 4);
+  answer.fill(0, 6, HEADER);
+  return answer;
+}
+
 /** Makes the beginning of an answer one that says that it is not whole (RFC 1035, 4.1.1). Returns its bytes; undefined when it has no question. */
 export function truncate(message: Buffer): number | undefined {
   if (message.length < HEADER || !(message.readUInt16BE(2) & Flag.ANSWER) || message.readUInt16BE(4) !== 1) return undefined;

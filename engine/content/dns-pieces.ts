@@ -1,11 +1,12 @@
 /**
  * DNS messages that the kernel cannot read because they come in pieces. Over TCP they are put together, and sent on as one packet
  * each, which the kernel reads as any other. A datagram that is cut into fragments, or too large, is answered in its resolver's place
- * by its own beginning that says that it is not whole: its client asks again over TCP.
+ * by its own beginning that says that it is not whole: its client asks again over TCP. And queries over TCP that the kernel refuses are
+ * answered here.
  */
 import type { Content, Outbox, Reading } from './content.ts';
 import { overflow } from './conversations.ts';
-import { truncate } from './dns-answer.ts';
+import { refuseQuery, truncate } from './dns-answer.ts';
 import type { HeldPacket } from './held-packet.ts';
 import { type Kept, Shelf } from './shelf.ts';
 import { Stream } from './stream.ts';
@@ -27,6 +28,7 @@ export class Pieces {
 
   take(packet: HeldPacket, nowMs: number): Content {
     if (!packet.isTcp) return new Cut(packet);
+    if (packet.refusal !== undefined) return new Refused(packet, packet.refusal);
     const { key } = packet;
     this.#messages.expire(nowMs);
     let messages = this.#messages.find(key);
@@ -70,6 +72,30 @@ class Cut implements Content {
     this.#packet.defragment();
     this.#packet.shorten(length);
     outbox.send(this.#packet, 'decided');
+  }
+}
+
+/** A query over TCP that is refused: answered in its resolver's place, and with that its connection ends. */
+class Refused implements Content {
+  readonly reading: Reading = { state: 'decided' };
+  readonly #packet: HeldPacket;
+  readonly #code: number;
+
+  constructor(packet: HeldPacket, code: number) {
+    this.#packet = packet;
+    this.#code = code;
+  }
+
+  describe(): void {}
+
+  wait(): void {}
+
+  settle(_decision: unknown, outbox: Outbox): void {
+    const answer = refuseQuery(this.#packet.data.subarray(LENGTH_PREFIX), this.#code);
+    if (!answer) return;
+    const length = Buffer.from([answer.length >> 8, answer.length & 0xff]);
+    outbox.send(this.#packet.lastAnswer(Buffer.concat([length, answer])), 'decided');
+    outbox.send(this.#packet.reset('server', this.#packet.sequence), 'plain');
   }
 }
 

@@ -15,8 +15,13 @@ const UDP_HEADER = 8;
 const FRAGMENT = 44;
 const TCP = 6;
 const HOP_LIMIT = 64;
+const FIN = 0x01;
 const RST = 0x04;
+const PSH = 0x08;
 const ACK = 0x10;
+/** Of no meaning: what is made is the last that its side says. */
+const WINDOW = 0xffff;
+const EMPTY = Buffer.alloc(0);
 
 export class HeldPacket {
   /** struct ask and frame; somebody else's memory unless it was copied. */
@@ -81,6 +86,11 @@ export class HeldPacket {
     return (this.record.readUInt8(ASK.flags) & AskFlag.AGAIN) !== 0;
   }
 
+  /** Of a DNS query that is refused: the response code that says so. */
+  get refusal(): number | undefined {
+    return this.record.readUInt8(ASK.flags) & AskFlag.REFUSED ? this.record.readUInt32LE(ASK.sequence) : undefined;
+  }
+
   /** What TCP or UDP carries, as part of the record. */
   get data(): Buffer {
     this.#data ??= this.#findData();
@@ -142,50 +152,60 @@ export class HeldPacket {
 
   /** A packet that ends the connection: for the server as if the client gave up at `sequence`, for the client as the server's answer. */
   reset(to: 'client' | 'server', sequence: number): HeldPacket {
+    return to === 'client' ? this.#made(EMPTY, RST | ACK, true) : this.#made(EMPTY, RST, false, sequence);
+  }
+
+  /** The server's answer to this packet, after which it says nothing more. */
+  lastAnswer(data: Buffer): HeldPacket {
+    return this.#made(data, FIN | PSH | ACK, true);
+  }
+
+  /** A packet of this connection, on the way of this one, or as an answer to it. */
+  #made(data: Buffer, flags: number, answers: boolean, sequence = 0): HeldPacket {
     const header = this.#isIpv4 ? IPV4_HEADER : IPV6_HEADER;
     const network = this.#network;
-    const reset = Buffer.alloc(network + header + TCP_HEADER);
-    this.record.copy(reset, 0, 0, network);
     const transport = network + header;
-    reset.writeUInt32LE(reset.length - FRAME, ASK.length);
-    reset.writeUInt32LE(0, ASK.gsoSize);
-    reset.writeUInt16LE(transport - FRAME, ASK.transportOffset);
-    this.#writeIpHeader(reset, network);
-    this.record.copy(reset, transport, this.#transport, this.#transport + 4);
-    reset.writeUInt32BE(sequence, transport + 4);
-    reset.writeUInt8((TCP_HEADER / 4) << 4, transport + 12);
-    reset.writeUInt8(RST, transport + 13);
-    if (to === 'client') this.#turn(reset, network, transport);
-    if (this.#isIpv4) writeHeaderChecksum(reset, network, transport);
-    return new HeldPacket(reset);
+    const record = Buffer.alloc(transport + TCP_HEADER + data.length);
+    this.record.copy(record, 0, 0, network);
+    data.copy(record, transport + TCP_HEADER);
+    record.writeUInt32LE(record.length - FRAME, ASK.length);
+    record.writeUInt32LE(0, ASK.gsoSize);
+    record.writeUInt16LE(transport - FRAME, ASK.transportOffset);
+    this.#writeIpHeader(record, network, data.length);
+    this.record.copy(record, transport, this.#transport, this.#transport + 4);
+    record.writeUInt32BE(sequence, transport + 4);
+    record.writeUInt8((TCP_HEADER / 4) << 4, transport + 12);
+    record.writeUInt8(flags, transport + 13);
+    record.writeUInt16BE(WINDOW, transport + 14);
+    if (answers) this.#turn(record, network, transport);
+    if (this.#isIpv4) writeHeaderChecksum(record, network, transport);
+    return new HeldPacket(record, true);
   }
 
-  /** Makes a reset an answer to this packet. */
-  #turn(reset: Buffer, network: number, transport: number): void {
-    const { record } = this;
-    swap(reset, FRAME, ETHERNET_ADDRESSES / 2);
-    swap(reset, network + (this.#isIpv4 ? 12 : 8), this.#isIpv4 ? 4 : 16);
-    swap(reset, transport, 2);
-    record.copy(reset, transport + 4, this.#transport + 8, this.#transport + 12);
-    reset.writeUInt32BE((this.sequence + this.data.length) >>> 0, transport + 8);
-    reset.writeUInt8(RST | ACK, transport + 13);
-    reset.writeUInt8(this.isIngress ? Direction.EGRESS : Direction.INGRESS, ASK.direction);
+  /** Makes what was made an answer to this packet. */
+  #turn(made: Buffer, network: number, transport: number): void {
+    swap(made, FRAME, ETHERNET_ADDRESSES / 2);
+    swap(made, network + (this.#isIpv4 ? 12 : 8), this.#isIpv4 ? 4 : 16);
+    swap(made, transport, 2);
+    this.record.copy(made, transport + 4, this.#transport + 8, this.#transport + 12);
+    made.writeUInt32BE((this.sequence + this.data.length) >>> 0, transport + 8);
+    made.writeUInt8(this.isIngress ? Direction.EGRESS : Direction.INGRESS, ASK.direction);
   }
 
-  #writeIpHeader(reset: Buffer, at: number): void {
+  #writeIpHeader(made: Buffer, at: number, dataBytes: number): void {
     const { record } = this;
     if (this.#isIpv4) {
-      reset.writeUInt8(0x45, at);
-      reset.writeUInt16BE(IPV4_HEADER + TCP_HEADER, at + 2);
-      reset.writeUInt8(HOP_LIMIT, at + 8);
-      reset.writeUInt8(TCP, at + 9);
-      record.copy(reset, at + 12, this.#network + 12, this.#network + 20);
+      made.writeUInt8(0x45, at);
+      made.writeUInt16BE(IPV4_HEADER + TCP_HEADER + dataBytes, at + 2);
+      made.writeUInt8(HOP_LIMIT, at + 8);
+      made.writeUInt8(TCP, at + 9);
+      record.copy(made, at + 12, this.#network + 12, this.#network + 20);
     } else {
-      reset.writeUInt8(0x60, at);
-      reset.writeUInt16BE(TCP_HEADER, at + 4);
-      reset.writeUInt8(TCP, at + 6);
-      reset.writeUInt8(HOP_LIMIT, at + 7);
-      record.copy(reset, at + 8, this.#network + 8, this.#network + 40);
+      made.writeUInt8(0x60, at);
+      made.writeUInt16BE(TCP_HEADER + dataBytes, at + 4);
+      made.writeUInt8(TCP, at + 6);
+      made.writeUInt8(HOP_LIMIT, at + 7);
+      record.copy(made, at + 8, this.#network + 8, this.#network + 40);
     }
   }
 

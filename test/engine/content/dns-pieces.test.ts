@@ -1,7 +1,7 @@
 /** DNS messages in pieces: put together and sent on as one packet each, or answered by their beginning. */
 import dnsPacket from 'dns-packet';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { askCodec, Context, Direction } from '../../../engine/abi.gen.ts';
+import { AskFlag, askCodec, Context, Direction } from '../../../engine/abi.gen.ts';
 import { Pieces } from '../../../engine/content/dns-pieces.ts';
 import type { HeldPacket } from '../../../engine/content/held-packet.ts';
 import { datagram, encodeMessage, QUESTION, RESPONSE } from '../../support/dns.ts';
@@ -110,6 +110,34 @@ describe('Pieces', () => {
     // And what comes behind it is read again.
     expect(take(piece(long.length, answer, ANSWER)).sent.map(({ packet }) => packet.data)).toEqual([answer]);
   });
+
+  test.each([{ v6: false }, { v6: true }])(
+    'a query that is refused is answered, and its connection ended at both ends; IPv6: $v6',
+    ({ v6 }) => {
+      const query = withLength(encodeMessage({ name: 'outside.test' }));
+      const fields = { ...QUERY, flags: AskFlag.REFUSED, start: 3, ...(v6 && { from: 'fd00::1', to: 'fd00::53' }) };
+      const [answered, ended] = take(piece(0, query, fields)).sent;
+      expect([answered?.as, ended?.as]).toEqual(['decided', 'plain']);
+      const data = answered?.packet.data as Buffer;
+      expect(data.readUInt16BE(0)).toBe(data.length - 2);
+      expect(dnsPacket.decode(data.subarray(2))).toMatchObject({
+        id: 7,
+        type: 'response',
+        rcode: 'NXDOMAIN',
+        questions: [{ name: 'outside.test' }],
+        answers: [],
+      });
+      const transport = askCodec.size + (v6 ? 54 : 34);
+      const { record } = answered?.packet as HeldPacket;
+      expect([record.readUInt16BE(transport), record.readUInt32BE(transport + 4), record.readUInt32BE(transport + 8)]).toEqual([
+        53,
+        77,
+        START + query.length,
+      ]);
+      expect([record[transport + 13], ended?.packet.record[transport + 13]]).toEqual([0x19, 0x04]);
+      expect([answered?.packet.isIngress, ended?.packet.isIngress, ended?.packet.sequence]).toEqual([true, false, START]);
+    },
+  );
 
   test('what one endpoint makes us keep is bounded, and costs the others nothing', () => {
     const states = new Set<string>();
