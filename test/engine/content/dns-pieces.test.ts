@@ -128,7 +128,7 @@ describe('Pieces', () => {
         answers: [],
       });
       const transport = askCodec.size + (v6 ? 54 : 34);
-      const { record } = answered?.packet as HeldPacket;
+      const record = answered?.packet.record as Buffer;
       expect([record.readUInt16BE(transport), record.readUInt32BE(transport + 4), record.readUInt32BE(transport + 8)]).toEqual([
         53,
         77,
