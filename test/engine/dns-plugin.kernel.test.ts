@@ -10,6 +10,9 @@ import { TestNode, until } from '../support/test-node.ts';
 const RESOLVER = '198.18.255.53';
 const RESOLVER_IPV6 = 'fd98::53';
 
+/** What a busy machine delays is not what is tested here. */
+const FLAGS = ['--resolver', RESOLVER, '--resolver', RESOLVER_IPV6, '--hold-timeout', '2s'];
+
 const plugin = (file: string, spec = ''): string => `apiVersion: sluice.dev/v1alpha1
 kind: PolicyPlugin
 metadata: { name: answers }
@@ -60,7 +63,7 @@ describe.skipIf(inject('missing'))('plugins for DNS answers', () => {
     );
     node.startOnNode(process.execPath, '-e', "require('net').createServer((c) => c.on('error', () => {})).listen(80, '::')");
     node.write('plugin.yaml', plugin(module));
-    await node.engine('--resolver', RESOLVER, '--resolver', RESOLVER_IPV6);
+    await node.engine(...FLAGS);
     await node.apply();
     await until(async () => (await dig('www.test', { pod: 'shop/other' })).includes('198.18.0.5'), 10_000);
   }, 60_000);
@@ -68,7 +71,7 @@ describe.skipIf(inject('missing'))('plugins for DNS answers', () => {
 
   /** Status and answers, as dig prints them. */
   const dig = async (name: string, { pod = 'shop/web', server = RESOLVER, options = [] as string[] } = {}): Promise<string> => {
-    const { stdout } = await node.exec(pod, 'dig', '+tries=1', '+time=1', '+noall', '+comments', '+answer', `@${server}`, name, ...options);
+    const { stdout } = await node.exec(pod, 'dig', '+tries=1', '+time=2', '+noall', '+comments', '+answer', `@${server}`, name, ...options);
     const status = /status: (\w+)/.exec(stdout)?.[1] ?? 'TIMEOUT';
     return [status, ...stdout.split('\n').flatMap((line) => /\sIN\s+\w+\s+(\S+)$/.exec(line)?.[1] ?? [])].join(' ');
   };
@@ -159,7 +162,7 @@ describe.skipIf(inject('missing'))('plugins for DNS answers', () => {
   test('without an engine the failure policy decides: denied, or delivered and learned', async () => {
     await node.stopEngines('SIGKILL');
     expect(await dig('www.test')).toBe('TIMEOUT');
-    await node.engine('--resolver', RESOLVER, '--resolver', RESOLVER_IPV6);
+    await node.engine(...FLAGS);
     node.write('plugin.yaml', `${plugin(module, ', failurePolicy: Allow')}---\n${NAMES}`);
     await node.apply();
     await node.stopEngines('SIGKILL');
