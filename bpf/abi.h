@@ -343,7 +343,8 @@ struct connection {
 	__u32 peer_identity;	/* that the plugin was asked about */
 	__u8 direction;		/* enum direction: who opened it */
 	__u8 flags;		/* enum connection_flag */
-	__u8 pad[2];
+	__u8 context;		/* enum context in which the plugin was asked */
+	__u8 pad;
 	__u32 sequence;		/* TCP, of the client, while it is unread: where its words begin; when decided, where those that were read end */
 };
 _Static_assert(sizeof(struct connection) == 48, "connection changed size");

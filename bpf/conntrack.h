@@ -218,6 +218,7 @@ struct judged {
 	__u32 peer_identity;
 	__u8 direction;		/* enum direction: who opened it */
 	__u8 unread;		/* what it says first is to be read, see hello.h */
+	__u8 context;		/* enum context */
 };
 
 /* Tracks a connection as it was judged. One that was tracked before keeps its state and its place. */
@@ -251,6 +252,7 @@ static __always_inline void connection_track(struct __sk_buff *skb, struct track
 	connection->revision = judged->revision;
 	connection->epoch = judged->epoch;
 	connection->plugin = judged->plugin;
+	connection->context = judged->context;
 	connection->peer_identity = judged->peer_identity;
 	if (packet->closes)
 		connection->flags |= CONNECTION_CLOSING;

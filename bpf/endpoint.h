@@ -305,8 +305,10 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		return failure_policy(skb, ask, plugin, REASON_FAIL_PLUGIN_OFF);
 	judged.plugin = judgement.rule.plugin;
 	judged.epoch = plugin->epoch;
-	/* A change of policy that still asks the same plugin about the same peer has been answered already. */
-	if (connection && connection->plugin == judged.plugin && connection->peer_identity == judged.peer_identity &&
+	judged.context = judgement.rule.context;
+	/* A change of policy that still asks the same plugin the same about the same peer has been answered already. */
+	if (connection && connection->plugin == judged.plugin && connection->context == judged.context &&
+	    connection->peer_identity == judged.peer_identity &&
 	    (connection->epoch == plugin->epoch || (connection->flags & CONNECTION_READ))) {
 		judged.unread = connection->flags & (CONNECTION_UNREAD | CONNECTION_READ);
 		allowed = answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED;

@@ -67,9 +67,11 @@ static __always_inline int hello_ask(struct __sk_buff *skb, struct tracking *tra
 		ask->flags |= ASK_AGAIN;
 	if (judgement.rule.action == ACTION_DENY)
 		return deny(skb, ask, REASON_DROP_POLICY);
-	/* Policy changed since the packet was judged, and does not ask any more. */
-	if (judgement.rule.action == ACTION_ALLOW || judgement.rule.context != CONTEXT_TLS)
+	/* Policy changed since the packet was judged: it does not ask any more, or something else, and that when the packet comes again. */
+	if (judgement.rule.action == ACTION_ALLOW)
 		return pass(skb, REASON_PASS_POLICY);
+	if (judgement.rule.context != CONTEXT_TLS)
+		return drop(skb, REASON_DROP_POLICY);
 	plugin = plugin_find(ask->plugin);
 	if (plugin && plugin->status == PLUGIN_ON)
 		bpf_tail_call(skb, &hold_stage, 0);

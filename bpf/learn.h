@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What endpoints that have rules about names receive from resolvers.
+ * What endpoints receive from resolvers, where names decide or a plugin sees the answers.
  *
  * The answer to a query that was noted is read before it is delivered: when the pod sees it, its addresses are known. It
  * teaches all that it says, or nothing.
@@ -227,8 +227,10 @@ static __always_inline int message_received(struct __sk_buff *skb, const enum pl
 		return message_end(skb, &message, DIRECTION_INGRESS);
 	if (message.trusted && message.packet.protocol == IPPROTO_TCP && !message.packet.opens && message_denied(&message))
 		message.reason = REASON_PASS_NAME_ANSWER;
-	if ((message.packet.protocol == IPPROTO_TCP && !message.length) || decided == DECIDED_PACKET)
+	if (message.packet.protocol == IPPROTO_TCP && !message.length)
 		return message_end(skb, &message, DIRECTION_INGRESS);
+	if (decided == DECIDED_PACKET)
+		return message_unread(skb, &message);
 	message.reading = reading_begin();
 	if (!message.reading) {
 		count_bytes(REASON_DNS_BUSY, 0);

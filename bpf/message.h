@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * A DNS message of an endpoint that has rules about names: finding it in its packet, copying it, and what its packet comes to.
+ * A DNS message of an endpoint whose messages are read: finding it in its packet, copying it, and what its packet comes to.
  *
  * Its programs are entered by tail call when everything else about the packet has been decided, with that in cb.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What endpoints that have rules about names send to resolvers.
+ * What endpoints send to resolvers, where names decide or a plugin sees the answers.
  *
  * A query to a trusted resolver is noted, with its name, so that its answer can teach. One about a name without a rule is
  * refused at once, where that is wanted or nothing else allows it.
@@ -142,8 +142,8 @@ static __always_inline int message_sent(struct __sk_buff *skb, const enum place 
 	if (!message.trusted && message_denied(&message))
 		return message_end(skb, &message, DIRECTION_EGRESS);
 	filters = message.trusted && (message.policy->flags & POLICY_REFUSE_OUTSIDE);
-	if ((message.packet.protocol == IPPROTO_TCP && !message.length) || decided == DECIDED_PACKET) {
-		/* Nothing is said yet: what will be is looked at, segment by segment. Or it is part of what the engine reads. */
+	if (message.packet.protocol == IPPROTO_TCP && !message.length) {
+		/* Nothing is said yet: what will be is looked at, segment by segment. */
 		if (message_denied(&message))
 			message.reason = REASON_PASS_NAME_QUERY;
 		return message_end(skb, &message, DIRECTION_EGRESS);

@@ -824,12 +824,13 @@ export interface Connection {
   peerIdentity: number;
   direction: number;
   flags: number;
+  context: number;
   sequence: number;
 }
 
 export const connectionCodec = {
   size: 48,
-  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, sequence: 44 },
+  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, sequence: 44 },
   write(target: Buffer, at: number, value: Connection): void {
     target.fill(0, at, at + 48);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
@@ -840,6 +841,7 @@ export const connectionCodec = {
     target.writeUInt32LE(value.peerIdentity, at + 36);
     target.writeUInt8(value.direction, at + 40);
     target.writeUInt8(value.flags, at + 41);
+    target.writeUInt8(value.context, at + 42);
     target.writeUInt32LE(value.sequence, at + 44);
   },
   read(source: Buffer, at: number): Connection {
@@ -853,6 +855,7 @@ export const connectionCodec = {
       peerIdentity: source.readUInt32LE(at + 36),
       direction: source.readUInt8(at + 40),
       flags: source.readUInt8(at + 41),
+      context: source.readUInt8(at + 42),
       sequence: source.readUInt32LE(at + 44),
     };
   },

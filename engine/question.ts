@@ -11,6 +11,8 @@ export interface IdentityTexts {
 /** Source and destination address, 16 bytes each, as little-endian words. */
 export const ADDRESS_WORDS = 8;
 
+const NONE: readonly string[] = [];
+
 export class Question {
   hook: Context = Context.CONNECT;
   /** The addresses are ADDRESS_WORDS words of this, from `wordsAt` on. */
@@ -45,5 +47,21 @@ export class Question {
   path = '';
   query = '';
   /** Names, in lower case, and values in turn. */
-  headers: readonly string[] = [];
+  headers: readonly string[] = NONE;
+
+  /** Forgets what the conversation of another question said. */
+  clearTexts(): void {
+    this.serverName = '';
+    this.applicationProtocols = '';
+    this.encryptedHello = false;
+    this.dnsName = '';
+    this.dnsType = 0;
+    this.dnsTtlS = 0;
+    this.dnsAddresses = '';
+    this.method = '';
+    this.host = '';
+    this.path = '';
+    this.query = '';
+    this.headers = NONE;
+  }
 }

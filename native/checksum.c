@@ -62,8 +62,10 @@ static int is_fragment(const struct ask *ask, const uint8_t *packet)
 
 	if (ip[0] >> 4 == 4)
 		return ((ip[6] & 0x3f) | ip[7]) != 0;
+	if (ip[6] != IPPROTO_FRAGMENT)
+		return 0;
 	/* An atomic fragment is whole (RFC 6946). */
-	return ip[6] == IPPROTO_FRAGMENT && ((ip[42] << 8 | ip[43]) & 0xfff9) != 0;
+	return ask->transport_offset < ask->network_offset + 48u || ((ip[42] << 8 | ip[43]) & 0xfff9) != 0;
 }
 
 void checksum_complete(const struct ask *ask, uint8_t *packet)

@@ -44,29 +44,45 @@ export function readClientHello(bytes: Buffer): HelloReading {
   }
 }
 
-/** The handshake message, which may be spread over records. */
+/**
+ * The handshake message, which may be spread over records. What is there is read once, and copied when it is complete: this happens
+ * again for each packet, and records may have one byte.
+ */
 function joinRecords(bytes: Buffer): Buffer | Extract<HelloReading, 'more' | { problem: string }> {
-  const parts: Buffer[] = [];
   let joined = 0;
-  for (let at = 0; ; ) {
+  /** Type and length of the message. */
+  let head = 0;
+  let wanted = Number.POSITIVE_INFINITY;
+  for (let at = 0; joined < wanted; ) {
     if (at < bytes.length && bytes[at] !== HANDSHAKE) return no('not TLS');
     if (at + 1 < bytes.length && bytes[at + 1] !== 3) return no('not TLS');
     if (at + RECORD_HEADER > bytes.length) return 'more';
     const length = bytes.readUInt16BE(at + 3);
     if (!length || length > RECORD_BYTES_MAX) return no('not a TLS client hello: a record of a length that TLS does not have');
-    const part = bytes.subarray(at + RECORD_HEADER, at + RECORD_HEADER + length);
-    parts.push(part);
-    joined += part.length;
-    at += RECORD_HEADER + length;
-    const message = parts.length === 1 ? part : Buffer.concat(parts);
-    if (joined && message[0] !== CLIENT_HELLO) return no('not a TLS client hello');
-    if (joined >= MESSAGE_HEADER) {
-      const wanted = MESSAGE_HEADER + message.readUIntBE(1, 3);
-      if (wanted > HELLO_BYTES_MAX) return no(`a TLS client hello of more than ${HELLO_BYTES_MAX} bytes`);
-      if (joined >= wanted) return message.subarray(MESSAGE_HEADER, wanted);
+    at += RECORD_HEADER;
+    const end = Math.min(at + length, bytes.length);
+    for (; joined < MESSAGE_HEADER && at < end; joined++) {
+      head = head * 256 + (bytes[at++] as number);
+      if (joined === 0 && head !== CLIENT_HELLO) return no('not a TLS client hello');
+      if (joined + 1 === MESSAGE_HEADER) wanted = MESSAGE_HEADER + (head & 0xffffff);
     }
-    if (part.length < length) return 'more';
+    if (joined === MESSAGE_HEADER && wanted > HELLO_BYTES_MAX) return no(`a TLS client hello of more than ${HELLO_BYTES_MAX} bytes`);
+    joined += end - at;
+    if (joined < wanted && end === bytes.length) return 'more';
+    at = end;
   }
+  return takeMessage(bytes, wanted);
+}
+
+/** The content of a message that is there, whose records were checked. */
+function takeMessage(bytes: Buffer, wanted: number): Buffer {
+  const message = Buffer.allocUnsafe(wanted);
+  for (let at = 0, taken = 0; taken < wanted; ) {
+    const end = at + RECORD_HEADER + bytes.readUInt16BE(at + 3);
+    taken += bytes.copy(message, taken, at + RECORD_HEADER, end);
+    at = end;
+  }
+  return message.subarray(MESSAGE_HEADER);
 }
 
 class Malformed extends Error {}

@@ -32,6 +32,11 @@ export interface Decision {
   readonly failed: boolean;
 }
 
+/** A content that no plugin sees, and that nothing more comes of. */
+export function settling(reading: Reading, settle: Content['settle']): Content {
+  return { reading, describe: () => {}, wait: () => {}, settle };
+}
+
 export interface Content {
   readonly reading: Reading;
   /** Fills in what a plugin sees of it. */

@@ -2,7 +2,7 @@
  * The conversations of all clients: those whose hello is not complete, and those that were let through, for as long as the server may
  * not have it. Everything that a client can make us keep is bounded, and no endpoint takes another one's share.
  */
-import type { Content } from './content.ts';
+import { type Content, settling } from './content.ts';
 import { Conversation } from './conversation.ts';
 import type { HeldPacket } from './held-packet.ts';
 import { Shelf } from './shelf.ts';
@@ -51,12 +51,7 @@ export class Conversations {
 
 /** A packet that there is no room for: the failure policy is about it alone. */
 export function overflow(packet: HeldPacket): Content {
-  return {
-    reading: { state: 'overflow' },
-    describe: () => {},
-    wait: () => {},
-    settle: ({ allowed }, outbox) => {
-      if (allowed) outbox.send(packet, 'decided');
-    },
-  };
+  return settling({ state: 'overflow' }, ({ allowed }, outbox) => {
+    if (allowed) outbox.send(packet, 'decided');
+  });
 }

@@ -2,7 +2,11 @@
 import { formatAddress } from '../policy/address.ts';
 import { wireToName } from '../policy/domain-name.ts';
 
+/** Over TCP a message follows its length (RFC 1035, 4.2.2). */
+export const LENGTH_PREFIX = 2;
 const HEADER = 12;
+/** Type and class. */
+const QUESTION_TAIL = 4;
 const RECORD_HEAD = 10;
 const LABEL_MAX = 63;
 const POINTER = 0xc0;
@@ -12,7 +16,10 @@ const Flag = { ANSWER: 0x8000, OPCODE: 0x7800, TRUNCATED: 0x0200, RECURSION_DESI
 const REFUSED = 5;
 const CODES = 0xf;
 /** An OPT record with nothing but padding (RFC 6891, 6.1.2, and RFC 7830): its fixed part. */
-const PADDED = 11 + 4;
+const OPT_HEAD = 11;
+const PADDED = OPT_HEAD + 4;
+/** Of datagrams that we would take: what fits everywhere. */
+const UDP_SIZE = 1232;
 const PADDING_OPTION = 12;
 
 export interface DnsAnswer {
@@ -30,10 +37,9 @@ export interface DnsAnswer {
 
 /** Reads an answer to one question; undefined when it is none, or is damaged. */
 export function readAnswer(message: Buffer): DnsAnswer | undefined {
-  if (message.length < HEADER || !(message.readUInt16BE(2) & Flag.ANSWER) || message.readUInt16BE(4) !== 1) return undefined;
-  const nameEnd = skipName(message, HEADER, false);
-  if (nameEnd === undefined || nameEnd + 4 > message.length) return undefined;
-  const questionEnd = nameEnd + 4;
+  const questionEnd = findAnsweredQuestion(message);
+  if (questionEnd === undefined) return undefined;
+  const nameEnd = questionEnd - QUESTION_TAIL;
   const addresses: string[] = [];
   const ttlAt: number[] = [];
   let ttlS = Number.POSITIVE_INFINITY;
@@ -70,9 +76,9 @@ export function readAnswer(message: Buffer): DnsAnswer | undefined {
 
 /** Makes a query the answer that refuses it, with this response code. Returns undefined when it has no question. */
 export function refuseQuery(query: Buffer, code: number): Buffer | undefined {
-  const nameEnd = query.length < HEADER ? undefined : skipName(query, HEADER, false);
-  if (nameEnd === undefined || nameEnd + 4 > query.length) return undefined;
-  const answer = Buffer.from(query.subarray(0, nameEnd + 4));
+  const questionEnd = findQuestionEnd(query);
+  if (questionEnd === undefined) return undefined;
+  const answer = Buffer.from(query.subarray(0, questionEnd));
   answer.writeUInt16BE(Flag.ANSWER | (query.readUInt16BE(2) & (Flag.OPCODE | Flag.RECURSION_DESIRED)) | (code & CODES || REFUSED), 2);
   answer.writeUInt16BE(1, 4);
   answer.fill(0, 6, HEADER);
@@ -81,12 +87,23 @@ export function refuseQuery(query: Buffer, code: number): Buffer | undefined {
 
 /** Makes the beginning of an answer one that says that it is not whole (RFC 1035, 4.1.1). Returns its bytes; undefined when it has no question. */
 export function truncate(message: Buffer): number | undefined {
-  if (message.length < HEADER || !(message.readUInt16BE(2) & Flag.ANSWER) || message.readUInt16BE(4) !== 1) return undefined;
-  const nameEnd = skipName(message, HEADER, false);
-  if (nameEnd === undefined || nameEnd + 4 > message.length) return undefined;
+  const questionEnd = findAnsweredQuestion(message);
+  if (questionEnd === undefined) return undefined;
   message.writeUInt16BE(message.readUInt16BE(2) | Flag.TRUNCATED, 2);
   message.fill(0, 6, HEADER);
-  return nameEnd + 4;
+  return questionEnd;
+}
+
+/** Behind the one question of an answer. */
+function findAnsweredQuestion(message: Buffer): number | undefined {
+  const isAnswer = message.length >= HEADER && (message.readUInt16BE(2) & Flag.ANSWER) !== 0 && message.readUInt16BE(4) === 1;
+  return isAnswer ? findQuestionEnd(message) : undefined;
+}
+
+/** Behind the first question; undefined when it is not there. */
+function findQuestionEnd(message: Buffer): number | undefined {
+  const nameEnd = skipName(message, HEADER, false);
+  return nameEnd === undefined || nameEnd + QUESTION_TAIL > message.length ? undefined : nameEnd + QUESTION_TAIL;
 }
 
 /** Behind a name; undefined when it does not end. */
@@ -120,8 +137,8 @@ export function refuse(message: Buffer, { questionEnd }: DnsAnswer, code: number
   if (left < PADDED) return message.length;
   message.writeUInt16BE(1, 10);
   message.writeUInt16BE(Type.OPT, questionEnd + 1);
-  message.writeUInt16BE(1232, questionEnd + 3);
-  message.writeUInt16BE(left - 11, questionEnd + 9);
+  message.writeUInt16BE(UDP_SIZE, questionEnd + 3);
+  message.writeUInt16BE(left - OPT_HEAD, questionEnd + 9);
   message.writeUInt16BE(PADDING_OPTION, questionEnd + 11);
   message.writeUInt16BE(left - PADDED, questionEnd + 13);
   return message.length;

@@ -4,15 +4,13 @@
  * by its own beginning that says that it is not whole: its client asks again over TCP. And queries over TCP that the kernel refuses are
  * answered here.
  */
-import type { Content, Outbox, Reading } from './content.ts';
+import { type Content, type Outbox, type Reading, settling } from './content.ts';
 import { overflow } from './conversations.ts';
-import { refuseQuery, truncate } from './dns-answer.ts';
+import { LENGTH_PREFIX, refuseQuery, truncate } from './dns-answer.ts';
 import type { HeldPacket } from './held-packet.ts';
 import { type Kept, Shelf } from './shelf.ts';
 import { Stream } from './stream.ts';
 
-/** Over TCP a message follows its length (RFC 1035, 4.2.2). */
-const LENGTH_PREFIX = 2;
 /** As bpf/dns.h has them: what is longer is not read, and passes as it comes. */
 const MESSAGE_MAX = 4096;
 const HEADER = 12;
@@ -22,13 +20,15 @@ const SEGMENT_MIN = 536;
 const BYTES_MAX = 8 * 1024 * 1024;
 const LIFE_MS = 10_000;
 const OVERHEAD_BYTES = 512;
+/** A packet may hold thousands: the others follow when their sender says them again. */
+const MESSAGES_AT_ONCE = 64;
 
 export class Pieces {
   readonly #messages = new Shelf<Messages>(BYTES_MAX);
 
   take(packet: HeldPacket, nowMs: number): Content {
-    if (!packet.isTcp) return new Cut(packet);
-    if (packet.refusal !== undefined) return new Refused(packet, packet.refusal);
+    if (!packet.isTcp) return cut(packet);
+    if (packet.refusal !== undefined) return refused(packet, packet.refusal);
     const { key } = packet;
     this.#messages.expire(nowMs);
     let messages = this.#messages.find(key);
@@ -54,49 +54,25 @@ export class Pieces {
 }
 
 /** A datagram of which the rest is missing, or too much. */
-class Cut implements Content {
-  readonly reading: Reading = { state: 'decided' };
-  readonly #packet: HeldPacket;
-
-  constructor(packet: HeldPacket) {
-    this.#packet = packet;
-  }
-
-  describe(): void {}
-
-  wait(): void {}
-
-  settle(_decision: unknown, outbox: Outbox): void {
-    const length = truncate(this.#packet.data);
+function cut(packet: HeldPacket): Content {
+  return settling({ state: 'decided' }, (_decision, outbox) => {
+    const length = truncate(packet.data);
     if (length === undefined) return;
-    this.#packet.defragment();
-    this.#packet.shorten(length);
-    outbox.send(this.#packet, 'decided');
-  }
+    packet.defragment();
+    packet.shorten(length);
+    outbox.send(packet, 'decided');
+  });
 }
 
 /** A query over TCP that is refused: answered in its resolver's place, and with that its connection ends. */
-class Refused implements Content {
-  readonly reading: Reading = { state: 'decided' };
-  readonly #packet: HeldPacket;
-  readonly #code: number;
-
-  constructor(packet: HeldPacket, code: number) {
-    this.#packet = packet;
-    this.#code = code;
-  }
-
-  describe(): void {}
-
-  wait(): void {}
-
-  settle(_decision: unknown, outbox: Outbox): void {
-    const answer = refuseQuery(this.#packet.data.subarray(LENGTH_PREFIX), this.#code);
+function refused(packet: HeldPacket, code: number): Content {
+  return settling({ state: 'decided' }, (_decision, outbox) => {
+    const answer = refuseQuery(packet.data.subarray(LENGTH_PREFIX), code);
     if (!answer) return;
     const length = Buffer.from([answer.length >> 8, answer.length & 0xff]);
-    outbox.send(this.#packet.lastAnswer(Buffer.concat([length, answer])), 'decided');
-    outbox.send(this.#packet.reset('server', this.#packet.sequence), 'plain');
-  }
+    outbox.send(packet.lastAnswer(Buffer.concat([length, answer])), 'decided');
+    outbox.send(packet.reset('server', packet.sequence), 'plain');
+  });
 }
 
 /** What one side of a connection says from the first piece on: messages, each behind its length. */
@@ -148,17 +124,20 @@ class Messages implements Kept {
       if (packet.isIngress) outbox.send(this.#stream.agree(packet), 'passed');
       return;
     }
-    for (;;) {
-      const length = this.#firstBytes;
-      if (this.#isUnreadable || this.#stream.complete < length) return;
-      const message = this.#stream.bytes.subarray(0, length);
-      outbox.send(packet.saying(message, this.#stream.start, this.#segmentBytes), 'plain');
-      if (this.#stream.complete === length) {
-        this.#finished = true;
-        return;
-      }
-      this.#stream = this.#stream.after(length);
+    const { bytes, start } = this.#stream;
+    let at = 0;
+    let last = 0;
+    for (let sent = 0; sent < MESSAGES_AT_ONCE && at + LENGTH_PREFIX <= bytes.length; sent++) {
+      const length = bytes.readUInt16BE(at);
+      const end = at + LENGTH_PREFIX + length;
+      if (end > bytes.length || !isReadable(length)) break;
+      outbox.send(packet.saying(bytes.subarray(at, end), start + at, this.#segmentBytes), 'plain');
+      last = at;
+      at = end;
     }
+    this.#finished = at > 0 && at === bytes.length;
+    // Of what is finished, the last message may be said again.
+    this.#stream = this.#stream.after(this.#finished ? last : at);
   }
 
   /** Bytes of the first message and of its length; more than there can be until that is known. */
@@ -169,7 +148,10 @@ class Messages implements Kept {
 
   /** Whether the kernel would not read it either: it is too long, or no message at all. */
   get #isUnreadable(): boolean {
-    const length = this.#firstBytes - LENGTH_PREFIX;
-    return this.#stream.complete >= LENGTH_PREFIX && (length > MESSAGE_MAX || length < HEADER);
+    return this.#stream.complete >= LENGTH_PREFIX && !isReadable(this.#firstBytes - LENGTH_PREFIX);
   }
+}
+
+function isReadable(messageBytes: number): boolean {
+  return messageBytes >= HEADER && messageBytes <= MESSAGE_MAX;
 }

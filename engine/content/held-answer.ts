@@ -1,11 +1,9 @@
 /** A held DNS answer. Allowed, it goes on and the kernel learns from it; denied, it says so in the resolver's place. */
 import type { Question } from '../question.ts';
 import type { Content, Decision, Outbox, Reading } from './content.ts';
-import { capTtl, type DnsAnswer, readAnswer, refuse } from './dns-answer.ts';
+import { capTtl, type DnsAnswer, LENGTH_PREFIX, readAnswer, refuse } from './dns-answer.ts';
 import type { HeldPacket } from './held-packet.ts';
 
-/** Over TCP a message follows its length (RFC 1035, 4.2.2). */
-const LENGTH_PREFIX = 2;
 /** Response code: nobody could decide it (RFC 1035, 4.1.1). */
 const SERVER_FAILURE = 2;
 

@@ -13,6 +13,8 @@ interface Range {
 }
 
 const EMPTY = Buffer.alloc(0);
+/** A sender leaves few gaps; a hostile one would have us sort thousands for each packet. */
+const RANGES_MAX = 64;
 
 export class Stream {
   /** Sequence number of its first byte. */
@@ -50,7 +52,7 @@ export class Stream {
   /** Whether a packet's data can be part of it. */
   holds(packet: HeldPacket): boolean {
     const from = this.offset(packet);
-    return from >= 0 && from + packet.data.length <= this.#bytesMax;
+    return from >= 0 && from + packet.data.length <= this.#bytesMax && this.#ranges.length < RANGES_MAX;
   }
 
   /** Takes the data of a packet in, where none have come yet. Returns whether all of them had. */

@@ -76,8 +76,8 @@ export class AskBatch {
     question.rule = this.rule(at);
     question.established = (batch.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0;
     question.timeMs = timeMs;
+    question.clearTexts();
     question.dnsName = cluster.domain(batch.toString('latin1', at + ASK.name, at + ASK.name + 8));
-    question.serverName = '';
     question.source = cluster.identities.get(question.sourceIdentity);
     question.destination = cluster.identities.get(question.destinationIdentity);
     question.sourcePod = cluster.pods.get(batch.toString('latin1', at + ASK.source, at + ASK.source + 16));

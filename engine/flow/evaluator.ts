@@ -347,8 +347,7 @@ export class Evaluator {
   #contentName(index: number): string {
     const content = this.#contents.of(this.#batch, index);
     if (!content) return '';
-    this.#named.serverName = '';
-    this.#named.dnsName = '';
+    this.#named.clearTexts();
     content.describe(this.#named);
     return this.#named.serverName || this.#named.dnsName;
   }

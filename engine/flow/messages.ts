@@ -52,7 +52,7 @@ export type ToWorker =
       readonly identitiesGone: readonly number[];
       /** Name of the pod with an address; empty: nobody's any more. */
       readonly pods: readonly (readonly [addressKey: string, name: string])[];
-      /** Lists of server names by rule, where they changed: all of them. */
+      /** Every list of server names, by rule; absent: as before. */
       readonly serverNames?: ReadonlyMap<number, ServerNames> | undefined;
     }
   | { readonly type: 'plugin'; readonly seq: number; readonly setup: PluginSetup }

@@ -162,7 +162,7 @@ export class Datapath {
     check(attachment, `make interface ${releaseInterface}`);
     this.#attachment = ATTACHMENTS[attachment] ?? 'clsact';
     this.#release = readHandle(cell);
-    this.#publishState(token, native.sluice_kernel__ifindex(releasePeer));
+    this.#publishState(token, check(native.sluice_kernel__ifindex(releasePeer), `find interface ${releasePeer}`));
     check(native.sluice_ring__open(fd('asks'), this.maps.engine_states.fd, cell), 'open the ring of asks');
     this.#asks = readHandle(cell);
     check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
@@ -299,7 +299,7 @@ export class Datapath {
       staleNs: BigInt(STALE_MS) * 1_000_000n,
       abiVersion: Abi.VERSION,
       token,
-      sink: Math.max(sink, 0),
+      sink,
     });
     this.maps.engine_states.update(new Map([['\0\0\0\0', state]]));
   }

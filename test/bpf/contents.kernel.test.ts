@@ -241,6 +241,22 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
       expect(say(1301, 100)).toEqual(asked);
     });
 
+    test('what the same plugin decided in another context is no decision about the hello', () => {
+      load(tagged('ask: { plugin: reader, context: connect }'));
+      runner.plugin(PLUGIN, Verdict.ALLOW);
+      out(tcp({ dport: 443, flags: 'S', seq: 1000 }));
+      load(tagged('ask: { plugin: reader, context: tls }'));
+      runner.plugin(PLUGIN, Verdict.DENY);
+      open();
+      say(1001, 100, runner.token);
+      back(tcp({ sport: 443, dport: 40_000, flags: 'A', seq: 9001, ack: 1101 }));
+      expect(say(1101, 100)).toEqual(passes(Reason.PASS_ESTABLISHED));
+      // Nor the other way round: the connection is asked about as any that is there.
+      load(tagged('ask: { plugin: reader, context: connect }'));
+      runner.setPolicy({ revision: 2, hashSeed: 77 });
+      expect(say(1201, 100)).toEqual(asked);
+    });
+
     test('without an engine, a plugin that fails open lets it pass, once and for all', () => {
       runner.plugin(PLUGIN, Verdict.ALLOW);
       open();
@@ -305,6 +321,8 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
       expect(answer(good)).toEqual({ outcome: DROP, reasons: [Reason.DROP_UNREADABLE, Reason.DNS_UNSOLICITED] });
       expect(answer(good, runner.token)).toMatchObject({ outcome: DROP });
       query({ name: 'api.example.com' });
+      // A piece that goes on by itself is not the whole either.
+      expect(answer(good, runner.token + 1)).toEqual({ outcome: DROP, reasons: [Reason.DROP_UNREADABLE] });
       const cut = segment(encodeMessage({ ...good, flags: RESPONSE }), { sport: 53, dport: 40_000, length: 900 });
       expect(runner.run('to_pod', frame(ipv4({ from: RESOLVER, to: POD }, cut)))).toEqual({
         outcome: DROP,

@@ -4,6 +4,7 @@ import { AskFlag, askCodec, Direction } from '../../../engine/abi.gen.ts';
 import type { Content, Outbox } from '../../../engine/content/content.ts';
 import { Conversations } from '../../../engine/content/conversations.ts';
 import type { HeldPacket } from '../../../engine/content/held-packet.ts';
+import { AskBatch } from '../../../engine/flow/ask-batch.ts';
 import { Question } from '../../../engine/question.ts';
 import { AGAIN, ESTABLISHED, type HeldFields, held } from '../../support/held.ts';
 import { tcp } from '../../support/packets.ts';
@@ -260,6 +261,31 @@ describe('Conversations', () => {
       for (const { packet } of settle(content).packets)
         expect(packet.data).toEqual(stream.subarray(packet.sequence - START, packet.sequence - START + packet.data.length));
     }
+  });
+
+  test('a question keeps nothing of what the conversation before it said', () => {
+    const memory = new SharedArrayBuffer(4096);
+    const batch = new AskBatch(memory);
+    const { record } = say(0, hello.subarray(0, 100));
+    batch.bytes.writeUInt32LE(record.length, 0);
+    record.copy(batch.bytes, 8);
+    batch.index(1);
+    const question = new Question();
+    take(say(0, hello)).describe(question);
+    Object.assign(question, { dnsName: 'a.test', dnsType: 28, dnsTtlS: 60, dnsAddresses: '192.0.2.1', path: '/x', headers: ['a', 'b'] });
+    batch.ask(batch.at(0), question, 0, { identities: new Map(), pods: new Map(), domain: () => '' });
+    const { serverName, applicationProtocols, encryptedHello, dnsName, dnsType, dnsTtlS, dnsAddresses, path, headers } = question;
+    expect([serverName, applicationProtocols, encryptedHello, dnsName, dnsType, dnsTtlS, dnsAddresses, path, headers]).toEqual([
+      '',
+      '',
+      false,
+      '',
+      0,
+      0,
+      '',
+      '',
+      [],
+    ]);
   });
 
   test('flags are the engine’s to set', () => {

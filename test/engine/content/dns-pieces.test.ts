@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { AskFlag, askCodec, Context, Direction } from '../../../engine/abi.gen.ts';
 import { Pieces } from '../../../engine/content/dns-pieces.ts';
 import type { HeldPacket } from '../../../engine/content/held-packet.ts';
+import { Stream } from '../../../engine/content/stream.ts';
 import { datagram, encodeMessage, QUESTION, RESPONSE } from '../../support/dns.ts';
 import { type HeldFields, held } from '../../support/held.ts';
 import { tcp } from '../../support/packets.ts';
@@ -81,6 +82,26 @@ describe('Pieces', () => {
     // Said again after it was put together, it comes as a whole again, with the bytes that were read.
     const again = take(piece(4, Buffer.from('evil'), QUERY)).sent;
     expect(again.map(({ packet, as }) => [as, packet.data])).toEqual([['plain', query]]);
+  });
+
+  test('of thousands of queries in one packet so many go on at once, and the others when they are said again', () => {
+    const query = withLength(encodeMessage({ name: 'a.test' }));
+    const all = Buffer.concat(Array.from({ length: 150 }, () => query));
+    const first = take(piece(0, all, { ...QUERY, endpoint: 7 })).sent;
+    expect(first.map(({ packet }) => packet.sequence - START)).toEqual(Array.from({ length: 64 }, (_, i) => i * query.length));
+    // Its sender has heard of those by the resolver's acknowledgement.
+    const rest = take(piece(64 * query.length, all.subarray(64 * query.length), { ...QUERY, endpoint: 7 })).sent;
+    expect(rest).toHaveLength(64);
+    const last = take(piece(128 * query.length, all.subarray(128 * query.length), { ...QUERY, endpoint: 7 })).sent;
+    expect(last).toHaveLength(22);
+  });
+
+  test('a sender that leaves thousands of gaps is not followed', () => {
+    const stream = new Stream(START, 65_536);
+    const byte = (at: number): HeldPacket => piece(at, Buffer.from([0]), QUERY);
+    for (let i = 0; i < 64; i++) stream.add(byte(2 * i));
+    expect(stream.holds(byte(200))).toBe(false);
+    for (let i = 0; i < 3000; i++) expect(take(byte(1 + 2 * i)).sent).toEqual([]);
   });
 
   test('the first bytes count', () => {
