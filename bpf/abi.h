@@ -12,8 +12,9 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 5,
+	ABI_VERSION = 6,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
+	ABI_ROUTES = 253,		/* the plugin id of HTTP routes that name no plugin: the engine's proxy goes by them */
 	ABI_PIECES = 254,		/* the plugin id of DNS messages in pieces: the engine puts them together */
 	ABI_SERVER_NAMES = 255,		/* the plugin id of rules with a list of server names: the engine itself answers for it */
 	ABI_PORT_PREFIX_BITS = 16,	/* a port range is a set of prefixes of a 16-bit number */
@@ -65,6 +66,7 @@ enum verdict {
 	VERDICT_NEXT = 0,	/* no opinion; the next evaluator decides */
 	VERDICT_ALLOW = 1,
 	VERDICT_DENY = 2,
+	VERDICT_ROUTE = 3,	/* allow, and send the connection to a backend set; of the http context only */
 };
 
 /* Which later packets a verdict answers. A bit each, so that a plugin's scopes in use fit a mask. */
@@ -94,6 +96,8 @@ enum reason {
 	REASON_PASS_NAME_QUERY = 14,	/* to a trusted resolver, about a name that policy has a rule for */
 	REASON_PASS_NAME_ANSWER = 15,	/* to such a query */
 	REASON_HELD = 16,
+	REASON_PASS_PROXY = 17,		/* to the engine's proxy, which decides request by request */
+	REASON_PASS_ROUTED = 18,	/* to a backend in place of the address that it was sent to, or back */
 	REASON_DROP_POLICY = 32,
 	REASON_DROP_VERDICT = 33,
 	REASON_DROP_FAILURE_POLICY = 34,
@@ -105,6 +109,8 @@ enum reason {
 	REASON_DROP_QUIC = 40,		/* a datagram where the hello of TLS is to be read: over QUIC nothing is read */
 	REASON_DROP_EARLY_DATA = 41,	/* data with a SYN, or before its answer, where what is said first is to be read */
 	REASON_DROP_UNREADABLE = 42,	/* an answer that a dns plugin is to see, and that cannot be read whole */
+	REASON_DROP_NOT_PROXIED = 43,	/* of a connection that was there before a rule about its requests, or that nobody knows */
+	REASON_DROP_NO_BACKEND = 44,	/* a backend set is empty, or policy allows none of it */
 	REASON_FAIL_ENGINE_ABSENT = 48,
 	REASON_FAIL_ENGINE_STALE = 49,
 	REASON_FAIL_RING_FULL = 50,
@@ -115,6 +121,7 @@ enum reason {
 	REASON_FAIL_CONNECTION_SHARE = 55,	/* the endpoint has its share of tracked connections: this one may be forgotten */
 	REASON_FAIL_CANNOT_HOLD = 56,	/* what a cgroup's processes send cannot be held */
 	REASON_FAIL_OPENING_LOST = 57,	/* a connection without an answer so far made room for another */
+	REASON_FAIL_PROXY_ABSENT = 58,	/* nobody reads requests: the engine's proxy is gone or does not answer */
 	/* What became of DNS messages of endpoints under name policy, beside what the packet was counted as. */
 	REASON_DNS_QUERY = 64,		/* noted, so that its answer can teach */
 	REASON_DNS_LEARNED = 65,	/* an answer, of which every address is known now */
@@ -333,6 +340,13 @@ enum connection_flag {
 	CONNECTION_BEGUN = 64,		/* unread, and the server has answered its SYN: sequence is that of the stream which it hears */
 };
 
+/* Where the packets go that an endpoint sends on a connection. */
+enum flow_path {
+	FLOW_PATH_STRAIGHT = 0,
+	FLOW_PATH_PROXY = 1,		/* to the engine's proxy, which is the other end */
+	FLOW_PATH_BACKEND = 2,	/* to a backend, see struct translation */
+};
+
 /* 48 bytes. */
 struct connection {
 	__u64 expires_ns;
@@ -344,10 +358,39 @@ struct connection {
 	__u8 direction;		/* enum direction: who opened it */
 	__u8 flags;		/* enum connection_flag */
 	__u8 context;		/* enum context in which the plugin was asked */
-	__u8 pad;
+	__u8 path;		/* enum flow_path */
 	__u32 sequence;		/* TCP, of the client, while it is unread: where its words begin; when decided, where those that were read end */
 };
 _Static_assert(sizeof(struct connection) == 48, "connection changed size");
+
+/* The other address of a connection that goes to a backend: from the address that it was opened to, and back. 20 bytes. */
+struct translation {
+	__u8 address[16];
+	__be16 port;
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct translation) == 20, "translation changed size");
+
+enum backend_set_id {
+	BACKEND_SET_SERVICE = 1,	/* in rule_backends: the set of the address that a connection was opened to */
+};
+
+enum backend_index {
+	BACKEND_INDEX_IPV6 = 0x40000000,
+};
+
+/* Where connections go that a verdict sends to a set, or that a rule about requests sends nowhere else. 8 bytes. */
+struct backend_set {
+	__u32 ipv4;		/* how many backends have an address of that family */
+	__u32 ipv6;
+};
+_Static_assert(sizeof(struct backend_set) == 8, "backend_set changed size");
+
+struct backend_key {
+	__u32 set;
+	__u32 index;		/* among those of its family; BACKEND_INDEX_IPV6 beside it for the second one */
+};
+_Static_assert(sizeof(struct backend_key) == 8, "backend_key changed size");
 
 /* A datagram in fragments, of which the first one passed. 44 bytes. */
 struct fragment_key {
@@ -394,15 +437,16 @@ struct verdict_key {
 };
 _Static_assert(sizeof(struct verdict_key) == 52, "verdict_key changed size");
 
-/* What the engine decided for a scope. 16 bytes. */
+/* What the engine decided for a scope. 24 bytes. */
 struct verdict_entry {
 	__u64 expires_ns;
 	__u32 epoch;		/* version of the plugin that said so */
+	__u32 backend_set;	/* with VERDICT_ROUTE */
 	__u8 verdict;		/* enum verdict, never VERDICT_NEXT */
 	__u8 once;		/* 1: for one connection, gone when that connection is tracked */
-	__u8 pad[2];
+	__u8 pad[6];
 };
-_Static_assert(sizeof(struct verdict_entry) == 16, "verdict_entry changed size");
+_Static_assert(sizeof(struct verdict_entry) == 24, "verdict_entry changed size");
 
 enum ask_flag {
 	ASK_ESTABLISHED = 1,	/* of a connection that was allowed before */
@@ -443,7 +487,7 @@ struct ask {
 	__u8 direction;
 	__u8 context;
 	__u8 flags;		/* enum ask_flag */
-	__u32 sequence;		/* of its connection, in the tls context; see ASK_REFUSED */
+	__u32 sequence;		/* of its connection, in the tls context; see ASK_REFUSED; with VERDICT_ROUTE the backend set */
 };
 _Static_assert(sizeof(struct ask) == 96, "ask changed size");
 
@@ -468,16 +512,17 @@ struct flow_record {
 };
 _Static_assert(sizeof(struct flow_record) == 80, "flow_record changed size");
 
-/* Written by the engine through shared memory. 32 bytes. */
+/* Written by the engine through shared memory. 40 bytes. */
 struct engine_state {
 	__u64 heartbeat_ns;
 	__u64 stale_ns;		/* a heartbeat older than this means that nobody answers */
 	__u32 abi_version;
 	__u32 token;		/* the mark of packets that this engine has decided; never 0, one more for those that pass by themselves */
 	__u32 sink;		/* an interface behind which nobody listens */
-	__u32 pad;
+	__u32 proxy;		/* the interface behind which the proxy is; 0 = there is none */
+	__u64 proxy_heartbeat_ns;
 };
-_Static_assert(sizeof(struct engine_state) == 32, "engine_state changed size");
+_Static_assert(sizeof(struct engine_state) == 40, "engine_state changed size");
 
 struct counter {
 	__u64 packets;

@@ -219,6 +219,7 @@ struct judged {
 	__u8 direction;		/* enum direction: who opened it */
 	__u8 unread;		/* what it says first is to be read, see hello.h */
 	__u8 context;		/* enum context */
+	__u8 path;		/* enum flow_path */
 };
 
 /* Tracks a connection as it was judged. One that was tracked before keeps its state and its place. */
@@ -232,6 +233,7 @@ static __always_inline void connection_track(struct __sk_buff *skb, struct track
 		connection = &tracking->copy;
 		__builtin_memset(connection, 0, sizeof(*connection));
 		connection->direction = judged->direction;
+		connection->path = judged->path;
 		/* Belongs to a connection older than its entry. */
 		if (packet->protocol == IPPROTO_TCP && !packet->opens)
 			connection->flags = CONNECTION_PICKED_UP;

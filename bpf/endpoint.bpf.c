@@ -5,7 +5,7 @@
  * from_pod stands at the tc ingress of the host side of a pod's veth, to_pod at its egress; they are the same program
  * but for the direction. hold is reached through hold_stage, which is open only while an engine lives. release stands
  * at the egress of the engine's own veth and sends a held packet back to the interface that it came from. The programs of
- * processes are in cgroup.h.
+ * processes are in cgroup.h, those about HTTP requests and the engine's proxy in requests.h.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -17,6 +17,7 @@
 #include "hello.h"
 #include "learn.h"
 #include "query.h"
+#include "requests.h"
 
 SEC("tc")
 int from_pod(struct __sk_buff *skb)

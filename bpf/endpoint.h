@@ -105,8 +105,8 @@ static __always_inline int connection_is_current(const struct connection *connec
 {
 	struct plugin_state *plugin;
 
-	/* What was read once is gone: its verdict holds for as long as policy asks the same plugin. */
-	if (!connection->plugin || (connection->flags & CONNECTION_READ))
+	/* What was read once is gone, and requests are not the kernel's to see: what was decided holds while policy asks the same plugin. */
+	if (!connection->plugin || (connection->flags & CONNECTION_READ) || connection->context == CONTEXT_HTTP)
 		return 1;
 	plugin = plugin_find(connection->plugin);
 	return plugin && plugin->status == PLUGIN_ON && plugin->epoch == connection->epoch;
@@ -180,6 +180,48 @@ static __always_inline int endpoint_tracks(__u32 id, const struct packet *packet
 	return endpoint && !(endpoint->flags & ENDPOINT_NAMES);
 }
 
+/* Whether a packet comes from the engine's proxy. */
+static __always_inline int packet_is_proxied(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+
+	return engine && engine->proxy && skb->ingress_ifindex == engine->proxy;
+}
+
+/* Hands a packet from a pod to the engine's proxy, in whose network everything is local. */
+static __always_inline int proxy_send(struct __sk_buff *skb, enum reason reason)
+{
+	__u32 zero = 0;
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+
+	if (!engine || !engine->proxy)
+		return drop(skb, REASON_FAIL_PROXY_ABSENT);
+	count(skb, reason);
+	return bpf_redirect_peer(engine->proxy, 0);
+}
+
+/*
+ * Leaves a packet that is about a rule for requests to the program that knows what becomes of it, see requests.h; cb[1] and
+ * cb[2] are set.
+ */
+static __always_inline void endpoint_requests(struct __sk_buff *skb, const struct judgement *judgement, const enum place place,
+					      enum requests_stage stage, enum reason reason)
+{
+	if (place != PLACE_INTERFACE || judgement->rule.context != CONTEXT_HTTP)
+		return;
+	skb->cb[0] = reason;
+	bpf_tail_call(skb, &pod_requests, stage);
+}
+
+/* Leaves a packet of a connection that goes to a backend to the program that writes the other address into it. */
+static __always_inline void endpoint_translate(struct __sk_buff *skb, __u32 id, enum direction direction, enum reason reason)
+{
+	skb->cb[0] = reason;
+	skb->cb[1] = id;
+	bpf_tail_call(skb, &pod_translation, direction);
+}
+
 /* Leaves a packet of a connection whose first words are read to the program that does. */
 static __always_inline void endpoint_hello(struct __sk_buff *skb, __u32 id, enum direction direction, enum reason reason)
 {
@@ -248,6 +290,8 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 	if (connection) {
 		answer = connection->direction != direction;
 		judged.direction = connection->direction;
+		if (place == PLACE_INTERFACE)
+			judged.path = connection->path;
 		if (connection->revision == judged.revision && (answer || connection_is_current(connection))) {
 			connection_touch(skb, &tracking, policy, &packet, direction);
 			judged.unread = connection->flags & CONNECTION_UNREAD;
@@ -256,6 +300,8 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		}
 	}
 
+	if (!connection && place == PLACE_INTERFACE && direction == DIRECTION_INGRESS && packet_is_proxied(skb))
+		judged.path = FLOW_PATH_PROXY;
 	endpoint = bpf_map_lookup_elem(&endpoints, &id);
 	if (!endpoint)
 		return drop(skb, REASON_DROP_NO_ENDPOINT);
@@ -300,16 +346,26 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		endpoint_dns(skb, id, &packet, direction, place, REASON_DROP_POLICY, judgement.rule.id);
 		return deny(skb, ask, REASON_DROP_POLICY);
 	}
+	if (place == PLACE_INTERFACE) {
+		skb->cb[1] = id;
+		skb->cb[2] = judged.revision;
+	}
 	plugin = plugin_find(judgement.rule.plugin);
-	if (!plugin || plugin->status != PLUGIN_ON)
+	if (place == PLACE_INTERFACE && judgement.rule.context == CONTEXT_HTTP && judged.path == FLOW_PATH_PROXY) {	/* whatever the proxy goes by, it knows */
+		allowed = answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED;
+		goto track;
+	}
+	if (!plugin || plugin->status != PLUGIN_ON) {
+		endpoint_requests(skb, &judgement, place, REQUESTS_FALLBACK, REASON_FAIL_PLUGIN_OFF);
 		return failure_policy(skb, ask, plugin, REASON_FAIL_PLUGIN_OFF);
+	}
 	judged.plugin = judgement.rule.plugin;
 	judged.epoch = plugin->epoch;
 	judged.context = judgement.rule.context;
 	/* A change of policy that still asks the same plugin the same about the same peer has been answered already. */
 	if (connection && connection->plugin == judged.plugin && connection->context == judged.context &&
 	    connection->peer_identity == judged.peer_identity &&
-	    (connection->epoch == plugin->epoch || (connection->flags & CONNECTION_READ))) {
+	    (connection->epoch == plugin->epoch || (connection->flags & CONNECTION_READ) || judged.context == CONTEXT_HTTP)) {
 		judged.unread = connection->flags & (CONNECTION_UNREAD | CONNECTION_READ);
 		allowed = answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED;
 		goto track;
@@ -327,13 +383,25 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		allowed = REASON_PASS_POLICY;
 		goto track;
 	}
+	if (judgement.rule.context == CONTEXT_HTTP && place == PLACE_INTERFACE && !packet.opens) {
+		endpoint_requests(skb, &judgement, place, REQUESTS_REFUSE, REASON_DROP_NOT_PROXIED);
+		return deny(skb, ask, REASON_DROP_NOT_PROXIED);
+	}
 	switch (verdict_find(ask, plugin, tracking.now_ns, skb->len)) {
 	case VERDICT_ALLOW:
 		allowed = REASON_PASS_VERDICT;
 		break;
 	case VERDICT_DENY:
+		endpoint_requests(skb, &judgement, place, REQUESTS_REFUSE, REASON_DROP_VERDICT);
 		return deny(skb, ask, REASON_DROP_VERDICT);
+	case VERDICT_ROUTE:
+		endpoint_requests(skb, &judgement, place, REQUESTS_ROUTE, REASON_PASS_ROUTED);
+		return deny(skb, ask, REASON_DROP_NO_BACKEND);
 	default:
+		if (judgement.rule.context == CONTEXT_HTTP && place == PLACE_INTERFACE) {
+			bpf_tail_call(skb, &proxy_stage, 0);
+			endpoint_requests(skb, &judgement, place, REQUESTS_FALLBACK, REASON_FAIL_PROXY_ABSENT);
+		}
 		if (place != PLACE_INTERFACE)
 			return failure_policy(skb, ask, plugin, REASON_FAIL_CANNOT_HOLD);
 		bpf_tail_call(skb, &hold_stage, 0);
@@ -344,6 +412,10 @@ track:
 	if (connection || endpoint_tracks(id, &packet, direction))
 		connection_track(skb, &tracking, policy, &packet, &judged, direction);
 passed:
+	if (place == PLACE_INTERFACE && judged.path == FLOW_PATH_PROXY && direction == DIRECTION_EGRESS)
+		return proxy_send(skb, allowed);
+	if (place == PLACE_INTERFACE && judged.path == FLOW_PATH_BACKEND)
+		endpoint_translate(skb, id, direction, allowed);
 	if (place == PLACE_INTERFACE && judged.unread)
 		endpoint_hello(skb, id, direction, allowed);
 	if (packet.first_fragment)

@@ -4,7 +4,7 @@
  *
  * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
- * All but hold_stage and readings are pinned, so that a restarted engine finds them.
+ * All but hold_stage, proxy_stage, proxy_listener and readings are pinned, so that a restarted engine finds them.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -209,6 +209,61 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } openings SEC(".maps");
 
+/*
+ * Connection that goes to a backend, by either of the two addresses that it has -> the other one. Programs write. Full: the
+ * least recently used leaves, and its packets with it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct connection_key);
+	__type(value, struct translation);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} translations SEC(".maps");
+
+/* Backend set -> how many backends it has. Engine writes. An entry leaves when no rule names the set. Full: reported. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct backend_set);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} backend_sets SEC(".maps");
+
+/* Backend set and index -> where that backend listens. Engine writes. Full: reported, and the set stays as it was. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct backend_key);
+	__type(value, struct translation);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} backends SEC(".maps");
+
+/* Cluster address and port of a Service -> its backend set. Engine writes. Full: reported. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct translation);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} service_backends SEC(".maps");
+
+/*
+ * Rule about requests -> the backend set for connections that nobody decides about, or BACKEND_SET_SERVICE; none: they go where
+ * they are sent. Engine writes. Full: reported.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} rule_backends SEC(".maps");
+
 /* Endpoint id -> how many entries of connections are its. Programs count up, the engine counts anew. Full: not counted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -278,6 +333,14 @@ struct {
 	__type(value, struct ask);
 } questions SEC(".maps");
 
+/* The backend that a connection is to be opened to, from one program to the next on the same CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct translation);
+} chosen_backends SEC(".maps");
+
 /*
  * The way to the programs that read what packets carry: DNS messages, of pods by enum direction, of processes one map each,
  * since a program array holds programs of one kind; and the hello of connections. Pinned: all of it goes on without an engine.
@@ -294,9 +357,19 @@ STAGE(pod_dns, 2);
 STAGE(sent_dns, 1);
 STAGE(received_dns, 1);
 STAGE(pod_hello, 2);
+STAGE(pod_requests, 4);	/* enum requests_stage */
+STAGE(pod_translation, 2);
+
+/* The proxy's listening socket, which leaves with it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} proxy_listener SEC(".maps");
 
 /*
- * The way to the hold program, open exactly as long as the engine lives: the kernel empties a program array when the
+ * The ways to the hold program and to the proxy, open exactly as long as the engine lives: the kernel empties a program array when the
  * last file descriptor and pin of it are gone, so a killed engine closes it at once. Never pinned for that reason.
  */
 struct {
@@ -305,5 +378,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } hold_stage SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} proxy_stage SEC(".maps");
+
+enum requests_stage {
+	REQUESTS_ROUTE = 0,
+	REQUESTS_OPEN = 1,
+	REQUESTS_FALLBACK = 2,
+	REQUESTS_REFUSE = 3,
+};
 
 #endif

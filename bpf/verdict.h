@@ -44,9 +44,9 @@ static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
  * Finds what the plugin decided for a flow, narrowest scope first.
  *
  * Returns VERDICT_NEXT when there is no decision or it is stale, never one from an older version of the plugin.
- * A verdict for one connection is taken from the cache here: the caller tracks that connection.
+ * VERDICT_ROUTE leaves the backend set in ask->sequence. A verdict for one connection is taken from the cache here: the caller tracks that connection.
  */
-static __always_inline enum verdict verdict_find(const struct ask *ask, const struct plugin_state *plugin, __u64 now_ns,
+static __always_inline enum verdict verdict_find(struct ask *ask, const struct plugin_state *plugin, __u64 now_ns,
 						 __u32 bytes)
 {
 	struct verdict_key key;
@@ -62,6 +62,7 @@ static __always_inline enum verdict verdict_find(const struct ask *ask, const st
 		if (!found || found->epoch != plugin->epoch || found->expires_ns <= now_ns)
 			continue;
 		verdict = found->verdict;
+		ask->sequence = found->backend_set;
 		/* A verdict for one connection was just made: finding it is no hit. */
 		if (found->once)
 			bpf_map_delete_elem(&verdicts, &key);

@@ -5,8 +5,9 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 5,
+  VERSION: 6,
   PLUGINS_MAX: 256,
+  ROUTES: 253,
   PIECES: 254,
   SERVER_NAMES: 255,
   PORT_PREFIX_BITS: 16,
@@ -79,6 +80,7 @@ export const Verdict = {
   NEXT: 0,
   ALLOW: 1,
   DENY: 2,
+  ROUTE: 3,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
@@ -110,6 +112,8 @@ export const Reason = {
   PASS_NAME_QUERY: 14,
   PASS_NAME_ANSWER: 15,
   HELD: 16,
+  PASS_PROXY: 17,
+  PASS_ROUTED: 18,
   DROP_POLICY: 32,
   DROP_VERDICT: 33,
   DROP_FAILURE_POLICY: 34,
@@ -121,6 +125,8 @@ export const Reason = {
   DROP_QUIC: 40,
   DROP_EARLY_DATA: 41,
   DROP_UNREADABLE: 42,
+  DROP_NOT_PROXIED: 43,
+  DROP_NO_BACKEND: 44,
   FAIL_ENGINE_ABSENT: 48,
   FAIL_ENGINE_STALE: 49,
   FAIL_RING_FULL: 50,
@@ -131,6 +137,7 @@ export const Reason = {
   FAIL_CONNECTION_SHARE: 55,
   FAIL_CANNOT_HOLD: 56,
   FAIL_OPENING_LOST: 57,
+  FAIL_PROXY_ABSENT: 58,
   DNS_QUERY: 64,
   DNS_LEARNED: 65,
   DNS_ADDRESS: 66,
@@ -171,6 +178,26 @@ export const ConnectionFlag = {
   BEGUN: 64,
 } as const;
 export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag];
+
+/** enum flow_path */
+export const FlowPath = {
+  STRAIGHT: 0,
+  PROXY: 1,
+  BACKEND: 2,
+} as const;
+export type FlowPath = (typeof FlowPath)[keyof typeof FlowPath];
+
+/** enum backend_set_id */
+export const BackendSetId = {
+  SERVICE: 1,
+} as const;
+export type BackendSetId = (typeof BackendSetId)[keyof typeof BackendSetId];
+
+/** enum backend_index */
+export const BackendIndex = {
+  IPV6: 1073741824,
+} as const;
+export type BackendIndex = (typeof BackendIndex)[keyof typeof BackendIndex];
 
 /** enum plugin_status */
 export const PluginStatus = {
@@ -825,12 +852,13 @@ export interface Connection {
   direction: number;
   flags: number;
   context: number;
+  path: number;
   sequence: number;
 }
 
 export const connectionCodec = {
   size: 48,
-  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, sequence: 44 },
+  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, path: 43, sequence: 44 },
   write(target: Buffer, at: number, value: Connection): void {
     target.fill(0, at, at + 48);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
@@ -842,6 +870,7 @@ export const connectionCodec = {
     target.writeUInt8(value.direction, at + 40);
     target.writeUInt8(value.flags, at + 41);
     target.writeUInt8(value.context, at + 42);
+    target.writeUInt8(value.path, at + 43);
     target.writeUInt32LE(value.sequence, at + 44);
   },
   read(source: Buffer, at: number): Connection {
@@ -856,7 +885,77 @@ export const connectionCodec = {
       direction: source.readUInt8(at + 40),
       flags: source.readUInt8(at + 41),
       context: source.readUInt8(at + 42),
+      path: source.readUInt8(at + 43),
       sequence: source.readUInt32LE(at + 44),
+    };
+  },
+} as const;
+
+/** struct translation, 20 bytes. */
+export interface Translation {
+  address: Uint8Array;
+  port: number;
+}
+
+export const translationCodec = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  write(target: Buffer, at: number, value: Translation): void {
+    target.fill(0, at, at + 20);
+    target.set(value.address.subarray(0, 16), at + 0);
+    target.writeUInt16BE(value.port, at + 16);
+  },
+  read(source: Buffer, at: number): Translation {
+    if (source.length < at + 20) throw new RangeError('struct translation is cut short');
+    return {
+      address: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      port: source.readUInt16BE(at + 16),
+    };
+  },
+} as const;
+
+/** struct backend_set, 8 bytes. */
+export interface BackendSet {
+  ipv4: number;
+  ipv6: number;
+}
+
+export const backendSetCodec = {
+  size: 8,
+  offsets: { ipv4: 0, ipv6: 4 },
+  write(target: Buffer, at: number, value: BackendSet): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.ipv4, at + 0);
+    target.writeUInt32LE(value.ipv6, at + 4);
+  },
+  read(source: Buffer, at: number): BackendSet {
+    if (source.length < at + 8) throw new RangeError('struct backend_set is cut short');
+    return {
+      ipv4: source.readUInt32LE(at + 0),
+      ipv6: source.readUInt32LE(at + 4),
+    };
+  },
+} as const;
+
+/** struct backend_key, 8 bytes. */
+export interface BackendKey {
+  set: number;
+  index: number;
+}
+
+export const backendKeyCodec = {
+  size: 8,
+  offsets: { set: 0, index: 4 },
+  write(target: Buffer, at: number, value: BackendKey): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.set, at + 0);
+    target.writeUInt32LE(value.index, at + 4);
+  },
+  read(source: Buffer, at: number): BackendKey {
+    if (source.length < at + 8) throw new RangeError('struct backend_key is cut short');
+    return {
+      set: source.readUInt32LE(at + 0),
+      index: source.readUInt32LE(at + 4),
     };
   },
 } as const;
@@ -981,31 +1080,34 @@ export const verdictKeyCodec = {
   },
 } as const;
 
-/** struct verdict_entry, 16 bytes. */
+/** struct verdict_entry, 24 bytes. */
 export interface VerdictEntry {
   expiresNs: bigint;
   epoch: number;
+  backendSet: number;
   verdict: number;
   once: number;
 }
 
 export const verdictEntryCodec = {
-  size: 16,
-  offsets: { expiresNs: 0, epoch: 8, verdict: 12, once: 13 },
+  size: 24,
+  offsets: { expiresNs: 0, epoch: 8, backendSet: 12, verdict: 16, once: 17 },
   write(target: Buffer, at: number, value: VerdictEntry): void {
-    target.fill(0, at, at + 16);
+    target.fill(0, at, at + 24);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
     target.writeUInt32LE(value.epoch, at + 8);
-    target.writeUInt8(value.verdict, at + 12);
-    target.writeUInt8(value.once, at + 13);
+    target.writeUInt32LE(value.backendSet, at + 12);
+    target.writeUInt8(value.verdict, at + 16);
+    target.writeUInt8(value.once, at + 17);
   },
   read(source: Buffer, at: number): VerdictEntry {
-    if (source.length < at + 16) throw new RangeError('struct verdict_entry is cut short');
+    if (source.length < at + 24) throw new RangeError('struct verdict_entry is cut short');
     return {
       expiresNs: source.readBigUInt64LE(at + 0),
       epoch: source.readUInt32LE(at + 8),
-      verdict: source.readUInt8(at + 12),
-      once: source.readUInt8(at + 13),
+      backendSet: source.readUInt32LE(at + 12),
+      verdict: source.readUInt8(at + 16),
+      once: source.readUInt8(at + 17),
     };
   },
 } as const;
@@ -1155,34 +1257,40 @@ export const flowRecordCodec = {
   },
 } as const;
 
-/** struct engine_state, 32 bytes. */
+/** struct engine_state, 40 bytes. */
 export interface EngineState {
   heartbeatNs: bigint;
   staleNs: bigint;
   abiVersion: number;
   token: number;
   sink: number;
+  proxy: number;
+  proxyHeartbeatNs: bigint;
 }
 
 export const engineStateCodec = {
-  size: 32,
-  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16, token: 20, sink: 24 },
+  size: 40,
+  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16, token: 20, sink: 24, proxy: 28, proxyHeartbeatNs: 32 },
   write(target: Buffer, at: number, value: EngineState): void {
-    target.fill(0, at, at + 32);
+    target.fill(0, at, at + 40);
     target.writeBigUInt64LE(value.heartbeatNs, at + 0);
     target.writeBigUInt64LE(value.staleNs, at + 8);
     target.writeUInt32LE(value.abiVersion, at + 16);
     target.writeUInt32LE(value.token, at + 20);
     target.writeUInt32LE(value.sink, at + 24);
+    target.writeUInt32LE(value.proxy, at + 28);
+    target.writeBigUInt64LE(value.proxyHeartbeatNs, at + 32);
   },
   read(source: Buffer, at: number): EngineState {
-    if (source.length < at + 32) throw new RangeError('struct engine_state is cut short');
+    if (source.length < at + 40) throw new RangeError('struct engine_state is cut short');
     return {
       heartbeatNs: source.readBigUInt64LE(at + 0),
       staleNs: source.readBigUInt64LE(at + 8),
       abiVersion: source.readUInt32LE(at + 16),
       token: source.readUInt32LE(at + 20),
       sink: source.readUInt32LE(at + 24),
+      proxy: source.readUInt32LE(at + 28),
+      proxyHeartbeatNs: source.readBigUInt64LE(at + 32),
     };
   },
 } as const;

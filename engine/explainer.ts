@@ -126,7 +126,7 @@ export class Explainer {
   #verify(end: EndExplanation, pod: string, { source, destination, protocol, port }: Question): { agrees: boolean; says: string } {
     const endpoint = this.#reconciler.status.endpoints.find((view) => view.pod === pod)?.id;
     if (endpoint === undefined) return { agrees: false, says: 'the pod is not attached here' };
-    const answer = probeKernel(this.#datapath, {
+    const answer = probeKernel(this.#datapath.programFd('explain'), {
       endpoint,
       direction: end.direction,
       source: source.address,

@@ -19,6 +19,10 @@ import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
+import { wakeStreams } from './kernel/streams.ts';
+import type { FromProxy } from './l7/messages.ts';
+import { ProxyThreads } from './l7/proxy-threads.ts';
+import { RequestTotals } from './l7/request-totals.ts';
 import type { Logger } from './log.ts';
 import { viewNames } from './names.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
@@ -81,12 +85,39 @@ async function assemble(
       report: (report) => noteReport(report, registry, flows),
       trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
       log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
-      timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
+      timeout: (id, switchedOff) => {
+        registry.tally.noteTimeout(id, switchedOff);
+        if (switchedOff) proxy.switchOff(id);
+      },
       error: (message) => log.error({ room: 'flow', reason: message }, 'flow worker failed'),
     },
   });
+  const proxy = new ProxyThreads({
+    worker: new URL('./proxy-worker.ts', import.meta.url),
+    data: { handles: datapath.proxyHandles },
+    wake: wakeStreams,
+    log: log.child({ room: 'l7' }),
+    events: {
+      requests: (report) => noteRequests(report, registry, flows, requests),
+      trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
+      log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
+      timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
+      error: (message) => log.error({ room: 'l7', reason: message }, 'proxy failed'),
+    },
+  });
+  const requests = new RequestTotals();
   const registry = new PluginRegistry({
-    runner: pool,
+    runner: {
+      // Tried by the flow workers first: what reaches the proxy starts.
+      install: async (setup) => {
+        await pool.install(setup);
+        await proxy.install(setup);
+      },
+      remove: async (id) => {
+        await pool.remove(id);
+        await proxy.remove(id);
+      },
+    },
     states: pluginStates(datapath),
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
@@ -114,7 +145,13 @@ async function assemble(
     source,
     compiler,
     plugins: registry,
-    workers: pool,
+    workers: {
+      setCluster: (change) => {
+        pool.setCluster(change);
+        proxy.setCluster(change);
+      },
+      setPolicy: (policy) => proxy.setPolicy(policy),
+    },
     maps,
     hostFirewall,
     findPlace: (place) => datapath.find(place),
@@ -147,6 +184,7 @@ async function assemble(
       reconcileSeconds: reconciler.durationMs / 1000,
     }),
     flowsLost: () => flows.lost,
+    requests: () => ({ counts: requests.counts, ways: requests.samples((rule) => names.rule(rule)) }),
   });
 
   let ready = false;
@@ -200,6 +238,9 @@ async function assemble(
   await registry.sync(source.read().plugins);
   await pool.serve();
   datapath.openHold();
+  stops.push(() => proxy.close());
+  await proxy.start();
+  datapath.openProxy();
   stops.push(() => reconciler.close());
   await reconciler.run();
 
@@ -242,6 +283,18 @@ function mapSizes(compiler: Compiler): MapSizes {
     policies: size(compiler.policies.entries.size, 65_536),
     ports: size(compiler.ports.entries.size, 16_384),
   };
+}
+
+function noteRequests(
+  { traffic, records, omitted, counts, report }: Extract<FromProxy, { type: 'requests' }>,
+  registry: PluginRegistry,
+  flows: FlowLog,
+  totals: RequestTotals,
+): void {
+  totals.add(traffic, counts);
+  if (report) noteReport({ type: 'report', ...report }, registry, flows);
+  for (const record of records) flows.addRequest(record);
+  flows.lost += omitted;
 }
 
 function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {

@@ -65,3 +65,16 @@ export class Question {
     this.headers = NONE;
   }
 }
+
+/** The first cookie of a name, as RFC 6265 separates them; undefined when there is none. */
+export function findCookie(cookies: string, name: string): string | undefined {
+  for (let from = 0; from < cookies.length; ) {
+    let end = cookies.indexOf(';', from);
+    if (end < 0) end = cookies.length;
+    while (cookies.charCodeAt(from) === 0x20) from++;
+    if (cookies.startsWith(name, from) && cookies.charCodeAt(from + name.length) === 0x3d)
+      return cookies.slice(from + name.length + 1, end);
+    from = end + 1;
+  }
+  return undefined;
+}

@@ -10,12 +10,14 @@ import type { ToWorker } from './flow/messages.ts';
 import type { HostEndpoints } from './host-firewall.ts';
 import type { Place } from './kernel/datapath.ts';
 import type { Applied, PlacedEndpoint, PolicyState } from './kernel/policy-maps.ts';
+import type { ProxyPolicy } from './l7/messages.ts';
 import type { Logger } from './log.ts';
 import type { Declaration } from './plugins/version.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
 import type { ClusterChanges, CompiledEndpoint, Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';
 import { formatProblem, type HostPolicy, type Problem, type Snapshot } from './policy/snapshot.ts';
+import { policyText, proxyPolicy } from './proxy-policy.ts';
 
 export interface ReconcilerParts {
   readonly source: { read(): Snapshot };
@@ -25,7 +27,11 @@ export interface ReconcilerParts {
     sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]>;
     readonly ids: ReadonlyMap<string, number>;
   };
-  readonly workers: { setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void };
+  readonly workers: {
+    setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void;
+    /** What the proxy goes by; after what the kernel goes by is in force. */
+    setPolicy(policy: ProxyPolicy): void;
+  };
   readonly maps: { apply(state: PolicyState): Applied };
   readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
@@ -75,6 +81,8 @@ export class Reconciler {
   readonly #pendingTimer: NodeJS.Timeout;
   #told = new Map<string, Problem>();
   #durationMs = 0;
+  /** What the proxy goes by; empty: nothing. */
+  #proxyText = '';
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
@@ -131,12 +139,11 @@ export class Reconciler {
     const problems = [...snapshot.problems];
     for (const { name, reason } of await plugins.sync(snapshot.plugins))
       problems.push({ file: '', line: 0, object: `PolicyPlugin ${name}`, reason });
-    problems.push(...unknownPlugins(snapshot, plugins.ids));
 
     const compiler = this.#compiler;
     const host = this.#parts.hostFirewall.next(snapshot.hostPolicies, problems);
     compiler.update(withHost(snapshot, host), plugins.ids, nodeAddresses());
-    problems.push(...compileProblems(compiler));
+    problems.push(...unknownPlugins(compiler.snapshot, plugins.ids), ...compiler.requests.problems, ...compileProblems(compiler));
     const { endpoints, views } = this.#placeEndpoints(problems, host);
     let applied = this.#apply(endpoints);
     if (!applied.failures.length && compiler.retire()) {
@@ -144,6 +151,7 @@ export class Reconciler {
       applied = { changes: applied.changes + later.changes, failures: later.failures };
     }
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
+    this.#tellProxy(views, applied);
 
     this.#durationMs = performance.now() - started;
     const revision = this.#status.revision + (applied.changes || !this.#status.revision ? 1 : 0);
@@ -160,6 +168,15 @@ export class Reconciler {
     const applied = maps.apply({ ...this.#compiler.maps, endpoints });
     workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
     return applied;
+  }
+
+  /** Has the proxy judge by what is in force now, where it has anything to do. */
+  #tellProxy(views: readonly EndpointView[], applied: Applied): void {
+    const policy = proxyPolicy(this.#compiler, new Map(views.map(({ pod, id }) => [pod, id])), this.#parts.plugins.ids);
+    const text = policyText(policy);
+    if (text === this.#proxyText && (!text || !applied.changes)) return;
+    this.#proxyText = text;
+    this.#parts.workers.setPolicy(policy);
   }
 
   /** Endpoints where they are on this node; what is not there yet is a problem, and looked for. */
@@ -296,13 +313,14 @@ function unknownPlugins(snapshot: Snapshot, ids: ReadonlyMap<string, number>): P
   const problems: Problem[] = [];
   for (const policy of snapshot.pluginPolicies)
     for (const rule of Object.values(policy.rules).flat())
-      if (rule.plugin && !ids.has(rule.plugin))
-        problems.push({
-          file: '',
-          line: 0,
-          object: `PluginPolicy ${policy.namespace}/${policy.name}`,
-          reason: `no PolicyPlugin ${rule.plugin}: what it tags is denied`,
-        });
+      for (const name of new Set([rule.plugin, ...(rule.requests?.rules ?? []).map((each) => each.plugin)]))
+        if (name && !ids.has(name))
+          problems.push({
+            file: '',
+            line: 0,
+            object: `${policy.kind} ${policy.namespace}/${policy.name}`,
+            reason: `no PolicyPlugin ${name}: what it tags is denied`,
+          });
   return problems;
 }
 

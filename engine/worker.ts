@@ -5,24 +5,19 @@
  * version is tried here before it serves, and it watches the worker that serves. One that overruns its budget loses the
  * ring to this thread at once, in the middle of a batch, whatever the main thread is busy with.
  */
-import { randomInt } from 'node:crypto';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { Abi, Context, PluginStatus, Scope, Verdict } from './abi.gen.ts';
+import { Abi, PluginStatus, Scope, Verdict } from './abi.gen.ts';
 import { messageOf } from './errors.ts';
 import { BATCH_BYTES, Control, type SharedMemory, STOPPED } from './flow/control.ts';
 import { Evaluator } from './flow/evaluator.ts';
-import { LoadedPlugin, type RunningVersion } from './flow/loaded-plugin.ts';
-import type { FromWorker, PluginSetup, PluginVersion, ToWorker } from './flow/messages.ts';
+import type { FromWorker, PluginSetup, ToWorker } from './flow/messages.ts';
+import { Guests } from './guests.ts';
 import { AskRing } from './kernel/ask-ring.ts';
 import type { RingHandles } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { mapFile } from './kernel/mapped-file.ts';
 import { flowHash } from './plugins/context-writer.ts';
-import { LOG_BURST, LOG_PER_SECOND, PluginTrap } from './plugins/host-functions.ts';
-import { LineLimiter } from './plugins/line-limiter.ts';
-import { createInstance, type Lender, type VersionParts } from './plugins/version-parts.ts';
 import { wireToName } from './policy/domain-name.ts';
-import { type IdentityTexts, Question } from './question.ts';
 
 export interface WorkerData {
   readonly memory: SharedMemory;
@@ -33,7 +28,6 @@ export interface WorkerData {
 
 /** Below the time after which the kernel takes a heartbeat for stale, by far. */
 const WAIT_MS = 50;
-const HOOKS = Object.values(Context);
 /** How often a standby looks: a loop is noticed within its budget and two of these. */
 const WATCH_MS = 10;
 /** While there is something to report, it waits no longer than this. */
@@ -50,9 +44,6 @@ const ring = new AskRing(handles, {
   offsets: Buffer.from(memory.offsets),
   errors: Buffer.from(memory.errors),
 });
-const identities = new Map<number, IdentityTexts>();
-const pods = new Map<string, Uint8Array>();
-const encoder = new TextEncoder();
 let active = false;
 let stopping = false;
 let reportPending = false;
@@ -63,82 +54,23 @@ let watchedSince = 0;
 
 const send = (message: FromWorker): void => port.postMessage(message);
 
-const lender: Lender = {
-  map: mapFile,
-  seed: () => randomInt(2 ** 32),
-  now: Date.now,
-  log: (plugin, text) => {
-    if (linesOf(`log ${plugin}`).take(performance.now()) !== undefined) send({ type: 'log', plugin, text });
-  },
-};
-
-/** Instances count their own lines, and a trap makes a new one: what reaches the main thread is bounded here. */
-const limiters = new Map<string, LineLimiter>();
-function linesOf(who: string): LineLimiter {
-  const found = limiters.get(who) ?? new LineLimiter(LOG_BURST, LOG_PER_SECOND);
-  limiters.set(who, found);
-  return found;
-}
-
+const guests = new Guests(send, mapFile);
 const domains = new DomainNames(handles.dnsNamesFd, wireToName);
 const domain = (hash: string): string => domains.findByKey(hash);
 const evaluator = new Evaluator({
   memory,
   kernel: ring,
-  cluster: { identities, pods, domain },
+  cluster: { identities: guests.identities, pods: guests.pods, domain },
   holdTimeoutMs,
   flowHash,
-  onTrap: replaceTrapped,
+  onTrap: (running, error) => guests.replaceTrapped(running, error),
 });
-
-/** After a trap a guest's state is undefined: it is dropped, and another one takes its place. */
-function replaceTrapped(running: RunningVersion, error: Error): void {
-  const { serial, parts } = running.version;
-  // Each is counted; only some are told.
-  if (linesOf(`trap ${(parts as VersionParts).plugin}`).take(performance.now()) !== undefined)
-    send({ type: 'trap', serial, message: error.message, offsets: error instanceof PluginTrap ? error.offsets : [] });
-  try {
-    running.guest = createInstance(parts as VersionParts, lender);
-  } catch (again) {
-    running.guest = undefined;
-    send({ type: 'trap', serial, message: messageOf(again), offsets: [] });
-  }
-}
 
 /** A standby tries new versions first; the active worker switches to them between two evaluations. */
 function install(setup: PluginSetup): void {
-  const running = new Map(evaluator.plugins.get(setup.id)?.versions.map((one) => [one.version.serial, one]));
-  const run = (version: PluginVersion): RunningVersion => {
-    const known = running.get(version.serial);
-    if (known?.guest) return known;
-    if (!active) tryOnce(version.parts as VersionParts);
-    const fresh = { version, guest: createInstance(version.parts as VersionParts, lender) };
-    running.set(version.serial, fresh);
-    return fresh;
-  };
-  const plugin = new LoadedPlugin(setup, run);
+  const plugin = guests.load(setup, evaluator.plugins.get(setup.id), !active);
   if (active) writeState(setup, PluginStatus.ON);
   evaluator.plugins.set(setup.id, plugin);
-}
-
-/**
- * Asks a version what no policy asks, on tables of its own, to find one that traps or loops at once before it serves.
- * What is compiled by that is compiled for all threads.
- */
-function tryOnce(parts: VersionParts): void {
-  const { tablesDirectory: _live, ...own } = parts;
-  const trial = createInstance(own, { ...lender, log: () => {} });
-  const question = new Question();
-  for (const hook of HOOKS) {
-    if (!trial.answers(hook)) continue;
-    question.hook = hook;
-    try {
-      if (trial.evaluate(question) < 0)
-        throw new Error('it answers with a word that is no verdict, or says that it read what its manifest does not name');
-    } catch (error) {
-      throw new Error(`Cannot load module: asked once, with an empty question: ${messageOf(error)}`, { cause: error });
-    }
-  }
 }
 
 function writeState(setup: PluginSetup, status: PluginStatus): void {
@@ -164,12 +96,7 @@ function acknowledge(seq: number, act: () => void): void {
 function handle(message: ToWorker): void {
   switch (message.type) {
     case 'cluster':
-      for (const id of message.identitiesGone) identities.delete(id);
-      for (const { id, namespace, labels } of message.identities)
-        identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
-      for (const [address, name] of message.pods)
-        if (name) pods.set(address, encoder.encode(name));
-        else pods.delete(address);
+      guests.setCluster(message);
       if (message.serverNames) evaluator.serverNames = message.serverNames;
       return;
     case 'plugin':
@@ -230,7 +157,7 @@ function activate(): void {
   for (const plugin of evaluator.plugins.values()) writeState(plugin.setup, PluginStatus.ON);
   const own = { name: 0n, module: 0n, epoch: 1, status: PluginStatus.ON, scopes: 0 };
   ring.writePluginState(Abi.SERVER_NAMES, { ...own, failure: Verdict.DENY });
-  ring.writePluginState(Abi.PIECES, { ...own, failure: Verdict.ALLOW });
+  for (const id of [Abi.PIECES, Abi.ROUTES]) ring.writePluginState(id, { ...own, failure: Verdict.ALLOW });
 }
 
 /** Takes the ring from a worker whose evaluation overruns its budget, and finishes its batch. */

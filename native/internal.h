@@ -23,6 +23,19 @@ int map_walk(int map, uint32_t key_size, uint32_t value_size,
 /* Makes a veth pair and sets both ends up with the largest MTU. Returns 0 also when interface exists. */
 int netlink_veth_create(const char *interface, const char *peer);
 int netlink_link_delete(const char *interface);
+/* peer_network: descriptor of the network namespace that the peer is made in, or -1. */
+int netlink_veth_add(const char *interface, const char *peer, int peer_network);
+/* flags beside IFF_UP; mtu 0 = as it is. */
+int netlink_link_up(const char *interface, unsigned flags, uint32_t mtu);
+/* A route for every address of a family: type RTN_UNICAST through the interface, or RTN_LOCAL. */
+int netlink_route_default(int family, uint32_t ifindex, uint8_t type, uint8_t table);
+/* Has what enters through the interface routed by that table. */
+int netlink_rule_add(int family, const char *interface, uint8_t table);
+
+/* link.c */
+
+/* Attaches for as long as the interface lives, or as this process does. Returns enum sluice_attachment or -errno. */
+int link_attach_passing(int program, uint32_t ifindex, uint32_t direction);
 
 /* checksum.c */
 

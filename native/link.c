@@ -70,6 +70,18 @@ int sluice_link__attach(int program, uint32_t ifindex, uint32_t direction, const
 	return error ? error : SLUICE_CLSACT;
 }
 
+int link_attach_passing(int program, uint32_t ifindex, uint32_t direction)
+{
+	int result = tcx_create(program, ifindex, direction);
+
+	if (result >= 0)
+		return SLUICE_TCX;	/* the link is closed with the process, and not before */
+	if (result != -EINVAL)
+		return result;
+	result = clsact_attach(program, ifindex, direction);
+	return result ? result : SLUICE_CLSACT;
+}
+
 int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_path)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,

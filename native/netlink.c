@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The three requests to rtnetlink(7) that the engine's own veth pair takes. */
+/* The requests to rtnetlink(7) that the engine's own veth pairs and the proxy's network take. */
 #include "internal.h"
 
 #include <errno.h>
+#include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -16,7 +17,11 @@
 
 struct request {
 	struct nlmsghdr header;
-	struct ifinfomsg link;
+	union {
+		struct ifinfomsg link;
+		struct rtmsg route;
+		struct fib_rule_hdr rule;
+	};
 	char attributes[512];
 };
 
@@ -37,12 +42,12 @@ static void request_close(struct request *request, struct rtattr *nest)
 	nest->rta_len = (uint16_t)((char *)request + request->header.nlmsg_len - (char *)nest);
 }
 
-static struct request request_begin(uint16_t type, uint16_t flags)
+static struct request request_begin(uint16_t type, uint16_t flags, uint32_t fixed)
 {
 	struct request request;
 
 	memset(&request, 0, sizeof(request));
-	request.header.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg));
+	request.header.nlmsg_len = NLMSG_LENGTH(fixed);
 	request.header.nlmsg_type = type;
 	request.header.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
 	return request;
@@ -69,26 +74,26 @@ static int request_send(const struct request *request)
 	return error;
 }
 
-static int link_set_up(const char *interface)
+int netlink_link_up(const char *interface, unsigned flags, uint32_t mtu)
 {
-	struct request request = request_begin(RTM_NEWLINK, 0);
-	uint32_t mtu = LARGEST_MTU;
+	struct request request = request_begin(RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
 
 	request.link.ifi_index = (int)if_nametoindex(interface);
-	request.link.ifi_flags = IFF_UP;
-	request.link.ifi_change = IFF_UP;
+	request.link.ifi_flags = IFF_UP | flags;
+	request.link.ifi_change = IFF_UP | flags;
 	if (!request.link.ifi_index)
 		return -errno;
-	request_add(&request, IFLA_MTU, &mtu, sizeof(mtu));
+	if (mtu)
+		request_add(&request, IFLA_MTU, &mtu, sizeof(mtu));
 	return request_send(&request);
 }
 
-int netlink_veth_create(const char *interface, const char *peer)
+int netlink_veth_add(const char *interface, const char *peer, int peer_network)
 {
-	struct request request = request_begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+	struct request request = request_begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
+	uint32_t network = (uint32_t)peer_network;
 	struct ifinfomsg peer_link = {};
 	struct rtattr *info, *data, *peer_info;
-	int error;
 
 	request_add(&request, IFLA_IFNAME, interface, (uint16_t)(strlen(interface) + 1));
 	info = request_add(&request, IFLA_LINKINFO, NULL, 0);
@@ -96,19 +101,51 @@ int netlink_veth_create(const char *interface, const char *peer)
 	data = request_add(&request, IFLA_INFO_DATA, NULL, 0);
 	peer_info = request_add(&request, VETH_INFO_PEER, &peer_link, sizeof(peer_link));
 	request_add(&request, IFLA_IFNAME, peer, (uint16_t)(strlen(peer) + 1));
+	if (peer_network >= 0)
+		request_add(&request, IFLA_NET_NS_FD, &network, sizeof(network));
 	request_close(&request, peer_info);
 	request_close(&request, data);
 	request_close(&request, info);
-	error = request_send(&request);
+	return request_send(&request);
+}
+
+int netlink_veth_create(const char *interface, const char *peer)
+{
+	int error = netlink_veth_add(interface, peer, -1);
+
 	if (error && error != -EEXIST)
 		return error;
-	error = link_set_up(peer);
-	return error ? error : link_set_up(interface);
+	error = netlink_link_up(peer, 0, LARGEST_MTU);
+	return error ? error : netlink_link_up(interface, 0, LARGEST_MTU);
+}
+
+int netlink_route_default(int family, uint32_t ifindex, uint8_t type, uint8_t table)
+{
+	struct request request = request_begin(RTM_NEWROUTE, NLM_F_CREATE, sizeof(struct rtmsg));
+
+	request.route = (struct rtmsg){
+		.rtm_family = (uint8_t)family,
+		.rtm_table = table,
+		.rtm_protocol = RTPROT_STATIC,
+		.rtm_scope = type == RTN_LOCAL ? RT_SCOPE_HOST : family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+		.rtm_type = type,
+	};
+	request_add(&request, RTA_OIF, &ifindex, sizeof(ifindex));
+	return request_send(&request);
+}
+
+int netlink_rule_add(int family, const char *interface, uint8_t table)
+{
+	struct request request = request_begin(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct fib_rule_hdr));
+
+	request.rule = (struct fib_rule_hdr){ .family = (uint8_t)family, .table = table, .action = FR_ACT_TO_TBL };
+	request_add(&request, FRA_IIFNAME, interface, (uint16_t)(strlen(interface) + 1));
+	return request_send(&request);
 }
 
 int netlink_link_delete(const char *interface)
 {
-	struct request request = request_begin(RTM_DELLINK, 0);
+	struct request request = request_begin(RTM_DELLINK, 0, sizeof(struct ifinfomsg));
 
 	request.link.ifi_index = (int)if_nametoindex(interface);
 	if (!request.link.ifi_index)

@@ -147,6 +147,108 @@ SLUICE_API void sluice_release__close(struct sluice_release *release);
 SLUICE_API int sluice_release__remove(const char *interface);
 
 /*
+ * proxy.c: the network of the proxy. It belongs to the thread that opens it, and is gone when the last of its sockets is.
+ */
+
+/*
+ * Moves this thread into a network namespace of its own in which every address is local, connected by a veth of which
+ * interface is the node's side. program: from_proxy; picker: the sk_lookup program; listeners: the map that it picks from.
+ * Returns the descriptor of a socket that listens for every address and port, or -errno; the thread stays where it was then.
+ */
+SLUICE_API int sluice_proxy__open(const char *interface, int program, int picker, int listeners, int engine_states, int backlog);
+/* Notes that the proxy lives; costs no argument. */
+SLUICE_API void sluice_proxy__beat(void);
+/* Says that the proxy takes no new connections. */
+SLUICE_API void sluice_proxy__close(void);
+/*
+ * Begins a connection from the address of a pod, 16 bytes as everywhere, to a backend; port in host order. Returns the
+ * descriptor of a socket that is connecting or connected, or -errno.
+ */
+SLUICE_API int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port);
+
+/* Moves this thread into the network that another one has opened. */
+SLUICE_API int sluice_proxy__join(void);
+
+/*
+ * streams.c: the proxy's connections, in turns, on memory that is named once (see flow.c for why).
+ */
+struct sluice_streams;
+
+struct sluice_streams_turn {
+	int32_t timeout_ms;
+	uint32_t command_count;
+	uint32_t event_count;
+};
+
+enum sluice_stream_operation {
+	SLUICE_STREAM_WRITE_IN = 1,	/* from the memory `in`, where they came */
+	SLUICE_STREAM_WRITE_OUT = 2,
+	SLUICE_STREAM_END = 3,		/* says that no more follows, when everything is written */
+	SLUICE_STREAM_CLOSE = 4,	/* when everything is written; the number is free then */
+	SLUICE_STREAM_RESET = 5,
+	SLUICE_STREAM_PAUSE = 6,	/* reads nothing */
+	SLUICE_STREAM_RESUME = 7,
+};
+
+/* 16 bytes. */
+struct sluice_stream_command {
+	uint32_t id;
+	uint32_t operation;
+	uint32_t offset;
+	uint32_t length;
+};
+
+enum sluice_stream_kind {
+	SLUICE_STREAM_ACCEPTED = 1,	/* offset: of struct sluice_stream_ends */
+	SLUICE_STREAM_CONNECTED = 2,
+	SLUICE_STREAM_DATA = 3,		/* in the memory `in`, until the next turn */
+	SLUICE_STREAM_ENDED = 4,	/* the other side says no more */
+	SLUICE_STREAM_BLOCKED = 5,	/* not everything could be written; DRAINED follows */
+	SLUICE_STREAM_DRAINED = 6,
+	SLUICE_STREAM_GONE = 7,		/* length: errno, or 0; it is still to be closed */
+};
+
+/* 16 bytes. */
+struct sluice_stream_event {
+	uint32_t id;
+	uint32_t kind;
+	uint32_t offset;
+	uint32_t length;
+};
+
+/* 36 bytes. Ports in host order. */
+struct sluice_stream_ends {
+	uint8_t remote[16];
+	uint8_t local[16];
+	uint16_t remote_port;
+	uint16_t local_port;
+};
+
+struct sluice_streams_memory {
+	struct sluice_streams_turn *turn;
+	uint8_t *in;
+	uint8_t *out;
+	struct sluice_stream_command *commands;
+	struct sluice_stream_event *events;
+	uint64_t in_capacity;
+	uint64_t out_capacity;
+	uint64_t event_capacity;
+};
+
+/* Has this thread serve a listening socket. The memory must outlive it. */
+SLUICE_API int sluice_streams__open(int listener, const struct sluice_streams_memory *memory, struct sluice_streams **streams);
+/* Does the first command_count commands, waits until something happens and tells it in events. Returns how many, or -errno. */
+SLUICE_API int sluice_streams__turn(void);
+/* Does the commands only. What has come stays where it is. */
+SLUICE_API int sluice_streams__commit(void);
+/* As sluice_proxy__connect, but returns the number of a stream. */
+SLUICE_API int sluice_streams__connect(const uint8_t *from, const uint8_t *to, uint32_t port);
+/* Gives up a stream without closing it; returns its descriptor, or -ENOENT. */
+SLUICE_API int sluice_streams__take(uint32_t id);
+/* Ends a wait; safe from any thread. */
+SLUICE_API int sluice_streams__wake(struct sluice_streams *streams);
+
+/*
  * flow.c: a flow worker's turn. A call without arguments costs ffi-napi 1.5 us and one with any 5 to 20, with garbage whose
  * collection stops the thread for up to 200 ms; so the memory is named once, and the numbers of a turn stand in it.
  */

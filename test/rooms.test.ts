@@ -43,11 +43,11 @@ test.each([
   expect(imports.filter(({ file, target }) => target === module && roomOf(file) !== room)).toEqual([]);
 });
 
-test('only the Wasm host touches WebAssembly', () => {
+test('only the Wasm host touches WebAssembly, but for the HTTP parser that is WebAssembly itself', () => {
   const users = files.filter((file) =>
     /\bWebAssembly\.(Instance|Module\b(?!;)|compile|instantiate)/.test(
       readFileSync(join(engine, file), 'utf8').replaceAll(/readonly module: WebAssembly\.Module/g, ''),
     ),
   );
-  expect(users.map(roomOf).filter((room) => room !== 'plugins/')).toEqual([]);
+  expect(users.filter((file) => roomOf(file) !== 'plugins/')).toEqual(['l7/llhttp.ts']);
 });

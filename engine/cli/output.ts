@@ -58,6 +58,8 @@ export function flowLine(flow: FlowView): string {
   const by = [isDns && flow.name, flow.serverName && `server name ${flow.serverName}`, flow.plugin && `plugin ${flow.plugin}`, flow.rule]
     .filter(Boolean)
     .join(', ');
+  const { http } = flow;
+  const request = http ? ` ${http.method} ${http.host}${http.path} ${http.status}${http.backend && ` from ${http.backend}`}` : '';
   const held = flow.heldUs ? paint('dim', ` ${flow.heldUs} µs`) : '';
-  return `${paint('dim', flow.time.slice(11, 23))} ${verdict} ${party(flow.source)} → ${party(flow.destination, isDns ? '' : flow.name)} ${flow.protocol} ${flow.direction}: ${flow.reason}${by ? paint('dim', ` (${by})`) : ''}${held}`;
+  return `${paint('dim', flow.time.slice(11, 23))} ${verdict} ${party(flow.source)} → ${party(flow.destination, isDns ? '' : flow.name)} ${flow.protocol} ${flow.direction}${request}: ${flow.reason}${by ? paint('dim', ` (${by})`) : ''}${held}`;
 }

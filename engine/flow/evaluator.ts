@@ -9,14 +9,15 @@ import type { Content } from '../content/content.ts';
 import { refuseHello } from '../content/server-names.ts';
 import type { ServerNames } from '../policy/snapshot.ts';
 import { Question } from '../question.ts';
-import { actionOf, reasonOf, scopeOf, ttlMsOf, withScope } from '../verdict-word.ts';
+import { actionOf, scopeOf, ttlMsOf } from '../verdict-word.ts';
 import { AskBatch, type Cluster } from './ask-batch.ts';
 import { Contents } from './contents.ts';
 import { Control, DECIDED, FAILURE_TEXT, Failure, REPEATED, type SharedMemory, WAITING } from './control.ts';
 import type { LoadedPlugin, RunningVersion } from './loaded-plugin.ts';
-import { FUEL_BOUNDS, LATENCY_BOUNDS_NS, type PluginSetup } from './messages.ts';
+import type { PluginSetup } from './messages.ts';
+import { PluginCaller, TRAPPED } from './plugin-caller.ts';
 import { ReleaseBox } from './release-box.ts';
-import { observe, Reporter } from './reporter.ts';
+import { Reporter } from './reporter.ts';
 import { type Outcome, VerdictWriter } from './verdict-writer.ts';
 
 export interface Kernel {
@@ -29,7 +30,6 @@ export interface Kernel {
 
 /** Decisions remembered for packets of the same flow that were held before the verdict was there. */
 const RECENT_MAX = 4096;
-const TRAPPED = -2;
 /** Shadows may delay the next batch by so much; flows that they are not asked about are counted. */
 const SHADOWS_MS = 2;
 /**
@@ -63,6 +63,7 @@ export class Evaluator {
   /** Lists of server names by rule. */
   serverNames: ReadonlyMap<number, ServerNames> = new Map();
   readonly #contents = new Contents();
+  readonly #caller: PluginCaller;
   readonly #box: ReleaseBox;
   readonly #parts: EvaluatorParts;
   readonly #batch: AskBatch;
@@ -95,6 +96,16 @@ export class Evaluator {
     this.#released = new Uint32Array(memory.offsets);
     this.#holdTimeoutNs = BigInt(holdTimeoutMs) * 1_000_000n;
     this.#shareMs = holdTimeoutMs * BATCH_SHARE;
+    this.#caller = new PluginCaller({
+      reporter: this.reporter,
+      watch: {
+        begin: (plugin) => this.#begin(plugin),
+        end: () => this.#end(),
+        spend: ({ setup }, ms) => void this.#spentMs.set(setup.id, (this.#spentMs.get(setup.id) ?? 0) + ms),
+      },
+      flowHash: parts.flowHash,
+      onTrap: parts.onTrap,
+    });
   }
 
   /** Decides and releases a batch that was just drained. */
@@ -181,65 +192,13 @@ export class Evaluator {
 
   #ask(index: number, plugin: LoadedPlugin): number {
     if ((this.#spentMs.get(plugin.setup.id) ?? 0) > this.#shareMs) return Failure.OVER_SHARE;
-    let decider = plugin.decider(plugin.splitsFlows ? this.#parts.flowHash(this.#question) : 0);
-    if (decider.guest && !decider.guest.answers(this.#question.hook)) return Failure.NO_HOOK;
-    let word = this.#evaluate(plugin, decider);
-    if (word === TRAPPED) {
-      const other = plugin.fallback(decider);
-      if (!other?.guest?.answers(this.#question.hook)) return Failure.TRAP;
-      decider = other;
-      word = this.#evaluate(plugin, other);
-    }
-    if (word === TRAPPED) return Failure.TRAP;
-    if (word < 0) return Failure.NONSENSE;
-    const action = actionOf(word);
-    if (action === PluginAction.DENY || action === PluginAction.AUDIT) this.#reasons.set(index, decider.guest?.reason(word) ?? '');
-    if (action === PluginAction.DENY) this.#codes.set(index, decider.guest?.responseCode ?? 0);
-    if (plugin.splitsFlows) word = withScope(word, Math.min(scopeOf(word), Scope.FLOW) as Scope);
+    const failure = this.#caller.ask(plugin, this.#question);
+    if (failure) return failure;
+    const { word, decider, reason } = this.#caller;
+    if (reason) this.#reasons.set(index, reason);
+    if (actionOf(word) === PluginAction.DENY) this.#codes.set(index, decider?.guest?.responseCode ?? 0);
     this.#results[2 * index + 1] = word;
     return DECIDED;
-  }
-
-  /** The verdict word; negative when it is none, TRAPPED after a trap. */
-  #evaluate(plugin: LoadedPlugin, running: RunningVersion): number {
-    const { guest, version } = running;
-    const counts = this.reporter.version(version.serial);
-    counts.evaluations += 1;
-    if (!guest) {
-      // It trapped, and could not be started again: that counts towards its being taken back.
-      counts.traps += 1;
-      return TRAPPED;
-    }
-    this.#begin(plugin);
-    const started = performance.now();
-    let word: number;
-    try {
-      word = guest.evaluate(this.#question);
-    } catch (error) {
-      this.#end();
-      counts.traps += 1;
-      this.#parts.onTrap(running, error as Error);
-      this.#spend(plugin, performance.now() - started);
-      return TRAPPED;
-    }
-    this.#end();
-    const tookMs = performance.now() - started;
-    this.#spend(plugin, tookMs);
-    observe(counts.latency, LATENCY_BOUNDS_NS, tookMs * 1e6);
-    observe(counts.fuel, FUEL_BOUNDS, guest.fuelUsed);
-    if (word < 0) {
-      counts.nonsense += 1;
-      return word;
-    }
-    const action = actionOf(word);
-    const reason = reasonOf(word);
-    counts.actions[action] = (counts.actions[action] ?? 0) + 1;
-    if (reason) counts.reasons[reason] = (counts.reasons[reason] ?? 0) + 1;
-    return word;
-  }
-
-  #spend({ setup }: LoadedPlugin, ms: number): void {
-    this.#spentMs.set(setup.id, (this.#spentMs.get(setup.id) ?? 0) + ms);
   }
 
   #begin(plugin: LoadedPlugin): void {
@@ -367,7 +326,7 @@ export class Evaluator {
       this.#batch.ask(at, this.#question, Number(nowNs / 1_000_000n), this.#parts.cluster);
       this.#contents.of(this.#batch, i)?.describe(this.#question);
       const hooked = shadow.guest.answers(this.#question.hook);
-      const word = hooked ? this.#evaluate(plugin, shadow) : TRAPPED;
+      const word = hooked ? this.#caller.evaluate(plugin, shadow, this.#question) : TRAPPED;
       const live = ACTION_NAMES[actionOf(this.#results[2 * i + 1] as number)] ?? '';
       const said = !hooked ? 'no hook' : word === TRAPPED ? 'trap' : word < 0 ? 'nonsense' : (ACTION_NAMES[actionOf(word)] ?? '');
       if (said === live) continue;

@@ -22,6 +22,9 @@ const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
   [Reason.DROP_NAME]: 'a DNS query for a name that no rule is about: refused',
   [Reason.DROP_QUIC]: 'QUIC, where the server name is to be read: it is read over TCP only',
   [Reason.DROP_EARLY_DATA]: 'data before a connection is there, where a rule is about what is said first',
+  [Reason.DROP_NOT_PROXIED]: 'of a connection that began before a rule about its requests: reset, so that it begins anew',
+  [Reason.DROP_NO_BACKEND]: 'there is no backend that is ready and allowed',
+  [Reason.FAIL_PROXY_ABSENT]: 'failure policy: the proxy is not running',
   [Reason.DROP_UNREADABLE]: 'it cannot be read whole, and a rule is about what it says',
   [Reason.DNS_ENCRYPTED]: 'DNS over TLS or QUIC: its names cannot be seen',
   [Reason.DROP_VERDICT]: 'cached verdict of the plugin',
@@ -64,11 +67,46 @@ export interface FlowView {
   /** That a TLS client named; empty where there is none. */
   readonly serverName: string;
   readonly established: boolean;
+  /** One request of the connection; null where requests are not what was decided. */
+  readonly http: HttpView | null;
   /** Which later connections the verdict answers. */
   readonly scope: string;
   readonly ttlMs: number;
   /** Microseconds from hold to verdict; 0 when nothing was held. */
   readonly heldUs: number;
+}
+
+/** A request and its answer. */
+export interface HttpView {
+  readonly protocol: string;
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  readonly status: number;
+  /** What the plugin calls where it went. */
+  readonly route: string;
+  /** `namespace/name:port 10.0.0.1:80` */
+  readonly backend: string;
+  /** Of the plugin: `canary 1.0.0`. */
+  readonly version: string;
+  readonly durationUs: number;
+}
+
+/** A request as it is told; see l7/messages.ts. */
+export interface RequestRecord extends Omit<HttpView, 'protocol'> {
+  readonly protocol: string;
+  readonly timeMs: number;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly sourceIdentity: number;
+  readonly destinationIdentity: number;
+  readonly rule: number;
+  readonly plugin: number;
+  readonly allowed: boolean;
+  readonly audited: boolean;
+  readonly reason: string;
 }
 
 /** Names for what flows carry as numbers. */
@@ -118,8 +156,33 @@ export class FlowLog {
       reason: flow.reason || reasonless(flow),
       scope: SCOPE_NAMES[flow.scope as Scope],
       ttlMs: flow.scope === Scope.NONE ? 0 : flow.ttlMs,
+      http: null,
       heldUs: flow.heldUs,
     };
+  }
+
+  addRequest(record: RequestRecord): void {
+    const { protocol, method, host, path, status, route, backend, version, durationUs } = record;
+    this.feed.add({
+      time: new Date(record.timeMs).toISOString(),
+      name: '',
+      protocol: 'TCP',
+      direction: 'egress',
+      rule: this.#names.rule(record.rule),
+      plugin: this.#names.plugin(record.plugin),
+      source: this.#party(record.source, record.sourcePort, record.sourceIdentity, true),
+      destination: this.#party(record.destination, record.destinationPort, record.destinationIdentity, true),
+      audited: record.audited,
+      hook: 'http',
+      serverName: '',
+      established: true,
+      verdict: record.allowed ? 'allow' : 'deny',
+      reason: record.reason || (record.plugin ? 'the plugin allows it' : 'the rule allows it'),
+      http: { protocol, method, host, path, status, route, backend, version, durationUs },
+      scope: '',
+      ttlMs: 0,
+      heldUs: 0,
+    });
   }
 
   addRecord(record: FlowRecord): void {
@@ -135,6 +198,7 @@ export class FlowLog {
       reason: REASON_TEXTS[record.reason as Reason] ?? `reason ${record.reason}`,
       scope: '',
       ttlMs: 0,
+      http: null,
       heldUs: 0,
     });
   }

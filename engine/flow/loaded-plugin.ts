@@ -13,6 +13,14 @@ export interface Guest {
   /** Of the last evaluation's denial of a DNS answer; 0 where it does not say. */
   readonly responseCode: number;
   readonly fuelUsed: number;
+  /** Of the last evaluation: where it routes to, or empty. */
+  readonly route: string;
+  /** Of the last evaluation: enum plugin_field bits that its verdict depends on. */
+  readonly fieldsRead: number;
+  /** What it adds to the answer of a request that it lets through, or empty. */
+  readonly cookie: string;
+  /** Headers and cookies that its verdicts may depend on, in lower case. */
+  readonly reads: { readonly fields: number; readonly headers: readonly string[]; readonly cookies: readonly string[] };
 }
 
 /** A version with its instance; undefined when no instance could be made after a trap. */

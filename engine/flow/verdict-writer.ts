@@ -43,6 +43,7 @@ export class VerdictWriter {
       expiresNs: nowNs + (once ? ONCE_NS : BigInt(ttlMs) * 1_000_000n),
       epoch: setup.epoch,
       verdict: allowed ? Verdict.ALLOW : Verdict.DENY,
+      backendSet: 0,
       once: once ? 1 : 0,
     });
   }

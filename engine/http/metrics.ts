@@ -14,6 +14,30 @@ export interface MetricsParts {
   plugins(): readonly PluginSample[];
   status(): { revision: number; endpoints: number; problems: number; reconcileSeconds: number };
   flowsLost(): number;
+  requests(): RequestsSample;
+}
+
+/** What the proxy has done. */
+export interface RequestsSample {
+  readonly ways: readonly WaySample[];
+  readonly counts: Readonly<Record<ProxyCount, number>>;
+}
+
+export type ProxyCount = 'clients' | 'refusedClients' | 'backends' | 'retries' | 'malformed' | 'timeouts' | 'verdicts' | 'cached';
+
+/** Requests that went one way. */
+export interface WaySample {
+  readonly rule: string;
+  readonly route: string;
+  readonly backend: string;
+  /** The plugin's version that decided. */
+  readonly version: string;
+  /** By class of the status: 1xx to 5xx. */
+  readonly classes: readonly number[];
+  /** Seconds. */
+  readonly duration: HistogramSample;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
 }
 
 export interface PluginSample {
@@ -116,12 +140,48 @@ export function createMetrics(sources: MetricsParts): Registry {
     parts.plugins().flatMap(({ name, tables }) => tables.map((table): Sample => [{ plugin: name, table: table.name }, table.evictions])),
   );
   addVersions(registry, expose, parts);
+  addRequests(registry, expose, parts);
   expose(Gauge, 'sluice_policy_revision', 'Counts changes that were put in force', [], () => [[{}, parts.status().revision]]);
   expose(Gauge, 'sluice_endpoints', 'Attached endpoints', [], () => [[{}, parts.status().endpoints]]);
   expose(Gauge, 'sluice_policy_problems', 'What is in the source and not in force as meant', [], () => [[{}, parts.status().problems]]);
   expose(Gauge, 'sluice_reconcile_duration_seconds', 'How long the last run took', [], () => [[{}, parts.status().reconcileSeconds]]);
   expose(Counter, 'sluice_flows_lost_total', 'Flow records that nobody could be told', [], () => [[{}, parts.flowsLost()]]);
   return registry;
+}
+
+const PROXY_COUNTS: Readonly<Record<ProxyCount, [kind: typeof Counter | typeof Gauge, name: string, help: string]>> = {
+  clients: [Gauge, 'sluice_http_clients', 'Connections of clients to the proxy'],
+  backends: [Gauge, 'sluice_http_backend_connections', 'Connections of the proxy to backends'],
+  refusedClients: [
+    Counter,
+    'sluice_http_refused_connections_total',
+    'Connections of clients that were refused: too many, or not tagged any more',
+  ],
+  retries: [Counter, 'sluice_http_retries_total', 'Requests that were sent a second time'],
+  malformed: [Counter, 'sluice_http_malformed_total', 'Messages that are no HTTP, or that two readers could read differently'],
+  timeouts: [Counter, 'sluice_http_timeouts_total', 'Clients that took too long'],
+  verdicts: [Counter, 'sluice_http_kernel_verdicts_total', 'Verdicts that the kernel was given: connections that need no proxy'],
+  cached: [Counter, 'sluice_http_cached_verdicts_total', 'Requests for which the proxy had the plugin’s verdict'],
+};
+
+/** Requests through the proxy, by rule, route, backend and version. */
+function addRequests(registry: Registry, expose: Expose, parts: MetricsParts): void {
+  for (const [count, [Kind, name, help]] of Object.entries(PROXY_COUNTS))
+    expose(Kind, name, help, [], () => [[{}, parts.requests().counts[count as ProxyCount]]]);
+  const labels = ['rule', 'route', 'backend', 'plugin'];
+  const own = ({ rule, route, backend, version }: WaySample): Record<string, string> => ({ rule, route, backend, plugin: version });
+  expose(Counter, 'sluice_http_requests_total', 'Requests by what they were answered with', [...labels, 'status'], () =>
+    parts
+      .requests()
+      .ways.flatMap((way) => way.classes.flatMap((times, i): Sample[] => (times ? [[{ ...own(way), status: `${i + 1}xx` }, times]] : []))),
+  );
+  const bytes = (name: string, help: string, read: (way: WaySample) => number): void =>
+    expose(Counter, name, help, labels, () => parts.requests().ways.map((way): Sample => [own(way), read(way)]));
+  bytes('sluice_http_request_bytes_total', 'Bytes that clients sent', ({ bytesIn }) => bytesIn);
+  bytes('sluice_http_response_bytes_total', 'Bytes that backends answered with', ({ bytesOut }) => bytesOut);
+  exposeHistogram(registry, 'sluice_http_request_duration_seconds', 'From the head of a request to the end of its answer', () =>
+    parts.requests().ways.map((way) => ({ labels: own(way), ...way.duration })),
+  );
 }
 
 /** What each version of each plugin does. */

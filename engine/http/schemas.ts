@@ -114,6 +114,20 @@ export const flow = z.object({
   hook: z.string().describe('connect, dns, tls or http; empty when no plugin was asked'),
   serverName: z.string().describe('that a TLS client named; empty where there is none'),
   established: z.boolean(),
+  http: z
+    .object({
+      protocol: z.string(),
+      method: z.string(),
+      host: z.string(),
+      path: z.string(),
+      status: z.int(),
+      route: z.string().describe('what the plugin calls where it went'),
+      backend: z.string().describe('"namespace/name:port address:port"; empty where no backend was asked'),
+      version: z.string().describe('of the plugin that decided'),
+      durationUs: z.int(),
+    })
+    .nullable()
+    .describe('one request of the connection; null where requests are not what was decided'),
   scope: z.string(),
   ttlMs: z.number(),
   heldUs: z.number(),

@@ -9,6 +9,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fr
 import { dirname } from 'node:path';
 import {
   Abi,
+  backendKeyCodec,
+  backendSetCodec,
   connectionCodec,
   connectionKeyCodec,
   connectionShareCodec,
@@ -33,6 +35,7 @@ import {
   queryKeyCodec,
   Reason,
   ruleCodec,
+  translationCodec,
   verdictEntryCodec,
   verdictKeyCodec,
 } from '../abi.gen.ts';
@@ -40,10 +43,18 @@ import { EngineError } from '../errors.ts';
 import { KernelMap, openPinnedMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
 
-/** The engine's own veth, through which held packets go back to where they were held; one for each bpffs directory. */
-function releaseInterfaces(pinDirectory: string): [name: string, peer: string] {
+/** The engine's own interfaces; one of each for each bpffs directory. */
+interface OwnInterfaces {
+  /** The veth through which held packets go back to where they were held. */
+  readonly release: string;
+  readonly releasePeer: string;
+  /** The node's side of the proxy's. */
+  readonly proxy: string;
+}
+
+function ownInterfaces(pinDirectory: string): OwnInterfaces {
   const hash = createHash('sha256').update(pinDirectory).digest('hex').slice(0, 8);
-  return [`slr-${hash}`, `slp-${hash}`];
+  return { release: `slr-${hash}`, releasePeer: `slp-${hash}`, proxy: `slx-${hash}` };
 }
 
 /** A heartbeat older than this means that the engine hangs; a killed engine is noticed at once without it. */
@@ -67,6 +78,10 @@ const MAPS = {
   name_patterns: [8, namePatternCodec.size, 65_536],
   named_rule_sets: [namedKeyCodec.size, 4, 262_144],
   resolvers: [16, 4, 1024],
+  backends: [backendKeyCodec.size, translationCodec.size, 131_072],
+  backend_sets: [4, backendSetCodec.size, 16_384],
+  service_backends: [translationCodec.size, 4, 16_384],
+  rule_backends: [4, 4, 16_384],
   known_addresses: [knownKeyCodec.size, knownAddressCodec.size, 131_072],
   queries: [queryKeyCodec.size, queryCodec.size, 65_536],
   name_shares: [4, nameShareCodec.size, 4096],
@@ -100,6 +115,12 @@ const STAGES = [
   ['received_dns', 0, 'dns_to_process'],
   ['pod_hello', Direction.EGRESS, 'hello_from_pod'],
   ['pod_hello', Direction.INGRESS, 'hello_to_pod'],
+  ['pod_requests', 0, 'requests_routed'],
+  ['pod_requests', 1, 'requests_opened'],
+  ['pod_requests', 2, 'requests_fallback'],
+  ['pod_requests', 3, 'requests_refused'],
+  ['pod_translation', Direction.EGRESS, 'translated_from_pod'],
+  ['pod_translation', Direction.INGRESS, 'translated_to_pod'],
 ] as const;
 /** Packets first: what the other programs let through is judged there once more. */
 const CGROUP_PROGRAMS = ['from_process', 'to_process', 'connect4', 'connect6', 'sendmsg4', 'sendmsg6'] as const;
@@ -114,6 +135,18 @@ export interface RingHandles {
   readonly verdictsFd: number;
   readonly pluginsFd: number;
   readonly dnsNamesFd: number;
+}
+
+export interface ProxyHandles {
+  /** The node's side of the proxy's veth. */
+  readonly interface: string;
+  /** Descriptors of programs and maps. */
+  readonly program: number;
+  readonly picker: number;
+  readonly listeners: number;
+  readonly engineStates: number;
+  readonly explain: number;
+  readonly verdictsFd: number;
 }
 
 export interface Counter {
@@ -150,7 +183,7 @@ export class Datapath {
     for (const [map, index, program] of STAGES) this.#setStage(map, index, program);
     const cell = Buffer.alloc(8);
     const token = randomInt(1, 2 ** 32 - 2);
-    const [releaseInterface, releasePeer] = releaseInterfaces(pinDirectory);
+    const { release: releaseInterface, releasePeer } = ownInterfaces(pinDirectory);
     const attachment = native.sluice_release__open(
       releaseInterface,
       releasePeer,
@@ -215,6 +248,24 @@ export class Datapath {
   /** Makes maps that replaced smaller ones those that a later engine finds: all endpoints use them by now. */
   commit(): void {
     check(native.sluice_object__commit(this.#object), 'pin maps in place of smaller ones');
+  }
+
+  /** What the thread of the proxy needs: plain numbers and names, for they cross threads. */
+  get proxyHandles(): ProxyHandles {
+    return {
+      interface: ownInterfaces(this.#pinDirectory).proxy,
+      program: this.programFd('from_proxy'),
+      picker: this.programFd('pick_listener'),
+      listeners: check(native.sluice_object__map(this.#object, 'proxy_listener'), 'find map proxy_listener'),
+      engineStates: this.maps.engine_states.fd,
+      explain: this.programFd('explain'),
+      verdictsFd: this.maps.verdicts.fd,
+    };
+  }
+
+  /** Lets connections go to the proxy from now on, for as long as this process lives. */
+  openProxy(): void {
+    this.#setStage('proxy_stage', 0, 'to_proxy');
   }
 
   /** Lets tagged packets be held from now on, for as long as this process lives. */
@@ -300,6 +351,8 @@ export class Datapath {
       abiVersion: Abi.VERSION,
       token,
       sink,
+      proxy: 0,
+      proxyHeartbeatNs: 0n,
     });
     this.maps.engine_states.update(new Map([['\0\0\0\0', state]]));
   }
@@ -334,9 +387,11 @@ export async function removeDatapath(pinDirectory: string): Promise<string[]> {
     removed.push(`${pinDirectory}/${name}`);
   }
   rmSync(pinDirectory, { force: true, recursive: true });
-  const [releaseInterface] = releaseInterfaces(pinDirectory);
-  if (native.sluice_kernel__ifindex(releaseInterface) > 0) removed.push(releaseInterface);
-  check(native.sluice_release__remove(releaseInterface), `remove interface ${releaseInterface}`);
+  const { release, proxy } = ownInterfaces(pinDirectory);
+  for (const name of [release, proxy]) {
+    if (native.sluice_kernel__ifindex(name) > 0) removed.push(name);
+    check(native.sluice_release__remove(name), `remove interface ${name}`);
+  }
   return removed;
 }
 

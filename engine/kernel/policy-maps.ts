@@ -2,7 +2,7 @@
  * Bringing the policy maps from what they hold to what they should hold, in an order that opens and closes nothing on the
  * way: every flow goes from what the old policy says to what the new one says in one step.
  *
- * Additions come first, and of those what others point at: ports, policies (those of one peer before those of all others),
+ * Additions come first, and of those what others point at: backends, the sets that count them, what leads to these, ports, policies (those of one peer before those of all others),
  * rule sets for names, the patterns that lead to them, networks (the longest first, so that no address is for a moment only in
  * a larger one), peers, endpoints. Removals run backwards. Ids are hashes of what they name, so that an engine that starts
  * anew finds its own entries unchanged.
@@ -21,7 +21,19 @@ import { EngineError } from '../errors.ts';
 import type { Datapath, MapName, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
 
-const MAPS = ['ports', 'policies', 'named_rule_sets', 'name_patterns', 'resolvers', 'networks', 'peers'] as const;
+const MAPS = [
+  'backends',
+  'backend_sets',
+  'service_backends',
+  'rule_backends',
+  'ports',
+  'policies',
+  'named_rule_sets',
+  'name_patterns',
+  'resolvers',
+  'networks',
+  'peers',
+] as const;
 type EntryMapName = (typeof MAPS)[number];
 
 /** Entries that a map should have, and the keys whose entries changed since they were written last. */

@@ -31,12 +31,12 @@ const SOURCE_PORT = 40_000;
 /** TCP, UDP and SCTP say their ports in the same place; what follows is long enough for each of their headers. */
 const TRANSPORT = 20;
 
-/** What the kernel decides; undefined when it does not know the endpoint. Nothing is tracked, counted or held. */
-export function probeKernel(datapath: Datapath, probe: Probe): ProbeAnswer | undefined {
+/** What the kernel decides, by its explain program's descriptor; undefined when it does not know the endpoint. Nothing is tracked, counted or held. */
+export function probeKernel(explain: number, probe: Probe): ProbeAnswer | undefined {
   const packet = packetOf(probe);
   const words = Buffer.alloc(CB_WORDS * 4);
   words.writeUInt32LE(Number(probe.direction === Direction.EGRESS), 0);
-  const outcome = native.sluice_program__ask(datapath.programFd('explain'), packet, packet.length, probe.endpoint, words);
+  const outcome = native.sluice_program__ask(explain, packet, packet.length, probe.endpoint, words);
   if (check(outcome, 'run the explain program') !== 0) return undefined;
   const [reason, ruleSet, identity, rule, action] = Array.from({ length: CB_WORDS }, (_, i) => words.readUInt32LE(i * 4)) as [
     number,

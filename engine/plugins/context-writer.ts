@@ -5,7 +5,7 @@
  * Everything is written with few calls and without allocation: numbers as words, texts one after another behind the head.
  */
 import { PluginContextFlag, PluginField, PluginSlot, pluginContextCodec, pluginHeaderCodec } from '../abi.gen.ts';
-import { ADDRESS_WORDS, type Question } from '../question.ts';
+import { ADDRESS_WORDS, findCookie, type Question } from '../question.ts';
 import { declaredFields, type Manifest } from './manifest.ts';
 
 const OFFSETS = pluginContextCodec.offsets;
@@ -232,17 +232,4 @@ export function flowHash(question: Question): number {
   }
   hash = Math.imul(hash ^ (hash >>> 13), 0x27d4eb2f);
   return (hash ^ (hash >>> 16)) >>> 0;
-}
-
-/** The first cookie of a name, as RFC 6265 separates them; undefined when there is none. */
-function findCookie(cookies: string, name: string): string | undefined {
-  for (let from = 0; from < cookies.length; ) {
-    let end = cookies.indexOf(';', from);
-    if (end < 0) end = cookies.length;
-    while (cookies.charCodeAt(from) === 0x20) from++;
-    if (cookies.startsWith(name, from) && cookies.charCodeAt(from + name.length) === 0x3d)
-      return cookies.slice(from + name.length + 1, end);
-    from = end + 1;
-  }
-  return undefined;
 }

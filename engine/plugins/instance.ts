@@ -19,6 +19,8 @@ export const START_FUEL = 50_000_000;
 /** What evaluate() returns when the guest's answer means nothing. */
 export const NONSENSE = -1;
 const RESULT = pluginResultCodec.offsets;
+/** As RFC 6265, 4.1.1 has them, and nothing that could end the header. */
+const COOKIE = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*(?:; [\x20-\x3a\x3c-\x7e]+)*$/;
 
 interface GuestExports {
   memory: WebAssembly.Memory;
@@ -139,6 +141,17 @@ export class PluginInstance {
     return this.manifest.routes[(this.#words[(this.#result + RESULT.route) >> 2] as number) - 1] ?? '';
   }
 
+  /** A cookie for the answer to a request that the last evaluation lets through; empty where it sets none, or what is none. */
+  get cookie(): string {
+    const text = this.#message();
+    return COOKIE.test(text) ? text : '';
+  }
+
+  /** What its manifest lets it read of a request. */
+  get reads(): { readonly fields: number; readonly headers: readonly string[]; readonly cookies: readonly string[] } {
+    return { fields: this.#declared, headers: this.manifest.headers, cookies: this.manifest.cookies };
+  }
+
   /** What a denied DNS answer is answered with in its place; 0 where the plugin does not say. */
   get responseCode(): number {
     return this.#words[(this.#result + RESULT.route) >> 2] as number;
@@ -147,7 +160,10 @@ export class PluginInstance {
   /** The reason of a word that evaluate() has just returned; empty when there is none. */
   reason(word: number): string {
     const known = reasonOf(word);
-    if (known) return this.manifest.reasons[known - 1] ?? '';
+    return known ? (this.manifest.reasons[known - 1] ?? '') : this.#message();
+  }
+
+  #message(): string {
     const at = this.#words[(this.#result + RESULT.message) >> 2] as number;
     const length = this.#words[(this.#result + RESULT.messageLength) >> 2] as number;
     return length ? this.#host.text(at >>> 0, length >>> 0) : '';

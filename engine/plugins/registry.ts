@@ -293,7 +293,7 @@ export class PluginRegistry {
     const known = [...states].find(([, state]) => state.name === nameHash);
     const taken = new Set([...this.#plugins.values()].map((plugin) => plugin.id));
     const id = known?.[0] ?? firstFree(states, taken);
-    if (id === undefined) throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.PIECES - 1} are the most`);
+    if (id === undefined) throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.ROUTES - 1} are the most`);
     const plugin = createPlugin(id, declaration, known?.[1].epoch ?? 0);
     this.#plugins.set(declaration.name, plugin);
     this.#left.delete(id);
@@ -353,6 +353,6 @@ function previousOf(before: VersionsOf<Version> | undefined, next: Version): Ver
 }
 
 function firstFree(states: ReadonlyMap<number, PluginState>, taken: ReadonlySet<number>): number | undefined {
-  for (let id = 1; id < Abi.PIECES; id++) if (!states.get(id)?.name && !taken.has(id)) return id;
+  for (let id = 1; id < Abi.ROUTES; id++) if (!states.get(id)?.name && !taken.has(id)) return id;
   return undefined;
 }

@@ -12,10 +12,11 @@ import { EntryMap } from './entry-map.ts';
 import { NamedRules } from './named-rules.ts';
 import { PeerIndex } from './peer-index.ts';
 import { PortTables } from './port-table.ts';
+import { RequestPolicies } from './requests.ts';
 import { type Membership, RuleSet, type RuleSetWriter } from './rule-set.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
-import { EMPTY_SNAPSHOT, type Namespace, type Pod, type ServerNames, type Snapshot } from './snapshot.ts';
+import { type AskRule, EMPTY_SNAPSHOT, type Namespace, type PluginPolicy, type Pod, type ServerNames, type Snapshot } from './snapshot.ts';
 import { StableIds } from './stable-id.ts';
 
 export interface CompiledEndpoint {
@@ -35,6 +36,20 @@ export interface ClusterChanges {
   readonly pods: ReadonlyMap<string, Pod | undefined>;
 }
 
+/** Maps of the kernel that are compiled. */
+type MapName =
+  | 'backends'
+  | 'backend_sets'
+  | 'service_backends'
+  | 'rule_backends'
+  | 'ports'
+  | 'policies'
+  | 'named_rule_sets'
+  | 'name_patterns'
+  | 'resolvers'
+  | 'networks'
+  | 'peers';
+
 const EMPTY_ADDRESS = new Uint8Array(16);
 
 export class Compiler {
@@ -49,6 +64,8 @@ export class Compiler {
   /** Addresses of trusted resolvers. */
   readonly resolvers = new EntryMap();
   readonly named: NamedRules;
+  /** Backend sets and what leads to them. */
+  readonly requests: RequestPolicies;
   readonly #ids = new StableIds();
   readonly #book = new RuleBook(this.#ids);
   readonly #selection = new Selection(this.#book);
@@ -96,12 +113,25 @@ export class Compiler {
       isolation: (key, policies, direction) => this.#book.isolation(key, policies, direction),
     };
     this.named = new NamedRules(this.#ids, this.#writer);
+    this.requests = new RequestPolicies(this.#ids);
   }
 
   /** What the kernel's maps should have, by their names there. */
-  get maps(): Readonly<Record<'ports' | 'policies' | 'named_rule_sets' | 'name_patterns' | 'resolvers' | 'networks' | 'peers', EntryMap>> {
-    const { ports, policies, resolvers, networks, peers } = this;
-    return { ports, policies, named_rule_sets: this.named.ruleSets, name_patterns: this.named.patterns, resolvers, networks, peers };
+  get maps(): Readonly<Record<MapName, EntryMap>> {
+    const { ports, policies, resolvers, networks, peers, named, requests } = this;
+    return {
+      backends: requests.backends,
+      backend_sets: requests.backendSets,
+      service_backends: requests.serviceBackends,
+      rule_backends: requests.ruleBackends,
+      ports,
+      policies,
+      named_rule_sets: named.ruleSets,
+      name_patterns: named.patterns,
+      resolvers,
+      networks,
+      peers,
+    };
   }
 
   get identities(): ReadonlyMap<number, IdentityInfo> {
@@ -130,6 +160,11 @@ export class Compiler {
     return this.#book.serverNames;
   }
 
+  /** Rules about requests, by their id. */
+  get requestRules(): ReadonlyMap<number, AskRule> {
+    return this.#book.requests;
+  }
+
   /** Addresses that several pods say they have: the first by name has it. */
   get contested(): { readonly address: string; readonly pods: readonly Pod[] }[] {
     return [...this.#contested].map((key) => ({ address: formatAddress(Buffer.from(key, 'latin1')), pods: this.#claims.get(key) ?? [] }));
@@ -146,8 +181,9 @@ export class Compiler {
    * A rule set that an endpoint leaves is kept, for peers that get new identities before the endpoint switches: what comes
    * of this is put in force, then retire() is called and put in force.
    */
-  update(snapshot: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): void {
+  update(source: Snapshot, pluginIds: ReadonlyMap<string, number>, nodeAddresses: readonly Uint8Array[]): void {
     const before = this.#snapshot;
+    const snapshot = { ...source, pluginPolicies: this.requests.resolve(source) };
     this.#snapshot = snapshot;
     this.#selection.setSnapshot(snapshot);
     const idsText = JSON.stringify([...pluginIds]);
@@ -168,6 +204,7 @@ export class Compiler {
     this.#renameNetworks();
     this.#refresh();
     this.#forgetPolicies(before);
+    this.requests.setRules(this.#book.requests);
   }
 
   /** Takes away what no endpoint uses since the last update; returns whether there was anything. */
@@ -277,7 +314,11 @@ export class Compiler {
     ])
       for (const policy of [...removed, ...added]) stale.add(policy.namespace);
     const cluster = difference(before.clusterPolicies, this.#snapshot.clusterPolicies);
-    const everywhere = pluginsChanged || cluster.removed.length + cluster.added.length > 0;
+    const tags = difference(before.pluginPolicies, this.#snapshot.pluginPolicies);
+    const everywhere =
+      pluginsChanged ||
+      cluster.removed.length + cluster.added.length > 0 ||
+      [...tags.removed, ...tags.added].some((policy) => policy.everywhere);
     const left: { key: string; pod: Pod }[] = [];
     for (const pod of added) if (isEndpoint(pod)) this.#select(pod, left);
     for (const pod of [...this.endpoints.keys()]) if (!added.has(pod) && (everywhere || stale.has(pod.namespace))) this.#select(pod, left);
@@ -379,7 +420,10 @@ export class Compiler {
     const { removed: plugins } = difference(before.pluginPolicies, this.#snapshot.pluginPolicies);
     this.#forget('NetworkPolicy', policies, this.#snapshot.policies);
     this.#forget('ClusterNetworkPolicy', cluster, this.#snapshot.clusterPolicies);
-    this.#forget('PluginPolicy', plugins, this.#snapshot.pluginPolicies);
+    for (const kind of ['PluginPolicy', 'HTTPRoute'] as const) {
+      const isOne = (policy: PluginPolicy): boolean => policy.kind === kind;
+      this.#forget(kind, plugins.filter(isOne), this.#snapshot.pluginPolicies.filter(isOne));
+    }
   }
 
   #forget(

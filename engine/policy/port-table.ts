@@ -2,7 +2,7 @@
  * What one peer may reach: a rule for each protocol and port, decided tier by tier, and written so that the kernel finds it
  * with a fixed number of lookups: the first ranges in the policy entry itself, more as prefixes of port numbers in a table.
  */
-import { Abi, Action, type PolicyEntry, type PortRule, policyEntryCodec, portKeyCodec, type Rule, ruleCodec } from '../abi.gen.ts';
+import { Abi, Action, Context, type PolicyEntry, type PortRule, policyEntryCodec, portKeyCodec, type Rule, ruleCodec } from '../abi.gen.ts';
 import type { EntryMap } from './entry-map.ts';
 import type { SourcedRule, TierName } from './rules.ts';
 import type { StableIds } from './stable-id.ts';
@@ -64,7 +64,8 @@ export function decideTable(rules: readonly PlacedRule[], isolated: Rule | undef
   for (const { sourced, ranges } of ofTier('plugin'))
     space.paint(ranges, (segment) => {
       const before = segment.rule ?? ALLOWED;
-      const another = before.plugin !== sourced.rule.plugin || (before.plugin === Abi.SERVER_NAMES && before.id !== sourced.rule.id);
+      const ofItsOwn = before.plugin === Abi.SERVER_NAMES || (before.context === Context.HTTP && sourced.origin.kind !== 'HTTPRoute');
+      const another = before.plugin !== sourced.rule.plugin || (ofItsOwn && before.id !== sourced.rule.id);
       if (before.action === Action.ASK && another) conflict(before.id, sourced.id);
       const open = before.action === Action.ALLOW || (sourced.overrides && before.action === Action.DENY);
       return open ? { ...segment, rule: sourced.rule } : segment;

@@ -24,7 +24,7 @@ export type TierName = (typeof TIERS)[number];
 
 /** Where a rule comes from, to be shown to people. */
 export interface RuleOrigin {
-  readonly kind: 'NetworkPolicy' | 'ClusterNetworkPolicy' | 'PluginPolicy' | 'HostPolicy';
+  readonly kind: 'NetworkPolicy' | 'ClusterNetworkPolicy' | 'PluginPolicy' | 'HTTPRoute' | 'HostPolicy';
   readonly tier: TierName;
   /** Empty for what has none. */
   readonly namespace: string;
@@ -65,6 +65,8 @@ interface Tag {
   readonly context?: Context;
   readonly overrides?: boolean;
   readonly serverNames?: ServerNames | undefined;
+  /** The rule itself, where it is about requests. */
+  readonly requests?: AskRule | undefined;
 }
 
 /** An id that no plugin has: who asks it is denied. */
@@ -100,6 +102,8 @@ export class RuleBook {
   readonly origins = new Map<number, RuleOrigin>();
   /** Lists of server names, by rule. */
   readonly serverNames = new Map<number, ServerNames>();
+  /** Rules about requests. */
+  readonly requests = new Map<number, AskRule>();
   readonly #ids: StableIds;
   readonly #kept = new Map<string, Kept>();
   #pluginIds: ReadonlyMap<string, number> = new Map();
@@ -137,14 +141,22 @@ export class RuleBook {
     const rules = policy.rules[direction];
     return (
       rules &&
-      this.#keep('PluginPolicy', 'plugin', policy, direction, rules, (rule: AskRule) => ({
+      this.#keep(policy.kind, 'plugin', policy, direction, rules, (rule: AskRule) => ({
         action: 'ask',
-        plugin: rule.serverNames ? Abi.SERVER_NAMES : this.#pluginIds.get(rule.plugin),
+        plugin: this.#askedBy(rule),
         context: rule.context,
-        overrides: policy.overrides,
+        // Policy is about the backends of a Service: which of them the endpoint may reach is judged when one is chosen.
+        overrides: policy.overrides || rule.services !== undefined,
         serverNames: rule.serverNames,
+        requests: rule.requests && rule,
       }))
     );
+  }
+
+  /** The plugin that a flow is tagged for; undefined where nobody declared it. */
+  #askedBy(rule: AskRule): number | undefined {
+    if (rule.serverNames) return Abi.SERVER_NAMES;
+    return rule.requests && !rule.plugin ? Abi.ROUTES : this.#pluginIds.get(rule.plugin);
   }
 
   /** The rule of what the policies of a rule set deny by allowing nothing. */
@@ -199,6 +211,8 @@ export class RuleBook {
       this.origins.set(id, origin);
       if (tag.serverNames) this.serverNames.set(id, tag.serverNames);
       else this.serverNames.delete(id);
+      if (tag.requests) this.requests.set(id, tag.requests);
+      else this.requests.delete(id);
       return {
         id,
         origin,
@@ -222,6 +236,7 @@ export class RuleBook {
     for (const { id, origin } of rules) {
       this.origins.delete(id);
       this.serverNames.delete(id);
+      this.requests.delete(id);
       this.#ids.drop(originText(origin));
     }
   }

@@ -12,6 +12,7 @@ export class Selection {
   #snapshot: Snapshot | undefined;
   #policies = new Map<string, Policy[]>();
   #pluginPolicies = new Map<string, PluginPolicy[]>();
+  #everywhere: readonly PluginPolicy[] = [];
   #clusterPolicies: readonly ClusterPolicy[] = [];
 
   constructor(book: RuleBook) {
@@ -20,7 +21,10 @@ export class Selection {
 
   setSnapshot(snapshot: Snapshot): void {
     if (snapshot.policies !== this.#snapshot?.policies) this.#policies = byNamespace(snapshot.policies);
-    if (snapshot.pluginPolicies !== this.#snapshot?.pluginPolicies) this.#pluginPolicies = byNamespace(snapshot.pluginPolicies);
+    if (snapshot.pluginPolicies !== this.#snapshot?.pluginPolicies) {
+      this.#pluginPolicies = byNamespace(snapshot.pluginPolicies.filter((policy) => !policy.everywhere));
+      this.#everywhere = snapshot.pluginPolicies.filter((policy) => policy.everywhere);
+    }
     // Where two have one priority, the API leaves the order open: by name.
     if (snapshot.clusterPolicies !== this.#snapshot?.clusterPolicies)
       this.#clusterPolicies = [...snapshot.clusterPolicies].sort((a, b) => a.priority - b.priority || (a.name < b.name ? -1 : 1));
@@ -40,7 +44,10 @@ export class Selection {
       ...inTier('Admin'),
       ...selecting(this.#policies).map((policy) => book.network(policy, direction)),
       ...inTier('Baseline'),
-      ...selecting(this.#pluginPolicies).map((policy) => (policy.rules[direction]?.length ? book.plugin(policy, direction) : undefined)),
+      // What is about the endpoints of one namespace goes before what is about everybody's.
+      ...[...selecting(this.#pluginPolicies), ...this.#everywhere].map((policy) =>
+        policy.rules[direction]?.length ? book.plugin(policy, direction) : undefined,
+      ),
     ]);
     const named = direction === Direction.INGRESS && members.some((member) => member.rules.some((rule) => namesIn(rule.ports).length));
     return membershipOf(direction, members, named ? pod.ports : []);

@@ -64,6 +64,13 @@ export type Peer =
   /** Whatever a trusted resolver gave these names: canonical, see policy/domain-name.ts. Only of what an endpoint sends. */
   | { readonly kind: 'names'; readonly patterns: readonly string[] };
 
+/** A Service as a peer of what an endpoint sends: its cluster addresses. */
+export interface ServicePeer {
+  readonly kind: 'service';
+  /** `namespace/name` */
+  readonly service: string;
+}
+
 export interface PolicyRule {
   /** Absent: anyone. Empty: nobody. */
   readonly peers?: readonly Peer[];
@@ -117,22 +124,108 @@ export interface ServerNames {
   readonly allowEncrypted: boolean;
 }
 
+/** A Service, one of whose endpoints takes a request. */
+export interface BackendRef {
+  /** `namespace/name` */
+  readonly service: string;
+  readonly port: number;
+  /** Its part of the connections, beside the others'. 0 takes none. */
+  readonly weight: number;
+}
+
+/** A header or parameter with exactly this value. */
+export interface TextMatch {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** What a request must be like: all of it. */
+export interface RequestMatch {
+  readonly path?: { readonly type: 'Exact' | 'PathPrefix'; readonly value: string };
+  readonly method?: string;
+  readonly headers: readonly TextMatch[];
+  readonly query: readonly TextMatch[];
+}
+
+/** What becomes of requests that match. */
+export interface RequestRule {
+  /** One of these; none at all matches everything. */
+  readonly matches: readonly RequestMatch[];
+  /** That decides; empty where the rule itself does. */
+  readonly plugin: string;
+  /** By the names that the plugin says. */
+  readonly routes: Readonly<Record<string, readonly BackendRef[]>>;
+  /** Where a request goes that is allowed and not routed, and every connection when nobody decides; absent: where it was sent to. */
+  readonly fallback?: readonly BackendRef[];
+  readonly deny: { readonly status: number; readonly body: string };
+}
+
+/** Decisions about each request of tagged connections: the first rule that matches. */
+export interface Requests {
+  readonly rules: readonly RequestRule[];
+}
+
 /** What a flow is tagged with: a plugin to ask, or a list that the engine itself goes by. */
 export interface AskRule extends PolicyRule {
   /** Empty with a list. */
   readonly plugin: string;
   readonly context: Context;
   readonly serverNames?: ServerNames | undefined;
+  readonly requests?: Requests | undefined;
+  /** Of the peers of the rule: whose cluster addresses it is about. */
+  readonly services?: readonly string[] | undefined;
 }
 
-/** Which flows ask which plugin. */
+/** Which flows ask which plugin, or are decided request by request. */
 export interface PluginPolicy {
+  /** What it was written as. */
+  readonly kind: 'PluginPolicy' | 'HTTPRoute';
+  /** It is about the endpoints of every namespace. */
+  readonly everywhere?: boolean;
   readonly namespace: string;
   readonly name: string;
   readonly selector: Selector;
   readonly rules: Readonly<Partial<Record<Direction, readonly AskRule[]>>>;
   /** Its verdict replaces the other tiers' instead of narrowing what they allow. */
   readonly overrides: boolean;
+}
+
+export interface ServicePort {
+  readonly name: string;
+  readonly protocol: number;
+  readonly port: number;
+  /** Of the pods behind it: a number, or the name of one of their ports. */
+  readonly target: number | string;
+}
+
+export interface Service {
+  readonly namespace: string;
+  readonly name: string;
+  /** 16 bytes each; none of a headless service. */
+  readonly addresses: readonly Uint8Array[];
+  readonly ports: readonly ServicePort[];
+  /** Absent where somebody else says which endpoints it has. */
+  readonly selector?: Selector;
+}
+
+export interface EndpointSlice {
+  readonly namespace: string;
+  readonly name: string;
+  /** The Service that it is of. */
+  readonly service: string;
+  readonly ports: readonly { readonly name: string; readonly protocol: number; readonly port: number }[];
+  /** Those that take connections. */
+  readonly addresses: readonly Uint8Array[];
+}
+
+/** Rules about requests, of one author, for a Service. */
+export interface HttpRoute {
+  readonly namespace: string;
+  readonly name: string;
+  /** Absent port: every one that the Service has for TCP. */
+  readonly parents: readonly { readonly service: string; readonly port?: number }[];
+  /** Each with one match at most. */
+  readonly rules: readonly RequestRule[];
 }
 
 /** A plugin and how to treat it. */
@@ -183,6 +276,9 @@ export interface Snapshot {
   readonly pluginPolicies: readonly PluginPolicy[];
   readonly plugins: readonly PolicyPlugin[];
   readonly hostPolicies: readonly HostPolicy[];
+  readonly services: readonly Service[];
+  readonly endpointSlices: readonly EndpointSlice[];
+  readonly httpRoutes: readonly HttpRoute[];
   readonly problems: readonly Problem[];
 }
 
@@ -194,5 +290,8 @@ export const EMPTY_SNAPSHOT: Snapshot = {
   pluginPolicies: [],
   plugins: [],
   hostPolicies: [],
+  services: [],
+  endpointSlices: [],
+  httpRoutes: [],
   problems: [],
 };

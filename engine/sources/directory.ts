@@ -160,6 +160,9 @@ function buildSnapshot(files: readonly ReadFile[], found: readonly Problem[], re
     pluginPolicies: of('PluginPolicy'),
     plugins: of('PolicyPlugin'),
     hostPolicies: of('HostPolicy'),
+    services: of('Service'),
+    endpointSlices: of('EndpointSlice'),
+    httpRoutes: of('HTTPRoute'),
     problems,
   };
 }

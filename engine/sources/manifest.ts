@@ -5,7 +5,9 @@ import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
 import type {
   ClusterPolicy,
+  EndpointSlice,
   HostPolicy,
+  HttpRoute,
   Namespace,
   PluginPolicy,
   Pod,
@@ -13,10 +15,13 @@ import type {
   PolicyPlugin,
   Problem,
   Selector,
+  Service,
   TierRule,
 } from '../policy/snapshot.ts';
 import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
+import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, serviceParents } from './http-route-schema.ts';
 import * as schema from './schema.ts';
+import { endpointSlice, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
 import { isRecord, type ObjectPlace, type Path, readDocuments, Source, SourceText } from './source-text.ts';
 
 /** The host side of a pod's veth. */
@@ -37,6 +42,9 @@ export type ManifestObject = {
   | { readonly kind: 'PluginPolicy'; readonly value: PluginPolicy }
   | { readonly kind: 'PolicyPlugin'; readonly value: PolicyPlugin }
   | { readonly kind: 'HostPolicy'; readonly value: HostPolicy }
+  | { readonly kind: 'Service'; readonly value: Service }
+  | { readonly kind: 'EndpointSlice'; readonly value: EndpointSlice }
+  | { readonly kind: 'HTTPRoute'; readonly value: HttpRoute }
 );
 
 export interface Manifest {
@@ -54,11 +62,14 @@ const KINDS: Readonly<Record<string, string>> = {
   PluginPolicy: 'sluice.dev/v1alpha1',
   PolicyPlugin: 'sluice.dev/v1alpha1',
   HostPolicy: 'sluice.dev/v1alpha1',
+  Service: 'v1',
+  EndpointSlice: 'discovery.k8s.io/v1',
+  HTTPRoute: 'gateway.networking.k8s.io/v1',
 };
 
 /** What people keep beside policies, and what no policy depends on so far. */
 const IGNORED_KINDS = new Set(
-  'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints EndpointSlice Gateway HorizontalPodAutoscaler HTTPRoute Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret Service ServiceAccount StatefulSet'.split(
+  'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints Gateway HorizontalPodAutoscaler Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret ServiceAccount StatefulSet'.split(
     ' ',
   ),
 );
@@ -124,6 +135,12 @@ function readObject(source: Source): ManifestObject | undefined {
       return placed(place, kind, readPluginPolicy(source));
     case 'HostPolicy':
       return placed(place, kind, readHostPolicy(source));
+    case 'Service':
+      return placed(place, kind, readService(source));
+    case 'EndpointSlice':
+      return placed(place, kind, readEndpointSlice(source));
+    case 'HTTPRoute':
+      return placed(place, kind, readHttpRoute(source));
     default:
       return placed(place, 'PolicyPlugin', readPolicyPlugin(source));
   }
@@ -213,12 +230,17 @@ function readClusterPolicy(source: Source): ClusterPolicy | undefined {
 function readPluginPolicy(source: Source): PluginPolicy | undefined {
   const metadata = source.parse(schema.metadata, ['metadata']);
   const spec = source.parse(schema.pluginPolicySpec, ['spec']);
-  if (metadata && spec) return { namespace: metadata.namespace ?? 'default', name: metadata.name, ...spec };
+  const namespace = metadata?.namespace ?? 'default';
+  if (metadata && spec) {
+    const rules = Object.entries(spec.rules).map(([direction, list]) => [direction, list.map((rule) => rule(namespace))]);
+    return { kind: 'PluginPolicy', namespace, name: metadata.name, ...spec, rules: Object.fromEntries(rules) };
+  }
   const name = looseMetadata(source);
   // A plugin that cannot exist: whatever the tiers allow in these directions is denied.
   const closed = [{ plugin: '', context: Context.CONNECT }];
   return (
     name && {
+      kind: 'PluginPolicy',
       ...name,
       selector: readableSelector(source),
       overrides: false,
@@ -233,6 +255,49 @@ function readPolicyPlugin(source: Source): PolicyPlugin | undefined {
   if (!metadata || !spec) return undefined;
   const { file, ...rest } = spec;
   return { name: metadata.name, ...rest, ...(file && { file: resolve(dirname(source.file), file) }) };
+}
+
+/** A damaged one has no backends: who is sent to it is told so. */
+function readService(source: Source): Service | undefined {
+  const metadata = source.parse(schema.metadata, ['metadata']);
+  const spec = source.parse(serviceSpec, ['spec']);
+  const name = looseMetadata(source);
+  return name && { ...name, ...(metadata && spec ? spec : { addresses: [], ports: [] }) };
+}
+
+function readEndpointSlice(source: Source): EndpointSlice | undefined {
+  const metadata = source.parse(schema.metadata, ['metadata']);
+  const slice = source.parse(endpointSlice, []);
+  const service = metadata?.labels.get(SERVICE_LABEL);
+  if (!metadata || !slice || !service) return undefined;
+  return {
+    namespace: metadata.namespace ?? 'default',
+    name: metadata.name,
+    service,
+    ports: (slice.ports ?? []).flatMap(({ name, protocol, port }) => (port ? [{ name: name ?? '', protocol, port }] : [])),
+    addresses: readyAddresses(slice),
+  };
+}
+
+/** A damaged one, or one with rules that we do not know, refuses every request to its Services. */
+function readHttpRoute(source: Source): HttpRoute | undefined {
+  const metadata = source.parse(schema.metadata, ['metadata']);
+  const parents = httpRouteParents.safeParse(isRecord(source.raw.spec) ? source.raw.spec : {});
+  const name = looseMetadata(source);
+  // Gateways have other implementations: only what is attached to a Service is ours.
+  if (!name || (parents.success && !serviceParents(parents.data, name.namespace).length)) return undefined;
+  const spec = source.parse(httpRouteSpec, ['spec']);
+  const annotations = isRecord(source.metadata.annotations) ? source.metadata.annotations : {};
+  const routes = new Map(
+    String(annotations[ROUTES_ANNOTATION] ?? '')
+      .split(',')
+      .flatMap((pair) => {
+        const [route, target] = pair.split('=', 2).map((part) => part.trim());
+        return route && target ? [[route, target] as const] : [];
+      }),
+  );
+  const attached = parents.success ? serviceParents(parents.data, name.namespace) : [];
+  return { ...name, parents: attached, rules: metadata && spec ? routeRules(spec, name.namespace, routes) : [] };
 }
 
 /** One that is invalid says so: what stands for the host must not fall with a typing error. */

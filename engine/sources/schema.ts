@@ -9,7 +9,19 @@ import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
 import { canonicalName } from '../policy/domain-name.ts';
-import type { AskRule, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServerNames } from '../policy/snapshot.ts';
+import type {
+  AskRule,
+  BackendRef,
+  Labels,
+  Peer,
+  PolicyRule,
+  PortSpec,
+  Requests,
+  Requirement,
+  Selector,
+  ServerNames,
+  ServicePeer,
+} from '../policy/snapshot.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -151,7 +163,25 @@ const peer = peerOf(standard);
 const names = absent(z.array(domainName).min(1, 'needs at least one name'));
 const hostDestination = peerOf({ ...standard, names });
 const askSource = peerOf({ ...standard, cidr: absent(cidr) });
-const askDestination = peerOf({ ...standard, cidr: absent(cidr), names });
+const servicePeer = z
+  .strictObject({
+    service: z.strictObject({
+      name: z.string().regex(DNS_LABEL, 'must be the name of a Service'),
+      namespace: absent(z.string().regex(DNS_LABEL, 'must be a lower-case DNS label')),
+    }),
+  })
+  .transform(
+    ({ service }): ServicePeer => ({ kind: 'service', service: service.namespace ? `${service.namespace}/${service.name}` : service.name }),
+  );
+const podDestination = peerOf({ ...standard, cidr: absent(cidr), names });
+/** By what it has, so that a wrong one is told what is wrong with it. */
+const askDestination = z.unknown().transform((value, context): Peer | ServicePeer => {
+  const named = typeof value === 'object' && value !== null && 'service' in value;
+  const result = (named ? servicePeer : podDestination).safeParse(value);
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) context.addIssue({ ...issue, code: 'custom' });
+  return z.NEVER;
+});
 
 export const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is 1 to 65535');
 
@@ -224,10 +254,12 @@ export const hostPolicySpec = z
   })
   .transform((spec) => isolating(spec));
 
-const CONTEXTS = { connect: Context.CONNECT, dns: Context.DNS, tls: Context.TLS } as const;
+const CONTEXTS = { connect: Context.CONNECT, dns: Context.DNS, tls: Context.TLS, http: Context.HTTP } as const;
+/** As a plugin's manifest may name its routes. */
+const ROUTE_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const ask = z.strictObject({
   plugin: z.string().regex(DNS_SUBDOMAIN, 'must be the name of a PolicyPlugin'),
-  context: absent(z.enum(['connect', 'dns', 'tls'], 'must be connect, dns or tls')),
+  context: absent(z.enum(['connect', 'dns', 'tls', 'http'], 'must be connect, dns, tls or http')),
 });
 
 const choice = absent(z.enum(['Allow', 'Deny']));
@@ -241,14 +273,62 @@ const serverNames = z
     }),
   );
 
+const backendRef = z.strictObject({
+  service: z.string().regex(DNS_LABEL, 'must be the name of a Service'),
+  namespace: absent(z.string().regex(DNS_LABEL, 'must be a lower-case DNS label')),
+  port: portNumber,
+  weight: absent(z.int().min(0).max(1_000_000)),
+});
+type RawBackend = z.infer<typeof backendRef>;
+
+/** What the routes of a plugin mean, and what a denied client is told. */
+const http = z
+  .strictObject({
+    routes: absent(
+      z.record(z.string().regex(ROUTE_NAME, 'must be a name such as stable'), z.union([backendRef, z.array(backendRef).min(1).max(16)])),
+    ),
+    default: absent(z.string()),
+    deny: absent(z.strictObject({ status: absent(z.int().min(400).max(599)), body: absent(z.string().max(4096)) })),
+  })
+  .superRefine((value, context) => {
+    if (value.default !== undefined && !Object.hasOwn(value.routes ?? {}, value.default))
+      context.addIssue({ code: 'custom', path: ['default'], message: `"${value.default}" is none of the routes` });
+  });
+
+const DENIED = { status: 403, body: 'denied by policy\n' };
+
+function requestsOf(plugin: string, value: z.infer<typeof http> | undefined, namespace: string): Requests {
+  const refs = (raw: RawBackend | RawBackend[]): BackendRef[] =>
+    (Array.isArray(raw) ? raw : [raw]).map((each) => ({
+      service: `${each.namespace ?? namespace}/${each.service}`,
+      port: each.port,
+      weight: each.weight ?? 1,
+    }));
+  const routes = Object.fromEntries(Object.entries(value?.routes ?? {}).map(([name, raw]) => [name, refs(raw)]));
+  const fallback = value?.default === undefined ? undefined : routes[value.default];
+  return {
+    rules: [
+      {
+        matches: [],
+        plugin,
+        routes,
+        ...(fallback && { fallback }),
+        deny: { status: value?.deny?.status ?? DENIED.status, body: value?.deny?.body ?? DENIED.body },
+      },
+    ],
+  };
+}
+
 /** A rule with a tag: a plugin to ask, or a list of server names. */
 interface Tagged {
-  peers: readonly Peer[] | undefined;
+  peers: readonly (Peer | ServicePeer)[] | undefined;
   ports?: PortSpec[] | undefined;
   ask?: z.infer<typeof ask> | undefined;
   serverNames?: ServerNames | undefined;
+  http?: z.infer<typeof http> | undefined;
 }
 
+const EVERY_TCP_PORT: readonly PortSpec[] = [{ protocol: PROTOCOLS.TCP, first: 0, last: 65_535 }];
 const HTTPS: readonly PortSpec[] = [{ protocol: PROTOCOLS.TCP, first: 443, last: 443 }];
 
 /** TLS is read over TCP; QUIC, which may carry it too, is part of such a rule so that it does not pass unread. */
@@ -257,13 +337,28 @@ function tlsPorts(ports: readonly PortSpec[] | undefined): PortSpec[] {
   return [...tcp, ...tcp.map((each) => ({ ...each, protocol: PROTOCOLS.UDP }))];
 }
 
-function taggedRule({ peers, ports, ask: asked, serverNames: names }: Tagged): AskRule {
+/** A rule as it stands in a policy of that namespace. */
+export type RuleIn = (namespace: string) => AskRule;
+
+function taggedRule({ peers, ports, ask: asked, serverNames: names, http: requests }: Tagged): RuleIn {
   const context = names ? Context.TLS : CONTEXTS[asked?.context ?? 'connect'];
   const plugin = asked?.plugin ?? '';
   // An answer is of no flow that could be tagged: it is the endpoint's.
-  if (context === Context.DNS) return { peers: [], ports: [], plugin, context };
-  const rule = policyRule(peers, context === Context.TLS ? tlsPorts(ports) : ports);
-  return { ...rule, plugin, context, ...(names && { serverNames: names }) };
+  if (context === Context.DNS) return () => ({ peers: [], ports: [], plugin, context });
+  if (context === Context.HTTP) {
+    const services = (peers ?? []).flatMap((each) => (each.kind === 'service' ? [each.service] : []));
+    const others = (peers ?? []).filter((each) => each.kind !== 'service');
+    const rule = policyRule(others, ports?.length ? ports : EVERY_TCP_PORT);
+    return (namespace) => ({
+      ...rule,
+      ...(services.length && { peers: others, services: services.map((each) => (each.includes('/') ? each : `${namespace}/${each}`)) }),
+      plugin,
+      context,
+      requests: requestsOf(plugin, requests, namespace),
+    });
+  }
+  const rule = policyRule(peers as readonly Peer[] | undefined, context === Context.TLS ? tlsPorts(ports) : ports);
+  return () => ({ ...rule, plugin, context, ...(names && { serverNames: names }) });
 }
 
 /** Checks that a rule has one tag, and nothing that its tag cannot be about. */
@@ -274,6 +369,14 @@ const oneTag =
     if (rule.ask && rule.serverNames) report(['serverNames'], 'cannot stand beside ask: the plugin sees the server name in context tls');
     if (!rule.ask && !rule.serverNames) report([], 'must have ask or serverNames');
     const hook = rule.serverNames ? 'tls' : rule.ask?.context;
+    if (rule.http && hook !== 'http') report(['http'], 'needs ask with context http beside it');
+    if (hook === 'http' && direction === 'ingress')
+      report(['ask', 'context'], 'http is for egress rules: requests are decided where they are sent');
+    const services = Array.isArray(rule.to) && rule.to.some((each) => (each as ServicePeer | undefined)?.kind === 'service');
+    if (services && hook !== 'http') report(['to'], 'a service can be named with context http only');
+    if (hook === 'http')
+      for (const [i, each] of (Array.isArray(rule.ports) ? rule.ports : []).entries())
+        if (each?.protocol !== PROTOCOLS.TCP) report(['ports', String(i)], 'HTTP is read over TCP');
     if (hook === 'tls')
       for (const [i, each] of (Array.isArray(rule.ports) ? rule.ports : []).entries())
         if (each?.protocol !== PROTOCOLS.TCP) report(['ports', String(i)], 'TLS is read over TCP; QUIC to the same port is denied anyway');
@@ -283,7 +386,7 @@ const oneTag =
       if (rule[field]?.length) report([field], 'cannot stand in a rule of context dns: its plugin is asked about every answer');
   };
 
-const tag = { ports: list(port), ask: absent(ask), serverNames: absent(serverNames) };
+const tag = { ports: list(port), ask: absent(ask), serverNames: absent(serverNames), http: absent(http) };
 const askIngress = z
   .strictObject({ from: list(askSource), ...tag })
   .superRefine(oneTag('ingress'))
@@ -306,7 +409,7 @@ export const pluginPolicySpec = z
     rules: {
       ...(spec.ingress?.length && { [Direction.INGRESS]: spec.ingress }),
       ...(spec.egress?.length && { [Direction.EGRESS]: spec.egress }),
-    } satisfies Partial<Record<Direction, AskRule[]>>,
+    } satisfies Partial<Record<Direction, RuleIn[]>>,
   }));
 
 /** Flattens a configuration to one `path = value` a line: what a guest reads without a parser for JSON. */

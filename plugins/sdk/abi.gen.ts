@@ -24,6 +24,7 @@ export const enum VerdictValue {
   NEXT = 0,
   ALLOW = 1,
   DENY = 2,
+  ROUTE = 3,
 }
 
 export const enum ScopeValue {

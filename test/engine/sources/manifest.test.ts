@@ -117,9 +117,9 @@ describe('readManifest()', () => {
   test('an invalid PluginPolicy asks a plugin that cannot exist, for everything in the directions it names', () => {
     const { objects, problems } = readManifest(
       'p.yaml',
-      'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { egress: [{ ask: { plugin: p, context: http } }] }\n',
+      'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { egress: [{ ask: { plugin: p, context: smtp } }] }\n',
     );
-    expect(problems[0]?.reason).toContain('must be connect, dns or tls');
+    expect(problems[0]?.reason).toContain('must be connect, dns, tls or http');
     expect(objects[0]?.value).toMatchObject({ rules: { [Direction.EGRESS]: [{ plugin: '' }] } });
   });
 
@@ -319,7 +319,7 @@ describe('readManifest()', () => {
       kind: 'List',
       items: [
         { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'a' } },
-        { apiVersion: 'v1', kind: 'Service', metadata: { name: 's' } },
+        { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 's' } },
       ],
     });
     const { objects, problems } = readManifest('f.yaml', `${list}\n---\napiVersion: v1\nkind: Namespace\nmetadata: { name: b }\n---\n`);

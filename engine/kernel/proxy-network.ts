@@ -1,0 +1,70 @@
+/** The kernel as the proxy's thread sees it: its network, connections from a pod's address, what policy says, the verdict cache. */
+import { Direction, type VerdictEntry, type VerdictKey, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
+import type { ProxyHandles } from './datapath.ts';
+import { check, native } from './native.ts';
+import { type ProbeAnswer, probeKernel } from './probe.ts';
+
+const TCP = 6;
+/** Clients whose connections are complete and not yet taken; as net.core.somaxconn, which cuts it. */
+const BACKLOG = 4096;
+
+export class ProxyNetwork {
+  readonly #handles: ProxyHandles;
+
+  constructor(handles: ProxyHandles) {
+    this.#handles = handles;
+  }
+
+  /**
+   * Moves this thread into the proxy's network, and returns the descriptor of its listening socket. From then on every socket
+   * of this thread is in that network.
+   *
+   * @throws EngineError `KERNEL_CALL` or `NOT_ROOT`
+   */
+  open(): number {
+    const { interface: name, program, picker, listeners, engineStates } = this.#handles;
+    return check(native.sluice_proxy__open(name, program, picker, listeners, engineStates, BACKLOG), 'make the network of the proxy');
+  }
+
+  /** Moves this thread into the network that another one has opened. @throws EngineError `KERNEL_CALL` */
+  join(): void {
+    check(native.sluice_proxy__join(), 'enter the network of the proxy');
+  }
+
+  /** Says that the proxy lives: without it for a second, new connections get their failure policy. */
+  beat(): void {
+    native.sluice_proxy__beat();
+  }
+
+  /** Has new connections get their failure policy from now on. */
+  close(): void {
+    native.sluice_proxy__close();
+  }
+
+  /**
+   * Begins a connection from a pod's address, 16 bytes each. Returns the descriptor of its socket.
+   *
+   * @throws EngineError `KERNEL_CALL`: there is no port left, or no descriptor
+   */
+  connect(from: Uint8Array, to: Uint8Array, port: number): number {
+    return check(native.sluice_proxy__connect(Buffer.from(from) as never, Buffer.from(to) as never, port), 'connect to a backend');
+  }
+
+  /** What the kernel's policy says about TCP from an endpoint; undefined when it does not know the endpoint. */
+  judge(endpoint: number, source: Uint8Array, destination: Uint8Array, port: number): ProbeAnswer | undefined {
+    return probeKernel(this.#handles.explain, { endpoint, direction: Direction.EGRESS, source, destination, protocol: TCP, port });
+  }
+
+  /** Lets the kernel answer for what has this key. @throws EngineError `KERNEL_CALL` when it was not written */
+  writeVerdict(key: VerdictKey, entry: VerdictEntry): void {
+    const [keyBytes, value] = [Buffer.alloc(verdictKeyCodec.size), Buffer.alloc(verdictEntryCodec.size)];
+    verdictKeyCodec.write(keyBytes, 0, key);
+    verdictEntryCodec.write(value, 0, entry);
+    const { verdictsFd } = this.#handles;
+    const done = Buffer.alloc(4);
+    check(
+      native.sluice_map__update(verdictsFd, keyBytes as never, keyBytes.length, value as never, value.length, 1, done as never),
+      'write a verdict',
+    );
+  }
+}

@@ -1,0 +1,82 @@
+/** Connections to backends that wait for their next exchange, by client address and backend: a backend sees who asks. */
+import type { Stream } from '../kernel/streams.ts';
+import { BackendConnection } from './backend-connection.ts';
+import type { Backend } from './backends.ts';
+import type { Party } from './party.ts';
+
+/** As servers close what is idle after 5 s (Node), 60 s (Envoy, nginx as upstream) or 75 s (nginx): before the first of them does. */
+const IDLE_MS = 4000;
+/** Of one client address to one backend. */
+const IDLE_MAX = 128;
+
+/** Connections from one client address that wait, by backend. */
+type Waiting = Map<Backend, BackendConnection[]>;
+
+export class BackendPool {
+  readonly #connect: (from: Uint8Array, to: Uint8Array, port: number) => Stream;
+  readonly #idle = new Map<string, Waiting>();
+  readonly #origins = new WeakMap<BackendConnection, Waiting>();
+  #open = 0;
+
+  /** `connect` begins a connection; it throws when it cannot. */
+  constructor(connect: (from: Uint8Array, to: Uint8Array, port: number) => Stream) {
+    this.#connect = connect;
+  }
+
+  /** Connections that there are. */
+  get open(): number {
+    return this.#open;
+  }
+
+  /** A connection to a backend: the one that was used last, or, where none waits or `fresh` is asked for, a new one. */
+  take({ sourceKey, source }: Party, backend: Backend, fresh: boolean, nowMs: number): BackendConnection {
+    let waiting = this.#idle.get(sourceKey);
+    if (!waiting) this.#idle.set(sourceKey, (waiting = new Map()));
+    const ready = fresh ? undefined : waiting.get(backend);
+    for (let connection = ready?.pop(); connection; connection = ready?.pop()) if (connection.alive) return connection;
+    const stream = this.#connect(source, backend.address, backend.port);
+    const connection = new BackendConnection(backend, stream, nowMs, () => void (this.#open -= 1));
+    this.#open += 1;
+    this.#origins.set(connection, waiting);
+    return connection;
+  }
+
+  /** Gives a connection back, for others. */
+  give(connection: BackendConnection, nowMs: number): void {
+    connection.end();
+    const { backend } = connection;
+    const waiting = this.#origins.get(connection) as Waiting;
+    let ready = waiting.get(backend);
+    if (!ready) waiting.set(backend, (ready = []));
+    if (backend.gone || !connection.alive || ready.length >= IDLE_MAX) {
+      connection.close();
+      return;
+    }
+    connection.idleSinceMs = nowMs;
+    ready.push(connection);
+  }
+
+  /** Closes everything that waits: a connection that policy has cut would answer nobody. */
+  clear(): void {
+    for (const waiting of this.#idle.values())
+      for (const [backend, ready] of waiting) {
+        waiting.delete(backend);
+        for (const connection of ready) connection.close();
+      }
+  }
+
+  /** Closes what has waited too long, or leads to who is gone. */
+  sweep(nowMs: number): void {
+    for (const [key, waiting] of this.#idle) {
+      for (const [backend, ready] of waiting) {
+        // Who was used last is behind: the oldest stand in front.
+        let stale = 0;
+        while (stale < ready.length && (backend.gone || nowMs - (ready[stale]?.idleSinceMs ?? 0) >= IDLE_MS)) stale++;
+        for (const connection of ready.splice(0, stale)) connection.close();
+        if (!ready.length) waiting.delete(backend);
+      }
+      // A connection that is in use comes back to what it was taken from.
+      if (!waiting.size && !this.#open) this.#idle.delete(key);
+    }
+  }
+}

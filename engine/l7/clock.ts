@@ -1,0 +1,10 @@
+/** The time of a turn: everything that happens in one happens at once, and asking the kernel each time is not free. */
+export class Clock {
+  /** Milliseconds on the monotonic clock. */
+  nowMs = performance.now();
+
+  advance(): number {
+    this.nowMs = performance.now();
+    return this.nowMs;
+  }
+}

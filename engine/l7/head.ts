@@ -1,0 +1,198 @@
+/**
+ * Heads of HTTP/1 messages: what the proxy goes by, and what of it goes on.
+ *
+ * The bytes of a head go on as they came, without the lines that are about one connection only. So nothing is said anew that a
+ * parser behind us could read in another way than ours; what two parsers might read differently is refused here (RFC 9112,
+ * sections 3, 5, 6 and 11.2).
+ */
+import { createRequire } from 'node:module';
+import { HttpError, parseHead, REQUEST, RESPONSE, spans } from './llhttp.ts';
+
+const constants = createRequire(import.meta.url)('undici/lib/llhttp/constants.js') as { METHODS: Record<string, number> };
+const METHODS: readonly string[] = Object.entries(constants.METHODS).reduce<string[]>((names, [name, code]) => {
+  names[code] = name;
+  return names;
+}, []);
+
+/** How the end of a body is told: its length, chunks, or the end of the connection. */
+export const CHUNKED = -1;
+export const UNTIL_CLOSE = -2;
+
+/** About one connection, not about the message (RFC 9110, 7.6.1). */
+const HOP_BY_HOP: ReadonlySet<string> = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'upgrade', 'http2-settings']);
+const RESPONSE_NAME_LENGTHS: ReadonlySet<number> = new Set(
+  ['connection', 'keep-alive', 'proxy-connection', 'upgrade', 'content-length', 'transfer-encoding'].map(({ length }) => length),
+);
+const HOST = /^(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
+const DIGITS = /^[0-9]{1,15}$/;
+/** Sent again it does the same (RFC 9110, 9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE']);
+
+export interface RequestHead {
+  readonly method: string;
+  /** Without a port, as it was sent. */
+  readonly host: string;
+  /** Before the question mark. */
+  readonly path: string;
+  readonly query: string;
+  /** Names in lower case, and values in turn. */
+  readonly headers: readonly string[];
+  /** Bytes of the body, or CHUNKED. */
+  readonly body: number;
+  /** The client wants the connection kept. */
+  readonly keepAlive: boolean;
+  /** HTTP/1.0: it knows no chunks, and no interim answers. */
+  readonly old: boolean;
+  /** It asks for another protocol, such as websocket. */
+  readonly upgrade: boolean;
+  /** What goes on. */
+  readonly bytes: Buffer;
+}
+
+export interface ResponseHead {
+  readonly status: number;
+  /** Bytes of the body, CHUNKED or UNTIL_CLOSE. */
+  readonly body: number;
+  /** The connection can be used again. */
+  readonly keepAlive: boolean;
+  readonly bytes: Buffer;
+}
+
+export function isIdempotent(method: string): boolean {
+  return IDEMPOTENT.has(method);
+}
+
+/** The value of a header in a list of names and values, several joined by a comma; undefined when there is none. */
+export function headerOf(headers: readonly string[], name: string): string | undefined {
+  let found: string | undefined;
+  for (let i = 0; i < headers.length; i += 2)
+    if (headers[i] === name) found = found === undefined ? headers[i + 1] : `${found}, ${headers[i + 1]}`;
+  return found;
+}
+
+function nameAt(bytes: Buffer, from: number, i: number): string {
+  return bytes.toString('latin1', from + (spans.nameAt[i] as number), from + (spans.nameEnd[i] as number)).toLowerCase();
+}
+
+function valueAt(bytes: Buffer, from: number, i: number): string {
+  const at = spans.valueAt[i] as number;
+  return at < 0 ? '' : bytes.toString('latin1', from + at, from + (spans.valueEnd[i] as number)).trim();
+}
+
+/** The connection's options, in lower case. */
+function listed(value: string): string[] {
+  return value
+    .toLowerCase()
+    .split(',')
+    .map((option) => option.trim());
+}
+
+/** The head without some of its lines. `lines` are indexes of headers, ascending. */
+function without(bytes: Buffer, from: number, to: number, lines: readonly number[]): Buffer {
+  if (!lines.length) return bytes.subarray(from, to);
+  const parts: Buffer[] = [];
+  let at = from;
+  for (const line of lines) {
+    const next = line + 1 < spans.count ? (spans.nameAt[line + 1] as number) : to - from - 2;
+    parts.push(bytes.subarray(at, from + (spans.nameAt[line] as number)));
+    at = from + next;
+  }
+  parts.push(bytes.subarray(at, to));
+  return Buffer.concat(parts);
+}
+
+/** Reads the head of a request, all of it with its empty line. @throws HttpError with what is wrong with it */
+export function readRequest(bytes: Buffer, from: number, to: number): RequestHead {
+  const { minor, code } = parseHead(REQUEST, bytes, from, to);
+  if (minor > 1) throw new HttpError('not HTTP/1.0 or 1.1');
+  const method = METHODS[code] ?? '';
+  const headers: string[] = [];
+  const hops: number[] = [];
+  let hosts = 0;
+  let host = '';
+  let length: string | undefined;
+  let encoding: string | undefined;
+  let connection = '';
+  let upgrade = '';
+  for (let i = 0; i < spans.count; i++) {
+    const name = nameAt(bytes, from, i);
+    const value = valueAt(bytes, from, i);
+    if (HOP_BY_HOP.has(name)) hops.push(i);
+    else headers.push(name, value);
+    if (name === 'host') {
+      hosts += 1;
+      host = value;
+    } else if (name === 'content-length') {
+      if (length !== undefined) throw new HttpError('two lengths');
+      length = value;
+    } else if (name === 'transfer-encoding') {
+      if (encoding !== undefined) throw new HttpError('two transfer encodings');
+      encoding = value;
+    } else if (name === 'connection') connection = connection ? `${connection},${value}` : value;
+    else if (name === 'upgrade') upgrade = value;
+  }
+  if (length !== undefined && !DIGITS.test(length)) throw new HttpError('not a length');
+  if (encoding !== undefined && (encoding.toLowerCase() !== 'chunked' || length !== undefined || minor === 0))
+    throw new HttpError('a transfer encoding that is not just chunked, or beside a length');
+  if (hosts > 1 || (minor === 1 && !hosts) || (host && !HOST.test(host))) throw new HttpError('not one host');
+  const options = connection ? listed(connection) : [];
+  const switches = upgrade !== '' && minor === 1 && options.includes('upgrade') && upgrade.toLowerCase() !== 'h2c';
+  if (spans.targetAt !== method.length + 1) throw new HttpError('more than a space in the first line');
+  const target = targetOf(bytes.toString('latin1', from + spans.targetAt, from + spans.targetEnd), method, host);
+  return {
+    method,
+    host: host.replace(/:[0-9]*$/, ''),
+    ...target,
+    headers,
+    body: encoding === undefined ? Number(length ?? 0) : CHUNKED,
+    keepAlive: minor === 1 ? !options.includes('close') : options.includes('keep-alive'),
+    old: minor === 0,
+    upgrade: switches,
+    bytes: without(bytes, from, to, switches ? [] : hops),
+  };
+}
+
+/** Path and query of a request's target; a target with a host of its own must name the same one. */
+function targetOf(target: string, method: string, host: string): { path: string; query: string } {
+  if (method === 'CONNECT') throw new HttpError('CONNECT is for proxies');
+  let rest = target;
+  if (!target.startsWith('/')) {
+    if (target === '*' && method === 'OPTIONS') return { path: '*', query: '' };
+    const [, authority, behind = '/'] = /^http:\/\/([^/?#]+)([/?][^#]*)?$/i.exec(target) ?? [];
+    if (authority === undefined || authority.toLowerCase() !== host.toLowerCase()) throw new HttpError('a target of another host');
+    rest = behind.startsWith('/') ? behind : `/${behind}`;
+  }
+  if (rest.includes('#')) throw new HttpError('a fragment in the target');
+  const mark = rest.indexOf('?');
+  return mark < 0 ? { path: rest, query: '' } : { path: rest.slice(0, mark), query: rest.slice(mark + 1) };
+}
+
+/** Reads the head of an answer to a request of that method. @throws HttpError with what is wrong with it */
+export function readResponse(bytes: Buffer, from: number, to: number, method: string): ResponseHead {
+  const { minor, code: status } = parseHead(RESPONSE, bytes, from, to);
+  const hops: number[] = [];
+  let length: string | undefined;
+  let encoding: string | undefined;
+  let connection = '';
+  for (let i = 0; i < spans.count; i++) {
+    if (!RESPONSE_NAME_LENGTHS.has((spans.nameEnd[i] as number) - (spans.nameAt[i] as number))) continue;
+    const name = nameAt(bytes, from, i);
+    if (HOP_BY_HOP.has(name)) hops.push(i);
+    if (name === 'content-length') {
+      const value = valueAt(bytes, from, i);
+      if (length !== undefined && length !== value) throw new HttpError('two lengths');
+      length = value;
+    } else if (name === 'transfer-encoding') {
+      if (encoding !== undefined) throw new HttpError('two transfer encodings');
+      encoding = valueAt(bytes, from, i);
+    } else if (name === 'connection') connection = valueAt(bytes, from, i);
+  }
+  if (length !== undefined && !DIGITS.test(length)) throw new HttpError('not a length');
+  if (encoding !== undefined && (encoding.toLowerCase() !== 'chunked' || length !== undefined))
+    throw new HttpError('a transfer encoding that is not just chunked, or beside a length');
+  const bodiless = method === 'HEAD' || status < 200 || status === 204 || status === 304;
+  const body = bodiless ? 0 : encoding !== undefined ? CHUNKED : length !== undefined ? Number(length) : UNTIL_CLOSE;
+  const options = connection ? listed(connection) : [];
+  const keepAlive = body !== UNTIL_CLOSE && (minor === 1 ? !options.includes('close') : options.includes('keep-alive'));
+  return { status, body, keepAlive, bytes: without(bytes, from, to, status === 101 ? [] : hops) };
+}

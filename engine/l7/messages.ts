@@ -1,0 +1,131 @@
+/** What crosses between the main thread and the proxy's. */
+import type { ToWorker as FlowMessage, FromWorker as FlowReport } from '../flow/messages.ts';
+import type { StreamEnds } from '../kernel/streams.ts';
+import type { Requests } from '../policy/snapshot.ts';
+
+/** A rule about requests, as the proxy goes by it. */
+export interface ProxyRule {
+  readonly id: number;
+  /** `PluginPolicy shop/canary egress[0]` */
+  readonly name: string;
+  readonly requests: Requests;
+  /** Ids of the plugins that its rules name, as far as they are declared. */
+  readonly plugins: ReadonlyMap<string, number>;
+}
+
+export interface ProxyBackend {
+  /** 16 bytes. */
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+
+export interface ProxySet {
+  readonly id: number;
+  /** `namespace/name:port` */
+  readonly name: string;
+  readonly backends: readonly ProxyBackend[];
+}
+
+/** Everything that the proxy goes by, as of one revision of policy. */
+export interface ProxyPolicy {
+  readonly rules: ReadonlyMap<number, ProxyRule>;
+  /** By name. */
+  readonly sets: ReadonlyMap<string, ProxySet>;
+  /** Address and port of a Service, struct translation as a latin1 string → name of its set. */
+  readonly frontends: ReadonlyMap<string, string>;
+  /** Address key → endpoint of this node and its identity. */
+  readonly endpoints: ReadonlyMap<string, { readonly id: number; readonly identity: number }>;
+}
+
+export type ToProxy =
+  | { readonly type: 'policy'; readonly policy: ProxyPolicy }
+  | Extract<FlowMessage, { type: 'cluster' | 'plugin' | 'remove' | 'switch-off' }>
+  /** A client that speaks this thread's version of HTTP: its socket, what it has said, who it is. */
+  | { readonly type: 'connection'; readonly fd: number; readonly first: Uint8Array; readonly ends: StreamEnds }
+  | { readonly type: 'ping' }
+  | { readonly type: 'stop' };
+
+/** Upper bounds of the buckets of answers' times, in seconds. */
+export const DURATION_BOUNDS: readonly number[] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
+
+/** What went one way through the proxy since the last report. */
+export interface Traffic {
+  readonly rule: number;
+  /** What the plugin said, or the rule; empty for the destination itself. */
+  readonly route: string;
+  /** `namespace/name:port 10.0.0.1:80`; empty where no backend was asked. */
+  readonly backend: string;
+  /** `name 1.2.0` of the plugin's version that decided; empty where none did. */
+  readonly version: string;
+  /** By class of the status: 1xx to 5xx. */
+  readonly classes: number[];
+  /** One for each bound, and one for what is beyond the last. */
+  readonly durations: number[];
+  durationSum: number;
+  bytesIn: number;
+  bytesOut: number;
+}
+
+/** One request, for people to read. */
+export interface AccessRecord {
+  /** Unix time in milliseconds. */
+  readonly timeMs: number;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly sourceIdentity: number;
+  readonly destinationIdentity: number;
+  readonly rule: number;
+  readonly plugin: number;
+  readonly protocol: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2';
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  readonly status: number;
+  readonly allowed: boolean;
+  readonly audited: boolean;
+  readonly reason: string;
+  readonly route: string;
+  readonly backend: string;
+  readonly version: string;
+  readonly durationUs: number;
+}
+
+export interface ProxyCounts {
+  /** Connections of clients that are open. */
+  clients: number;
+  /** Connections that were refused: too many, of nobody known, or no longer tagged. */
+  refusedClients: number;
+  /** Connections to backends that are open. */
+  backends: number;
+  /** Requests that were sent a second time. */
+  retries: number;
+  /** Messages that are no HTTP, or that two readers could read differently. */
+  malformed: number;
+  timeouts: number;
+  /** Verdicts that the kernel was given. */
+  verdicts: number;
+  /** Requests for which the proxy had the plugin's verdict. */
+  cached: number;
+}
+
+export type FromProxy =
+  /** `handle`: by which its wait is ended; 0: it does not wait. */
+  | { readonly type: 'ready'; readonly handle: number }
+  | { readonly type: 'hand-over'; readonly fd: number; readonly first: Uint8Array; readonly ends: StreamEnds }
+  | { readonly type: 'pong' }
+  | { readonly type: 'failed'; readonly reason: string }
+  | Extract<FlowReport, { type: 'ack' | 'trap' | 'log' | 'error' }>
+  /** It overran its time; switchedOff: it is not asked any more. */
+  | { readonly type: 'timeout'; readonly plugin: number; readonly switchedOff: boolean }
+  | {
+      readonly type: 'requests';
+      readonly traffic: readonly Traffic[];
+      readonly records: readonly AccessRecord[];
+      /** Requests of which there is no record. */
+      readonly omitted: number;
+      readonly counts: ProxyCounts;
+      /** Of the plugins, where they did something. */
+      readonly report: Omit<Extract<FlowReport, { type: 'report' }>, 'type'> | undefined;
+    };

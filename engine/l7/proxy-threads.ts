@@ -1,0 +1,76 @@
+/** Both threads of the proxy as one: what one is told the other is told too, and clients go from the first to the second. */
+import type { PluginSetup } from '../flow/messages.ts';
+import type { Logger } from '../log.ts';
+import type { ProxyPolicy } from './messages.ts';
+import { type ProxyEvents, ProxyThread } from './proxy-thread.ts';
+
+export interface ProxyOptions {
+  readonly worker: URL;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly wake: (handle: number) => void;
+  readonly events: ProxyEvents;
+  readonly log: Logger;
+}
+
+export class ProxyThreads {
+  readonly #http1: ProxyThread;
+  readonly #http2: ProxyThread;
+
+  constructor({ worker, data, wake, events, log }: ProxyOptions) {
+    this.#http2 = new ProxyThread({
+      worker,
+      data: { ...data, speaks: 'HTTP/2' },
+      wake,
+      log,
+      events: { ...events, handOver: () => {}, replaced: () => {} },
+    });
+    this.#http1 = new ProxyThread({
+      worker,
+      data: { ...data, speaks: 'HTTP/1' },
+      wake,
+      log,
+      events: {
+        ...events,
+        handOver: ({ fd, first, ends }) => this.#http2.post({ type: 'connection', fd, first, ends }),
+        // With a network of its own, which the other one is to be in too.
+        replaced: () => this.#http2.restart(),
+      },
+    });
+  }
+
+  /** Starts both; returns when they serve. @throws EngineError `KERNEL_UNSUPPORTED` with what the kernel lacks */
+  async start(): Promise<void> {
+    await this.#http1.start();
+    await this.#http2.start();
+  }
+
+  setCluster(change: Parameters<ProxyThread['setCluster']>[0]): void {
+    for (const thread of this.#threads) thread.setCluster(change);
+  }
+
+  setPolicy(policy: ProxyPolicy): void {
+    for (const thread of this.#threads) thread.setPolicy(policy);
+  }
+
+  /** @throws EngineError `PLUGIN_INVALID` */
+  async install(setup: PluginSetup): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.install(setup)));
+  }
+
+  async remove(id: number): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.remove(id)));
+  }
+
+  /** Asks a plugin no more. */
+  switchOff(id: number): void {
+    for (const thread of this.#threads) thread.post({ type: 'switch-off', id });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.close()));
+  }
+
+  get #threads(): ProxyThread[] {
+    return [this.#http1, this.#http2];
+  }
+}

@@ -1,0 +1,52 @@
+/** Two connections that talk to each other without being read: after an upgrade. */
+import type { Stream } from '../kernel/streams.ts';
+import type { BackendConnection } from './backend-connection.ts';
+
+export class Tunnel {
+  readonly #client: Stream;
+  readonly #connection: BackendConnection;
+  readonly #onClosed: () => void;
+  #ended = 0;
+  #over = false;
+
+  constructor(client: Stream, connection: BackendConnection, onClosed: () => void) {
+    this.#client = client;
+    this.#connection = connection;
+    this.#onClosed = onClosed;
+  }
+
+  /** What each side has said already. */
+  begin(fromClient: Buffer, fromBackend: Buffer): void {
+    const { stream } = this.#connection;
+    this.#join(this.#client, stream);
+    this.#join(stream, this.#client);
+    stream.write(fromClient);
+    this.#client.write(fromBackend);
+    stream.pause(false);
+    this.#client.pause(false);
+  }
+
+  #join(from: Stream, to: Stream): void {
+    from.user = {
+      onData: (bytes) => {
+        if (!to.write(bytes)) from.pause(true);
+      },
+      onEnd: () => {
+        this.#ended += 1;
+        to.end();
+        if (this.#ended === 2) this.#close();
+      },
+      onDrain: () => to.pause(false),
+      onGone: () => this.#close(),
+    };
+  }
+
+  /** When one side is gone, so is the other. */
+  #close(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#client.close();
+    this.#connection.close();
+    this.#onClosed();
+  }
+}

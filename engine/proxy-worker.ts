@@ -1,0 +1,203 @@
+/**
+ * A thread of the proxy: decides HTTP requests one by one, and carries them to their backends.
+ *
+ * There are two. The one for HTTP/1 makes the proxy's network and takes every connection, in turns of native calls; who turns out
+ * to speak HTTP/2 is handed to the other one, which runs on Node's own loop. The kernel hands new connections over only while
+ * the first one's heart beats.
+ */
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { messageOf } from './errors.ts';
+import type { LoadedPlugin } from './flow/loaded-plugin.ts';
+import { PluginCaller } from './flow/plugin-caller.ts';
+import { TIMEOUTS_MAX } from './flow/pool.ts';
+import { Reporter } from './flow/reporter.ts';
+import { Guests } from './guests.ts';
+import type { ProxyHandles } from './kernel/datapath.ts';
+import { mapFile } from './kernel/mapped-file.ts';
+import { ProxyNetwork } from './kernel/proxy-network.ts';
+import { Decider } from './l7/decider.ts';
+import { Desk } from './l7/desk.ts';
+import { HttpProxy } from './l7/http-proxy.ts';
+import { Http2Proxy } from './l7/http2-proxy.ts';
+import type { FromProxy, ToProxy } from './l7/messages.ts';
+import { Tally } from './l7/tally.ts';
+import { flowHash } from './plugins/context-writer.ts';
+import type { VersionParts } from './plugins/version-parts.ts';
+import { Question } from './question.ts';
+
+export interface ProxyWorkerData {
+  readonly handles: ProxyHandles;
+  readonly port: MessagePort;
+  readonly speaks: 'HTTP/1' | 'HTTP/2';
+}
+
+/** Far below the time after which the kernel takes the proxy for gone: each turn is a beat. */
+const TURN_MS = 50;
+const REPORT_MS = 200;
+const SWEEP_MS = 250;
+
+const { handles, port, speaks } = workerData as ProxyWorkerData;
+const send = (message: FromProxy): void => port.postMessage(message);
+const network = new ProxyNetwork(handles);
+const guests = new Guests(send, mapFile);
+const plugins = new Map<number, LoadedPlugin>();
+const versions = new Map<number, string>();
+const reporter = new Reporter();
+const tally = new Tally();
+const timeouts = new Map<number, number>();
+let told = '';
+let stopping = false;
+/** What this thread serves with, once it does. */
+let served: HttpProxy | Http2Proxy | undefined;
+
+const decider = new Decider({
+  plugins,
+  caller: new PluginCaller({
+    reporter,
+    watch: { begin: () => {}, end: () => {}, spend: noteTime },
+    flowHash,
+    onTrap: (running, error) => guests.replaceTrapped(running, error),
+  }),
+  question: new Question(),
+  identities: guests.identities,
+  pods: guests.pods,
+  network,
+  tally,
+  versionName: (serial) => versions.get(serial) ?? '',
+  error: (message) => send({ type: 'error', message }),
+});
+const desk = new Desk({ network, decider, tally });
+
+/** Fuel ends a loop; what is slow for another reason is asked no more after some time. */
+function noteTime({ setup }: LoadedPlugin, ms: number): void {
+  if (ms <= setup.evaluateMs) return;
+  const times = (timeouts.get(setup.id) ?? 0) + 1;
+  timeouts.set(setup.id, times);
+  const switchedOff = times >= TIMEOUTS_MAX;
+  const plugin = plugins.get(setup.id);
+  if (plugin && switchedOff) plugin.suspended = true;
+  send({ type: 'timeout', plugin: setup.id, switchedOff });
+}
+
+function acknowledge(seq: number, act: () => void): void {
+  try {
+    act();
+    send({ type: 'ack', seq });
+  } catch (error) {
+    send({ type: 'ack', seq, error: messageOf(error) });
+  }
+}
+
+function nameVersions(plugin: LoadedPlugin | undefined, before: LoadedPlugin | undefined): void {
+  for (const { version } of before?.versions ?? []) versions.delete(version.serial);
+  for (const { version } of plugin?.versions ?? []) {
+    const { plugin: name, manifest } = version.parts as VersionParts;
+    versions.set(version.serial, `${name} ${manifest.version}`);
+  }
+}
+
+function handle(message: ToProxy): void {
+  switch (message.type) {
+    case 'policy':
+      served?.setPolicy(message.policy);
+      return;
+    case 'cluster':
+      guests.setCluster(message);
+      return;
+    case 'plugin':
+      acknowledge(message.seq, () => {
+        const { id } = message.setup;
+        const before = plugins.get(id);
+        const plugin = guests.load(message.setup, before, false);
+        nameVersions(plugin, before);
+        plugins.set(id, plugin);
+        timeouts.delete(id);
+        decider.forget();
+      });
+      return;
+    case 'remove':
+      acknowledge(message.seq, () => {
+        nameVersions(undefined, plugins.get(message.id));
+        plugins.delete(message.id);
+      });
+      return;
+    case 'switch-off': {
+      const plugin = plugins.get(message.id);
+      if (plugin) plugin.suspended = true;
+      return;
+    }
+    case 'connection':
+      if (served instanceof Http2Proxy) served.serve(message.fd, Buffer.from(message.first), message.ends);
+      return;
+    case 'ping':
+      send({ type: 'pong' });
+      return;
+    case 'stop':
+      stopping = true;
+  }
+}
+
+function report(): void {
+  const taken = tally.take();
+  const report = reporter.take();
+  const counts = JSON.stringify(taken.counts);
+  if (taken.traffic.length || report || counts !== told) send({ type: 'requests', ...taken, report });
+  told = counts;
+}
+
+/** Takes connections in turns until it is told to stop. */
+function serveHttp1(): void {
+  const proxy = new HttpProxy({
+    desk,
+    listener: network.open(),
+    handOver: (fd, first, ends) => send({ type: 'hand-over', fd, first: Uint8Array.from(first), ends }),
+  });
+  served = proxy;
+  send({ type: 'ready', handle: proxy.handle });
+  for (let reportedMs = 0; !stopping; ) {
+    for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(received.message as ToProxy);
+    proxy.turn(stopping ? 0 : TURN_MS);
+    const nowMs = performance.now();
+    if (nowMs - reportedMs < REPORT_MS) continue;
+    reportedMs = nowMs;
+    report();
+  }
+  network.close();
+  desk.close();
+  proxy.turn(0);
+  report();
+  port.close();
+}
+
+/** Serves what it is handed, on Node's loop. */
+function serveHttp2(): void {
+  network.join();
+  const proxy = new Http2Proxy(desk, (from, to, at) => network.connect(from, to, at));
+  const timers = [
+    setInterval(report, REPORT_MS),
+    setInterval(() => {
+      const nowMs = performance.now();
+      desk.sweep(nowMs);
+      proxy.sweep(nowMs);
+    }, SWEEP_MS),
+  ];
+  port.on('message', (message: ToProxy) => {
+    handle(message);
+    if (!stopping) return;
+    for (const timer of timers) clearInterval(timer);
+    desk.close();
+    proxy.close();
+    report();
+    port.close();
+  });
+  served = proxy;
+  send({ type: 'ready', handle: 0 });
+}
+
+try {
+  if (speaks === 'HTTP/2') serveHttp2();
+  else serveHttp1();
+} catch (error) {
+  send({ type: 'failed', reason: messageOf(error) });
+  port.close();
+}

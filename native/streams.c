@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections of the proxy, in turns: what is to be written is written, then what has come is read, and both are told in arrays
+ * of fixed records. One call a turn, however many connections have something to say.
+ *
+ * Bytes that came lie in the memory `in` until the next turn, and can be written on from there without being copied.
+ */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READY_MAX 256
+#define ACCEPTED_MAX 64
+#define READ_BYTES 65536
+/* Numbers in epoll's data that are no streams. */
+#define THE_LISTENER 0xfffffffe
+#define THE_WAKER 0xffffffff
+
+struct stream {
+	int socket;		/* -1: this number is free */
+	uint32_t watched;	/* epoll events that are asked for */
+	uint8_t paused;		/* nothing is read */
+	uint8_t ended;		/* the other side says no more */
+	uint8_t connecting;
+	uint8_t finish;		/* enum stream_finish, when everything is written */
+	uint8_t told;		/* that not everything could be written */
+	uint8_t gone;		/* it was told that it is gone: only its close is to come */
+	uint8_t *pending;	/* what could not be written yet */
+	uint32_t from, to, room;
+	uint32_t next_free;
+};
+
+enum stream_finish {
+	FINISH_NOTHING,
+	FINISH_END,
+	FINISH_CLOSE,
+};
+
+struct sluice_streams {
+	int waker;
+};
+
+/* Of this thread, which ends with it. */
+static __thread struct {
+	struct sluice_streams_memory memory;
+	struct sluice_streams *handle;
+	struct stream *streams;
+	uint32_t count, room, free;
+	int epoll, listener;
+	uint32_t used;		/* of the memory `in`, in this turn */
+} loop;
+
+#define NONE 0xffffffff
+
+static void stream_watch(uint32_t id, struct stream *stream)
+{
+	uint32_t wanted = (stream->paused || stream->ended ? 0 : EPOLLIN) |
+			  (stream->connecting || stream->from != stream->to ? EPOLLOUT : 0);
+	struct epoll_event event = { .events = wanted, .data.u32 = id };
+
+	if (wanted == stream->watched)
+		return;
+	stream->watched = wanted;
+	(void)epoll_ctl(loop.epoll, EPOLL_CTL_MOD, stream->socket, &event);
+}
+
+/* Returns the number of a new stream, or -errno; the socket is closed then. */
+static int stream_add(int socket, int connecting)
+{
+	struct epoll_event event = { .events = EPOLLIN | (connecting ? EPOLLOUT : 0) };
+	uint32_t id = loop.free;
+	int error;
+
+	if (id == NONE) {
+		if (loop.count == loop.room) {
+			uint32_t room = loop.room ? loop.room * 2 : 1024;
+			struct stream *grown = realloc(loop.streams, room * sizeof(*grown));
+
+			if (!grown) {
+				close(socket);
+				return -ENOMEM;
+			}
+			loop.streams = grown;
+			loop.room = room;
+		}
+		id = loop.count++;
+	} else {
+		loop.free = loop.streams[id].next_free;
+	}
+	loop.streams[id] = (struct stream){ .socket = socket, .watched = event.events, .connecting = (uint8_t)connecting };
+	event.data.u32 = id;
+	if (!epoll_ctl(loop.epoll, EPOLL_CTL_ADD, socket, &event))
+		return (int)id;
+	error = -errno;
+	close(socket);
+	loop.streams[id].socket = -1;
+	loop.streams[id].next_free = loop.free;
+	loop.free = id;
+	return error;
+}
+
+static void stream_free(uint32_t id, struct stream *stream)
+{
+	free(stream->pending);
+	stream->pending = NULL;
+	stream->socket = -1;
+	stream->next_free = loop.free;
+	loop.free = id;
+}
+
+static void stream_close(uint32_t id, struct stream *stream)
+{
+	close(stream->socket);
+	stream_free(id, stream);
+}
+
+static void event_add(uint32_t id, uint32_t kind, uint32_t offset, uint32_t length)
+{
+	struct sluice_streams_turn *turn = loop.memory.turn;
+
+	if (turn->event_count < loop.memory.event_capacity)
+		loop.memory.events[turn->event_count++] = (struct sluice_stream_event){ id, kind, offset, length };
+}
+
+/* Nothing more comes of it; it is closed when that is asked for. */
+static void stream_lose(uint32_t id, struct stream *stream, int error)
+{
+	if (stream->gone)
+		return;
+	stream->gone = 1;
+	stream->from = stream->to;
+	(void)epoll_ctl(loop.epoll, EPOLL_CTL_DEL, stream->socket, NULL);
+	if (stream->finish == FINISH_CLOSE)
+		stream_close(id, stream);
+	else
+		event_add(id, SLUICE_STREAM_GONE, 0, (uint32_t)error);
+}
+
+static void stream_finish(uint32_t id, struct stream *stream)
+{
+	if (stream->finish == FINISH_CLOSE) {
+		stream_close(id, stream);
+		return;
+	}
+	if (stream->finish == FINISH_END)
+		(void)shutdown(stream->socket, SHUT_WR);
+	stream->finish = FINISH_NOTHING;
+	stream_watch(id, stream);
+}
+
+/* Keeps what could not be written; returns 0 or -ENOMEM. */
+static int stream_keep(struct stream *stream, const uint8_t *bytes, uint32_t length)
+{
+	if (stream->from == stream->to)
+		stream->from = stream->to = 0;
+	if (stream->to + length > stream->room) {
+		uint32_t kept = stream->to - stream->from, room = 2 * (kept + length);
+		uint8_t *grown = malloc(room);
+
+		if (!grown)
+			return -ENOMEM;
+		if (kept)
+			memcpy(grown, stream->pending + stream->from, kept);
+		free(stream->pending);
+		stream->pending = grown;
+		stream->from = 0;
+		stream->to = kept;
+		stream->room = room;
+	}
+	memcpy(stream->pending + stream->to, bytes, length);
+	stream->to += length;
+	return 0;
+}
+
+static void stream_write(uint32_t id, struct stream *stream, const uint8_t *bytes, uint32_t length, int more)
+{
+	ssize_t sent = 0;
+
+	if (stream->gone)
+		return;
+	if (stream->from == stream->to && !stream->connecting) {
+		sent = send(stream->socket, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
+		if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+			stream_lose(id, stream, errno);
+			return;
+		}
+		if (sent < 0)
+			sent = 0;
+	}
+	if ((uint32_t)sent == length)
+		return;
+	if (stream_keep(stream, bytes + sent, length - (uint32_t)sent)) {
+		stream_lose(id, stream, ENOMEM);
+		return;
+	}
+	if (!stream->connecting && !stream->told) {
+		stream->told = 1;
+		event_add(id, SLUICE_STREAM_BLOCKED, 0, stream->to - stream->from);
+	}
+	stream_watch(id, stream);
+}
+
+/* The other side takes more. */
+static void stream_flush(uint32_t id, struct stream *stream)
+{
+	if (stream->connecting) {
+		stream->connecting = 0;
+		event_add(id, SLUICE_STREAM_CONNECTED, 0, 0);
+	}
+	while (stream->from != stream->to) {
+		ssize_t sent = send(stream->socket, stream->pending + stream->from, stream->to - stream->from, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent < 0 && errno == EAGAIN)
+			break;
+		if (sent < 0) {
+			stream_lose(id, stream, errno);
+			return;
+		}
+		stream->from += (uint32_t)sent;
+	}
+	if (stream->from == stream->to) {
+		free(stream->pending);
+		stream->pending = NULL;
+		stream->from = stream->to = stream->room = 0;
+		if (stream->told) {
+			stream->told = 0;
+			event_add(id, SLUICE_STREAM_DRAINED, 0, 0);
+		}
+		if (stream->finish) {
+			stream_finish(id, stream);
+			return;
+		}
+	}
+	stream_watch(id, stream);
+}
+
+static void command_run(const struct sluice_stream_command *command, int more)
+{
+	struct stream *stream;
+
+	if (command->id >= loop.count)
+		return;
+	stream = &loop.streams[command->id];
+	if (stream->socket < 0)
+		return;
+	switch (command->operation) {
+	case SLUICE_STREAM_WRITE_IN:
+		if ((uint64_t)command->offset + command->length <= loop.memory.in_capacity)
+			stream_write(command->id, stream, loop.memory.in + command->offset, command->length, more);
+		return;
+	case SLUICE_STREAM_WRITE_OUT:
+		if ((uint64_t)command->offset + command->length <= loop.memory.out_capacity)
+			stream_write(command->id, stream, loop.memory.out + command->offset, command->length, more);
+		return;
+	case SLUICE_STREAM_PAUSE:
+	case SLUICE_STREAM_RESUME:
+		stream->paused = command->operation == SLUICE_STREAM_PAUSE;
+		if (!stream->gone)
+			stream_watch(command->id, stream);
+		return;
+	case SLUICE_STREAM_END:
+	case SLUICE_STREAM_CLOSE:
+		stream->finish = command->operation == SLUICE_STREAM_END ? FINISH_END : FINISH_CLOSE;
+		if (stream->gone || (stream->from == stream->to && !stream->connecting))
+			stream_finish(command->id, stream);
+		return;
+	case SLUICE_STREAM_RESET: {
+		struct linger now = { .l_onoff = 1 };
+
+		(void)setsockopt(stream->socket, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		stream_close(command->id, stream);
+		return;
+	}
+	}
+}
+
+static void streams_commit(void)
+{
+	struct sluice_streams_turn *turn = loop.memory.turn;
+
+	for (uint32_t i = 0; i < turn->command_count; i++) {
+		const struct sluice_stream_command *command = &loop.memory.commands[i], *next = command + 1;
+		int more = i + 1 < turn->command_count && next->id == command->id &&
+			   (next->operation == SLUICE_STREAM_WRITE_IN || next->operation == SLUICE_STREAM_WRITE_OUT);
+
+		command_run(command, more);
+	}
+	turn->command_count = 0;
+}
+
+static void address_read(uint8_t *to, const struct sockaddr_in6 *from)
+{
+	memcpy(to, &from->sin6_addr, 16);
+}
+
+/* Takes new connections, as long as there is room to tell of them. */
+static void listener_accept(void)
+{
+	for (int i = 0; i < ACCEPTED_MAX && loop.memory.in_capacity - loop.used >= sizeof(struct sluice_stream_ends); i++) {
+		struct sockaddr_in6 remote, local;
+		socklen_t length = sizeof(remote);
+		int socket = accept4(loop.listener, (void *)&remote, &length, SOCK_NONBLOCK | SOCK_CLOEXEC), on = 1, id;
+		struct sluice_stream_ends *ends;
+
+		if (socket < 0)
+			return;
+		length = sizeof(local);
+		if (getsockname(socket, (void *)&local, &length)) {
+			close(socket);
+			continue;
+		}
+		(void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		id = stream_add(socket, 0);
+		if (id < 0)
+			continue;
+		ends = (void *)(loop.memory.in + loop.used);
+		address_read(ends->remote, &remote);
+		address_read(ends->local, &local);
+		ends->remote_port = ntohs(remote.sin6_port);
+		ends->local_port = ntohs(local.sin6_port);
+		event_add((uint32_t)id, SLUICE_STREAM_ACCEPTED, loop.used, sizeof(*ends));
+		loop.used += sizeof(*ends);
+	}
+}
+
+static void stream_read(uint32_t id, struct stream *stream)
+{
+	ssize_t length;
+
+	if (loop.memory.in_capacity - loop.used < READ_BYTES)
+		return;		/* in the next turn: epoll says so again */
+	length = recv(stream->socket, loop.memory.in + loop.used, READ_BYTES, MSG_DONTWAIT);
+	if (length > 0) {
+		event_add(id, SLUICE_STREAM_DATA, loop.used, (uint32_t)length);
+		loop.used += ((uint32_t)length + 7) & ~7u;
+	} else if (!length) {
+		stream->ended = 1;
+		event_add(id, SLUICE_STREAM_ENDED, 0, 0);
+		stream_watch(id, stream);
+	} else if (errno != EAGAIN && errno != EINTR) {
+		stream_lose(id, stream, errno);
+	}
+}
+
+static void stream_ready(uint32_t id, uint32_t events)
+{
+	struct stream *stream = &loop.streams[id];
+
+	if (id >= loop.count || stream->socket < 0 || stream->gone)
+		return;
+	if (events & EPOLLERR) {
+		int error = 0;
+		socklen_t length = sizeof(error);
+
+		(void)getsockopt(stream->socket, SOL_SOCKET, SO_ERROR, &error, &length);
+		/* What came before the error is worth reading. */
+		if (events & EPOLLIN)
+			stream_read(id, stream);
+		stream_lose(id, stream, error ? error : EIO);
+		return;
+	}
+	if (events & EPOLLOUT)
+		stream_flush(id, stream);
+	if (stream->socket < 0 || stream->gone)
+		return;
+	if (events & EPOLLIN)
+		stream_read(id, stream);
+	else if (events & EPOLLHUP)
+		stream_lose(id, stream, 0);
+}
+
+int sluice_streams__open(int listener, const struct sluice_streams_memory *memory, struct sluice_streams **result)
+{
+	struct epoll_event listening = { .events = EPOLLIN, .data.u32 = THE_LISTENER };
+	struct epoll_event waking = { .events = EPOLLIN, .data.u32 = THE_WAKER };
+	struct sluice_streams *handle = calloc(1, sizeof(*handle));
+	int error;
+
+	if (!handle)
+		return -ENOMEM;
+	loop.memory = *memory;
+	loop.handle = handle;
+	loop.free = NONE;
+	loop.listener = listener;
+	handle->waker = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	loop.epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (handle->waker >= 0 && loop.epoll >= 0 && !epoll_ctl(loop.epoll, EPOLL_CTL_ADD, listener, &listening) &&
+	    !epoll_ctl(loop.epoll, EPOLL_CTL_ADD, handle->waker, &waking)) {
+		*result = handle;
+		return 0;
+	}
+	error = -errno;
+	close(handle->waker);
+	close(loop.epoll);
+	free(handle);
+	loop.handle = NULL;
+	return error;
+}
+
+int sluice_streams__turn(void)
+{
+	struct sluice_streams_turn *turn = loop.memory.turn;
+	struct epoll_event ready[READY_MAX];
+	int count;
+
+	if (!loop.handle)
+		return -ENODEV;
+	turn->event_count = 0;
+	loop.used = 0;
+	streams_commit();
+	sluice_proxy__beat();
+	count = epoll_wait(loop.epoll, ready, READY_MAX, turn->event_count ? 0 : turn->timeout_ms);
+	for (int i = 0; i < count; i++) {
+		uint64_t wakes;
+
+		if (ready[i].data.u32 == THE_LISTENER)
+			listener_accept();
+		else if (ready[i].data.u32 == THE_WAKER)
+			(void)!read(loop.handle->waker, &wakes, sizeof(wakes));
+		else
+			stream_ready(ready[i].data.u32, ready[i].events);
+	}
+	return count < 0 && errno != EINTR ? -errno : (int)turn->event_count;
+}
+
+int sluice_streams__commit(void)
+{
+	if (!loop.handle)
+		return -ENODEV;
+	streams_commit();
+	return 0;
+}
+
+int sluice_streams__connect(const uint8_t *from, const uint8_t *to, uint32_t port)
+{
+	int connection = sluice_proxy__connect(from, to, port);
+
+	return connection < 0 ? connection : stream_add(connection, 1);
+}
+
+int sluice_streams__take(uint32_t id)
+{
+	struct stream *stream;
+	int socket;
+
+	if (id >= loop.count || loop.streams[id].socket < 0)
+		return -ENOENT;
+	stream = &loop.streams[id];
+	socket = stream->socket;
+	(void)epoll_ctl(loop.epoll, EPOLL_CTL_DEL, socket, NULL);
+	stream_free(id, stream);
+	return socket;
+}
+
+int sluice_streams__wake(struct sluice_streams *handle)
+{
+	uint64_t one = 1;
+
+	return write(handle->waker, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 0;
+}

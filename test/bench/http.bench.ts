@@ -1,0 +1,67 @@
+/**
+ * What does it cost to decide each HTTP request? wrk from a pod to two versions of a service by cookie: through the engine's proxy,
+ * nginx, HAProxy, a plain proxy of node:http, and without anything; and with a verdict that the kernel has. Each round gives
+ * each a turn; ratios are of medians. Run with `npm run bench http`; --rounds, --seconds and --connections change what is done.
+ */
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import { HttpStand, type Way, type Wrk } from './http-stand.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '4' },
+    connections: { type: 'string', default: '16,64' },
+    only: { type: 'string', default: '' },
+  },
+});
+
+const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
+
+const stand = new HttpStand();
+try {
+  await stand.open();
+  const only = options.only.split(';').filter(Boolean);
+  const ways = stand.ways().filter(({ name }) => !only.length || only.includes(name));
+  console.log(`${cpus()[0]?.model}, ${cpus().length} processors; ${options.rounds} rounds of ${options.seconds} s`);
+  for (const connections of options.connections.split(',').map(Number)) {
+    const results = new Map<Way, Wrk[]>(ways.map((way) => [way, []]));
+    for (let round = 0; round < Number(options.rounds); round++)
+      for (const way of ways) {
+        const process = way.start?.();
+        await new Promise((resolve) => setTimeout(resolve, process ? 1000 : 200));
+        await stand.wrk(way.url, connections, 1);
+        results.get(way)?.push(await stand.wrk(way.url, connections, Number(options.seconds)));
+        if (process) {
+          const ended = new Promise((resolve) => process.once('exit', resolve));
+          process.kill();
+          await ended;
+        }
+      }
+    const of = (name: string, read: (wrk: Wrk) => number): number =>
+      median([...results].find(([way]) => way.name === name)?.[1].map(read) ?? []);
+    const table = new Table({
+      head: [`${connections} connections`, 'requests/s', 'p50 us', 'p99 us', 'errors', 'x direct', 'x nginx', 'x node:http', 'p99 x nginx'],
+    });
+    for (const [way, all] of results) {
+      const rate = of(way.name, (wrk) => wrk.perSecond);
+      const p99 = of(way.name, (wrk) => wrk.p99);
+      const ratio = (to: string): string => (rate / of(to, (wrk) => wrk.perSecond)).toFixed(2);
+      table.push([
+        way.name,
+        rate.toFixed(0),
+        of(way.name, (wrk) => wrk.p50).toFixed(0),
+        p99.toFixed(0),
+        all.reduce((sum, wrk) => sum + wrk.errors, 0),
+        ratio('direct'),
+        ratio('nginx'),
+        ratio('node:http'),
+        (p99 / of('nginx', (wrk) => wrk.p99)).toFixed(2),
+      ]);
+    }
+    console.log(table.toString());
+  }
+} finally {
+  await stand.close();
+}

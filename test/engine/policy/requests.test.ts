@@ -1,0 +1,184 @@
+/** Rules about requests, from manifests to entries: Services as peers, backend sets, HTTPRoutes. */
+import { describe, expect, test } from 'vitest';
+import { Action, Context } from '../../../engine/abi.gen.ts';
+import { parseAddress } from '../../../engine/policy/address.ts';
+import { Compiler } from '../../../engine/policy/compile.ts';
+import { findIdentity, findRule } from '../../../engine/policy/decide.ts';
+import { EMPTY_SNAPSHOT, type Snapshot } from '../../../engine/policy/snapshot.ts';
+import { readManifest } from '../../../engine/sources/manifest.ts';
+import { CHECKOUT, SERVICES, tag } from '../../support/http-cluster.ts';
+
+const pod = (name: string, ip: string, labels: string): string =>
+  `apiVersion: v1\nkind: Pod\nmetadata: { name: ${name}, namespace: shop, labels: ${labels}, annotations: { sluice.dev/interface: ${name} } }\nspec: { containers: [{ name: a, ports: [{ name: web, containerPort: 8080 }] }] }\nstatus: { podIPs: [{ ip: ${ip} }] }\n`;
+const PODS = [
+  pod('client', '10.0.0.1', '{ app: client }'),
+  pod('one', '10.0.0.2', '{ app: checkout, version: v1 }'),
+  pod('two', '10.0.0.3', '{ app: checkout, version: v2 }'),
+].join('---\n');
+const PLUGINS = new Map([['canary', 7]]);
+
+function snapshotOf(...texts: string[]): Snapshot {
+  const { objects, problems } = readManifest('f.yaml', texts.join('---\n'));
+  expect(problems).toEqual([]);
+  const of = (kind: string) => objects.filter((object) => object.kind === kind).map((object) => object.value) as never[];
+  return {
+    ...EMPTY_SNAPSHOT,
+    pods: of('Pod'),
+    policies: of('NetworkPolicy'),
+    pluginPolicies: of('PluginPolicy'),
+    services: of('Service'),
+    endpointSlices: of('EndpointSlice'),
+    httpRoutes: of('HTTPRoute'),
+  };
+}
+
+function compiled(...texts: string[]): Compiler {
+  const compiler = new Compiler();
+  compiler.update(snapshotOf(...texts), PLUGINS, []);
+  return compiler;
+}
+
+/** What the client's packets to an address and port meet. */
+function ruleFor(compiler: Compiler, to: string, port: number, podName = 'client') {
+  const endpoint = [...compiler.endpoints.values()].find((each) => each.pod.name === podName);
+  const ruleSet = endpoint?.ruleSets[1];
+  return ruleSet && findRule(compiler, ruleSet.id, findIdentity(compiler, parseAddress(to) as Uint8Array), 6, port);
+}
+
+const textOf = (compiler: Compiler, set: string): string[] =>
+  (compiler.requests.sets.get(set)?.backends ?? []).map(({ address, port }) => `${address.slice(12).join('.')}:${port}`);
+
+const slice = (name: string, service: string, endpoints: string): string =>
+  `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: { name: ${name}, namespace: shop, labels: { kubernetes.io/service-name: ${service} } }\naddressType: IPv4\nports: [{ name: "", port: 9090, protocol: TCP }]\nendpoints: ${endpoints}\n`;
+
+describe('a PluginPolicy of context http', () => {
+  test('tags the cluster addresses of Services, at their ports only', () => {
+    const compiler = compiled(PODS, SERVICES, tag('canary'));
+    expect(ruleFor(compiler, CHECKOUT, 80)).toMatchObject({ action: Action.ASK, plugin: 7, context: Context.HTTP });
+    expect(ruleFor(compiler, CHECKOUT, 81)?.action).toBe(Action.ALLOW);
+    expect(ruleFor(compiler, '10.0.0.2', 80)?.action).toBe(Action.ALLOW);
+    expect(ruleFor(compiler, CHECKOUT, 80, 'one')).toBeUndefined();
+    expect(compiler.requests.problems).toEqual([]);
+  });
+
+  test('also where the tiers know nothing of the cluster address, for policy is about the backends', () => {
+    const isolated =
+      'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: p, namespace: shop }\nspec: { podSelector: {}, policyTypes: [Egress] }\n';
+    const compiler = compiled(PODS, SERVICES, tag('canary'), isolated);
+    expect(ruleFor(compiler, CHECKOUT, 80)?.action).toBe(Action.ASK);
+    expect(ruleFor(compiler, '10.0.0.2', 8080)?.action).toBe(Action.DENY);
+  });
+
+  test('sends to what slices say is ready, or, where nobody writes them, to whom the selector means', () => {
+    const compiler = compiled(PODS, SERVICES, tag('canary'));
+    expect(textOf(compiler, 'shop/checkout-v1:80')).toEqual(['10.0.0.2:8080']);
+    expect(textOf(compiler, 'shop/checkout:80')).toEqual(['10.0.0.2:8080', '10.0.0.3:8080']);
+    const endpoints =
+      '[{ addresses: [10.0.1.1] }, { addresses: [10.0.1.2], conditions: { ready: false } }, { addresses: [10.0.1.3], conditions: { ready: true, terminating: true } }]';
+    const sliced = compiled(
+      PODS,
+      SERVICES,
+      tag('canary'),
+      slice('s', 'checkout-v1', endpoints),
+      slice('t', 'checkout-v1', '[{ addresses: [10.0.1.1] }, { addresses: [10.0.1.4], conditions: { ready: true } }]'),
+    );
+    expect(textOf(sliced, 'shop/checkout-v1:80')).toEqual(['10.0.1.1:9090', '10.0.1.4:9090']);
+  });
+
+  test('matches ports of slices by name', () => {
+    const named = slice('s', 'checkout-v1', '[{ addresses: [10.0.1.1] }]').replace('name: ""', 'name: web');
+    const compiler = compiled(PODS, SERVICES.replaceAll('{ port: 80,', '{ name: web, port: 80,'), tag('canary'), named);
+    expect(textOf(compiler, 'shop/checkout-v1:80')).toEqual(['10.0.1.1:9090']);
+  });
+
+  test('writes sets whose ids stay, and takes away what nobody names any more', () => {
+    const compiler = compiled(PODS, SERVICES, tag('canary'));
+    const { id } = compiler.requests.sets.get('shop/checkout-v1:80') ?? { id: 0 };
+    expect(compiler.requests.ruleBackends.entries.size).toBe(1);
+    expect([...compiler.requests.ruleBackends.entries.values()][0]?.readUInt32LE(0)).toBe(id);
+    expect(compiled(PODS, SERVICES, tag('canary')).requests.sets.get('shop/checkout-v1:80')?.id).toBe(id);
+    compiler.update(snapshotOf(PODS, SERVICES), PLUGINS, []);
+    for (const map of ['backends', 'backend_sets', 'service_backends', 'rule_backends'] as const)
+      expect(compiler.maps[map].entries.size, map).toBe(0);
+  });
+
+  test('waits for a Service that is not there, and says so', () => {
+    const compiler = compiled(PODS, tag('canary'));
+    expect(ruleFor(compiler, CHECKOUT, 80)?.action).toBe(Action.ALLOW);
+    expect(compiler.requests.problems).toMatchObject([
+      { object: 'PluginPolicy shop/canary', reason: 'no Service shop/checkout', pending: true },
+    ]);
+  });
+
+  test.each([
+    ['ingress: [{ ask: { plugin: p, context: http } }]', 'http is for egress rules'],
+    ['egress: [{ ask: { plugin: p, context: connect }, http: {} }]', 'needs ask with context http'],
+    ['egress: [{ to: [{ service: { name: a } }], ask: { plugin: p } }]', 'a service can be named with context http only'],
+    ['egress: [{ ask: { plugin: p, context: http }, ports: [{ protocol: UDP, port: 80 }] }]', 'HTTP is read over TCP'],
+    ['egress: [{ ask: { plugin: p, context: http }, http: { default: none } }]', '"none" is none of the routes'],
+    ['egress: [{ ask: { plugin: p, context: http }, http: { routes: { a: { service: A, port: 80 } } } }]', 'must be the name of a Service'],
+    ['egress: [{ ask: { plugin: p, context: http }, http: { deny: { status: 200 } } }]', '400'],
+  ])('refuses %s', (spec, reason) => {
+    const { problems } = readManifest(
+      'p.yaml',
+      `apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: p }\nspec: { ${spec} }\n`,
+    );
+    expect(problems.map((problem) => problem.reason).join()).toContain(reason);
+  });
+});
+
+describe('an HTTPRoute', () => {
+  const route = (name: string, rules: string, more = '', namespace = 'shop'): string =>
+    `apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: ${name}, namespace: ${namespace} }\nspec: { parentRefs: [{ group: "", kind: Service, name: checkout, namespace: shop${more} }], rules: ${rules} }\n`;
+  const to = (name: string): string => `backendRefs: [{ name: ${name}, namespace: shop, port: 80 }]`;
+
+  test('tags what everybody sends to its Service, or, from another namespace, what that namespace does', () => {
+    const compiler = compiled(PODS, SERVICES, route('r', `[{ ${to('checkout-v1')} }]`));
+    for (const name of ['client', 'one'])
+      expect(ruleFor(compiler, CHECKOUT, 80, name)).toMatchObject({ action: Action.ASK, context: Context.HTTP });
+    expect(ruleFor(compiled(PODS, SERVICES, route('r', `[{ ${to('checkout-v1')} }]`, '', 'elsewhere')), CHECKOUT, 80)).toBeUndefined();
+  });
+
+  test('is asked with others for the same Service, the most specific match first', () => {
+    const compiler = compiled(
+      PODS,
+      SERVICES,
+      route('b', `[{ ${to('checkout-v1')} }, { matches: [{ path: { value: /cart } }, { method: PUT }], ${to('checkout-v2')} }]`),
+      route(
+        'a',
+        `[{ matches: [{ path: { type: Exact, value: /cart } }], ${to('checkout-v1')} }, { matches: [{ headers: [{ name: X-A, value: "1" }], path: { value: /cart } }], ${to('checkout-v2')} }]`,
+      ),
+    );
+    const [rule] = [...compiler.requestRules.values()];
+    expect(
+      rule?.requests?.rules.map(({ matches: [match] }) =>
+        match ? [match.path?.type, match.path?.value, match.method, match.headers.length] : [],
+      ),
+    ).toEqual([
+      ['Exact', '/cart', undefined, 0],
+      ['PathPrefix', '/cart', undefined, 1],
+      ['PathPrefix', '/cart', undefined, 0],
+      [undefined, undefined, 'PUT', 0],
+      [],
+    ]);
+    expect(compiler.conflicts.size).toBe(0);
+  });
+
+  test('that is somebody else’s is left alone, and one with what we do not know refuses', () => {
+    const gateway = readManifest(
+      'g.yaml',
+      'apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec: { parentRefs: [{ name: gateway }], hostnames: [a.b], rules: [{ filters: [{ type: RequestRedirect }] }] }\n',
+    );
+    expect(gateway).toMatchObject({ objects: [], problems: [] });
+    for (const [rules, reason] of [
+      ['[{ filters: [{ type: URLRewrite }] }]', 'only ExtensionRef is supported here'],
+      ['[{ matches: [{ path: { type: RegularExpression, value: "/(a+)+" } }] }]', 'regular expressions are not supported'],
+      ['[{ matches: [{ headers: [{ type: RegularExpression, name: a, value: b }] }] }]', 'regular expressions are not supported'],
+      ['[{ timeouts: { request: 1s } }]', 'timeouts'],
+    ] as const) {
+      const manifest = readManifest('r.yaml', route('r', rules));
+      expect(manifest.problems.map((problem) => problem.reason).join(), rules).toContain(reason);
+      expect(manifest.objects[0]?.value).toMatchObject({ parents: [{ service: 'shop/checkout' }], rules: [] });
+    }
+  });
+});
