@@ -19,7 +19,7 @@ import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
-import { wakeStreams } from './kernel/streams.ts';
+import { closeSocket, wakeStreams } from './kernel/streams.ts';
 import type { FromProxy } from './l7/messages.ts';
 import { ProxyThreads } from './l7/proxy-threads.ts';
 import { RequestTotals } from './l7/request-totals.ts';
@@ -96,6 +96,7 @@ async function assemble(
     worker: new URL('./proxy-worker.ts', import.meta.url),
     data: { handles: datapath.proxyHandles },
     wake: wakeStreams,
+    closeSocket,
     log: log.child({ room: 'l7' }),
     events: {
       requests: (report) => noteRequests(report, registry, flows, requests),

@@ -150,6 +150,7 @@ function serveHttp1(): void {
   const proxy = new HttpProxy({
     desk,
     listener: network.open(),
+    failed: (error) => send({ type: 'error', message: error.stack ?? error.message }),
     handOver: (fd, first, ends) => send({ type: 'hand-over', fd, first: Uint8Array.from(first), ends }),
   });
   served = proxy;

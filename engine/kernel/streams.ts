@@ -38,6 +38,14 @@ export interface StreamEnds {
   readonly localPort: number;
 }
 
+/** Who looks after all connections. */
+export interface StreamsWatch {
+  /** A wait has ended: what follows happens at one time. */
+  woke(): void;
+  /** A defect: the connection that met it is broken off. */
+  failed(error: Error): void;
+}
+
 export class Stream {
   readonly #streams: Streams;
   readonly id: number;
@@ -112,15 +120,15 @@ export class Streams {
   readonly #events = new Uint32Array(EVENTS_MAX * RECORD_WORDS);
   readonly #streams: (Stream | undefined)[] = [];
   readonly #accept: (stream: Stream, ends: StreamEnds) => void;
-  readonly #woke: () => void;
+  readonly #watch: StreamsWatch;
   #outUsed = 0;
   /** Events of this turn that were handed out. */
   #told = 0;
 
-  /** Serves a listening socket, from the thread that calls this; `woke` is called when a wait ends. @throws EngineError `KERNEL_CALL` */
-  constructor(listener: number, accept: (stream: Stream, ends: StreamEnds) => void, woke: () => void = () => {}) {
+  /** Serves a listening socket, from the thread that calls this. @throws EngineError `KERNEL_CALL` */
+  constructor(listener: number, accept: (stream: Stream, ends: StreamEnds) => void, watch: StreamsWatch) {
     this.#accept = accept;
-    this.#woke = woke;
+    this.#watch = watch;
     const bytesOf = (words: Uint32Array): Buffer => Buffer.from(words.buffer, words.byteOffset, words.byteLength);
     const parts = [this.#turn, this.#in, this.#out, bytesOf(this.#commands), bytesOf(this.#events)].map(addressOf);
     const memory = Buffer.alloc((parts.length + 3) * 8);
@@ -142,7 +150,7 @@ export class Streams {
     this.#outUsed = 0;
     this.#told = 0;
     check(native.sluice_streams__turn(), 'serve connections');
-    this.#woke();
+    this.#watch.woke();
     this.dispatch();
   }
 
@@ -151,7 +159,14 @@ export class Streams {
     const events = this.#events;
     while (this.#told < (this.#turnWords[2] as number)) {
       const at = this.#told++ * RECORD_WORDS;
-      this.#hand(events[at] as number, events[at + 1] as number, events[at + 2] as number, events[at + 3] as number);
+      const id = events[at] as number;
+      try {
+        this.#hand(id, events[at + 1] as number, events[at + 2] as number, events[at + 3] as number);
+      } catch (error) {
+        // What one connection does must not end the others'.
+        this.#watch.failed(error as Error);
+        this.#breakOff(id);
+      }
     }
   }
 
@@ -203,6 +218,17 @@ export class Streams {
     this.#streams[id] = undefined;
   }
 
+  #breakOff(id: number): void {
+    const stream = this.#streams[id];
+    const user = stream?.user;
+    stream?.reset();
+    try {
+      user?.onGone('EPROTO');
+    } catch (error) {
+      this.#watch.failed(error as Error);
+    }
+  }
+
   #commit(): void {
     check(native.sluice_streams__commit(), 'serve connections');
     // Only what is being copied right now may still lie there.
@@ -240,6 +266,11 @@ export class Streams {
       user?.onGone(length ? errnoName(-length) : '');
     }
   }
+}
+
+/** Closes a socket by its descriptor. */
+export function closeSocket(fd: number): void {
+  native.sluice_map__close(fd);
 }
 
 /** Ends the wait of a thread's turn; from any thread. */

@@ -230,7 +230,7 @@ export class Decider {
 
   /** The set that the kernel is to use; 0: the destination itself. Undefined where only the proxy can say. */
   #setFor({ to, cookie }: Decision, { service }: Party): number | undefined {
-    if (cookie || (to && to.length !== 1)) return undefined;
+    if (cookie || (to && (to.length !== 1 || !to[0]?.weight))) return undefined;
     const name = to?.[0] ? setName(to[0]) : service;
     return name === '' ? 0 : this.sets.get(name)?.id;
   }

@@ -16,6 +16,8 @@ export interface HttpProxyParts {
   readonly listener: number;
   /** A client that speaks HTTP/2 is somebody else's, with its descriptor and what it has said. */
   readonly handOver: (fd: number, first: Buffer, ends: StreamEnds) => void;
+  /** Told of a defect. */
+  readonly failed: (error: Error) => void;
   readonly timeouts?: Timeouts;
 }
 
@@ -28,15 +30,11 @@ export class HttpProxy {
   readonly #clock = new Clock();
   #sweptMs = 0;
 
-  constructor({ desk, listener, handOver, timeouts }: HttpProxyParts) {
+  constructor({ desk, listener, handOver, failed, timeouts }: HttpProxyParts) {
     this.#desk = desk;
     this.#handOver = handOver;
     this.#timeouts = timeouts ?? TIMEOUTS;
-    this.#streams = new Streams(
-      listener,
-      (stream, ends) => this.#accept(stream, ends),
-      () => this.#clock.advance(),
-    );
+    this.#streams = new Streams(listener, (stream, ends) => this.#accept(stream, ends), { woke: () => void this.#clock.advance(), failed });
     this.#pool = new BackendPool((from, to, port) => this.#streams.connect(from, to, port));
   }
 

@@ -33,6 +33,8 @@ const {
 /** Streams of one client at once. */
 const STREAMS_MAX = 256;
 const HEADER_PAIRS_MAX = 128;
+/** What is kept of one client at once. */
+const SESSION_MB = 2;
 const CONNECT_MS = 2000;
 /** Connections to backends without a stream are closed after so long. */
 const IDLE_MS = 30_000;
@@ -73,7 +75,11 @@ export class Http2Proxy {
       return;
     }
     socket.unshift(first);
-    const session = performServerHandshake(socket, { settings: SETTINGS, maxHeaderListPairs: HEADER_PAIRS_MAX });
+    const session = performServerHandshake(socket, {
+      settings: SETTINGS,
+      maxHeaderListPairs: HEADER_PAIRS_MAX,
+      maxSessionMemory: SESSION_MB,
+    });
     const open = new Map<ServerHttp2Stream, Backend>();
     const client: Client = {
       check: () => false,

@@ -102,11 +102,13 @@ export class ProxyThread {
     await this.#ask((seq) => ({ type: 'remove', seq, id }));
   }
 
-  post(message: ToProxy): void {
+  /** Returns whether there is somebody to be told. */
+  post(message: ToProxy): boolean {
     const running = this.#running;
-    if (!running) return;
+    if (!running) return false;
     running.port.postMessage(message);
     if (running.handle) this.#options.wake(running.handle);
+    return true;
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,8 @@ export interface ProxyOptions {
   readonly worker: URL;
   readonly data: Readonly<Record<string, unknown>>;
   readonly wake: (handle: number) => void;
+  /** Closes a socket that nobody serves. */
+  readonly closeSocket: (fd: number) => void;
   readonly events: ProxyEvents;
   readonly log: Logger;
 }
@@ -16,7 +18,7 @@ export class ProxyThreads {
   readonly #http1: ProxyThread;
   readonly #http2: ProxyThread;
 
-  constructor({ worker, data, wake, events, log }: ProxyOptions) {
+  constructor({ worker, data, wake, closeSocket, events, log }: ProxyOptions) {
     this.#http2 = new ProxyThread({
       worker,
       data: { ...data, speaks: 'HTTP/2' },
@@ -31,7 +33,9 @@ export class ProxyThreads {
       log,
       events: {
         ...events,
-        handOver: ({ fd, first, ends }) => this.#http2.post({ type: 'connection', fd, first, ends }),
+        handOver: ({ fd, first, ends }) => {
+          if (!this.#http2.post({ type: 'connection', fd, first, ends })) closeSocket(fd);
+        },
         // With a network of its own, which the other one is to be in too.
         replaced: () => this.#http2.restart(),
       },

@@ -20,6 +20,9 @@ export class Verdict {
   /** Of an allowed DNS answer: nothing in it lives longer, rounded up by a hundredth at most. */
   atMost(ttlMs: u32): Verdict { return withScope(this, ScopeValue.NONE, ttlMs); }
 
+  /** Of a request: holds for `ttlMs` for those with the same values in all that the plugin declares. */
+  perValues(ttlMs: u32): Verdict { return withScope(this, ScopeValue.NONE, ttlMs); }
+
   /** Holds for this connection or request only: what a verdict without a scope does anyway. */
   perRequest(): Verdict { return withScope(this, ScopeValue.NONE, 0); }
 }
@@ -50,6 +53,9 @@ export function route(name: string): Verdict {
   setRoute(name);
   return wordOf(PluginActionValue.ROUTE);
 }
+
+/** Sets a cookie with the answer to a request that is let through: `name=value; Path=/; Max-Age=3600`. Hook `http` only; not beside audit(). */
+export function setCookie(cookie: string): void { setReason(cookie); }
 
 /** Has no opinion: it passes as if the plugin had not been asked. */
 export function next(): Verdict { return wordOf(PluginActionValue.NEXT); }

@@ -4,7 +4,7 @@
  * canary=v2 go to the second version, all others to the first.
  */
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildPlugin } from '../../engine/author/build-plugin.ts';
@@ -38,6 +38,7 @@ export interface Wrk {
 export class HttpStand {
   readonly node = new TestNode();
   readonly addresses = new Map<string, string>();
+  #engine = 0;
 
   async open(): Promise<void> {
     const { node } = this;
@@ -55,6 +56,9 @@ export class HttpStand {
       );
     for (const plugin of ['plugins/canary', 'test/fixtures/known-route'])
       await buildPlugin(join(root, plugin), join(node.source, `${plugin.split('/').at(-1)}.wasm`));
+    // The same, but for its bytes.
+    const canary = readFileSync(join(node.source, 'canary.wasm'));
+    writeFileSync(join(node.source, 'other.wasm'), Buffer.concat([canary, Buffer.from([0, 5, 4, 0x6e, 0x6f, 0x74, 0x65])]));
     node.write('http.yaml', this.#policy());
     writeFileSync(
       join(node.directory, 'mix.lua'),
@@ -71,7 +75,8 @@ done = function(s, l) io.write(string.format("RESULT %d %d %.1f %.1f %d\\n", s.r
       () => engine.log(),
     );
     await node.apply();
-    for (const pid of [engine.process.pid ?? 0]) await node.run('taskset', '-a', '-c', '-p', '1', String(pid));
+    this.#engine = engine.process.pid ?? 0;
+    await node.run('taskset', '-a', '-c', '-p', '1', String(this.#engine));
   }
 
   /** The ways from the client to the versions. */
@@ -162,10 +167,77 @@ backend canary
     return `location / { default_type text/plain; return 200 "${name} ${'.'.repeat(124)}\\n"; } location /large { default_type application/octet-stream; alias ${this.node.directory}/large; }`;
   }
 
-  /** Bytes that `/large` has; made on demand. */
+  /** Makes what `/large` has; returns its bytes. */
   makeLarge(): number {
-    writeFileSync(join(this.node.directory, 'large'), '');
+    const path = join(this.node.directory, 'large');
+    writeFileSync(path, '');
+    truncateSync(path, LARGE_BYTES);
     return LARGE_BYTES;
+  }
+
+  /** Seconds that it takes to fetch `/large`, without anything and decided: medians. */
+  async download(rounds: number): Promise<number[]> {
+    const times: number[][] = [[], []];
+    for (let round = 0; round < rounds; round++)
+      for (const [i, host] of [this.addresses.get('v1'), SERVICE].entries()) {
+        const { stdout } = await this.node.exec(
+          'shop/client',
+          'curl',
+          '-s',
+          '-o',
+          '/dev/null',
+          '-w',
+          '%{time_total} %{size_download}',
+          `http://${host}/large`,
+        );
+        const [seconds, bytes] = stdout.split(' ').map(Number);
+        if (bytes !== LARGE_BYTES) throw new Error(`${host} gave ${bytes} bytes of ${LARGE_BYTES}`);
+        times[i]?.push(seconds ?? 0);
+      }
+    return times.map((each) => each.sort((x, y) => x - y)[each.length >> 1] ?? 0);
+  }
+
+  /** Opens connections that each have had one answer, and wait: what the engine's memory grows by. */
+  async idle(connections: number): Promise<{ open: number; kib: number }> {
+    const before = this.#residentKib();
+    const script = `const net = require('node:net'); let open = 0;
+const next = () => { if (open === ${connections}) { console.log('open'); return; } const s = net.connect(80, '${SERVICE}'); s.on('error', (e) => { console.log(e.code); process.exit(1); }); s.write('GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); s.once('data', () => { open++; next(); }); s.on('data', () => {}); };
+for (let i = 0; i < 1; i++) next(); setInterval(() => {}, 1000);`;
+    const child = this.node.start('shop/client', process.execPath, '-e', script);
+    const said = await new Promise<string>((resolve) => child.stdout?.once('data', (bytes: Buffer) => resolve(bytes.toString().trim())));
+    if (said !== 'open') throw new Error(`connections were not opened: ${said}`);
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+    const kib = (this.#residentKib() - before) / connections;
+    child.kill();
+    return { open: connections, kib };
+  }
+
+  /** Swaps the plugin as often as that while requests come. */
+  async swap(swaps: number): Promise<{ swaps: number; seconds: number; requests: number; failed: number }> {
+    const started = performance.now();
+    const load = this.wrk(`http://${SERVICE}/`, 16, Math.ceil(swaps / 25) + 2);
+    for (let i = 0; i < swaps; i++) {
+      const { code, stderr } = await this.node.run(
+        'curl',
+        '-gsSf',
+        '-X',
+        'PUT',
+        '-H',
+        'content-type: application/wasm',
+        '--data-binary',
+        `@${join(this.node.source, i % 2 ? 'canary.wasm' : 'other.wasm')}`,
+        'http://127.0.0.1:9470/v1/plugins/canary',
+      );
+      if (code) throw new Error(`swap ${i}: ${stderr}`);
+    }
+    const seconds = (performance.now() - started) / 1000;
+    const { errors, perSecond } = await load;
+    return { swaps, seconds, requests: Math.round(perSecond * (Math.ceil(swaps / 25) + 2)), failed: errors };
+  }
+
+  #residentKib(): number {
+    const status = readFileSync(`/proc/${this.#engine}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]);
   }
 
   #nginx(name: string, server: string, http: string, start: (command: string[]) => ChildProcess): ChildProcess {

@@ -1,7 +1,8 @@
 /**
  * What does it cost to decide each HTTP request? wrk from a pod to two versions of a service by cookie: through the engine's proxy,
  * nginx, HAProxy, a plain proxy of node:http, and without anything; and with a verdict that the kernel has. Each round gives
- * each a turn; ratios are of medians. Run with `npm run bench http`; --rounds, --seconds and --connections change what is done.
+ * each a turn; ratios are of medians. Then: a gigabyte through the proxy, connections that wait, swaps of the plugin under load. Run
+ * with `npm run bench http`; --rounds, --seconds, --connections, --idle, --swaps and --only (names, by ;) change what is done.
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -14,6 +15,8 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '4' },
     connections: { type: 'string', default: '16,64' },
     only: { type: 'string', default: '' },
+    idle: { type: 'string', default: '10000' },
+    swaps: { type: 'string', default: '1000' },
   },
 });
 
@@ -61,6 +64,20 @@ try {
       ]);
     }
     console.log(table.toString());
+  }
+  if (!only.length) {
+    const large = stand.makeLarge();
+    const [direct = 0, proxied = 0] = await stand.download(Number(options.rounds));
+    const gigabits = (seconds: number): string => ((large * 8) / seconds / 1e9).toFixed(1);
+    console.log(
+      `a gigabyte: direct ${gigabits(direct)} Gbit/s, decided ${gigabits(proxied)} Gbit/s, ${(direct / proxied).toFixed(2)} x direct`,
+    );
+    const idle = await stand.idle(Number(options.idle));
+    console.log(`${idle.open} connections that wait: ${idle.kib.toFixed(1)} KiB each`);
+    const swaps = await stand.swap(Number(options.swaps));
+    console.log(
+      `${swaps.swaps} swaps of the plugin in ${swaps.seconds.toFixed(1)} s under load: ${swaps.failed} of ${swaps.requests} requests failed`,
+    );
   }
 } finally {
   await stand.close();

@@ -94,7 +94,7 @@ describe('requests of a pod', () => {
       reason: 'admin only',
       hook: 'http',
       plugin: 'canary',
-      http: { method: 'GET', path: '/x/..//%61dmin/users', version: 'canary 1.0.0', backend: '' },
+      http: { method: 'GET', path: '/x/..//%61dmin/users', version: 'canary 1.1.0', backend: '' },
     });
   });
 
@@ -219,11 +219,64 @@ describe('requests of a pod', () => {
     await until(async () => (await node.curl('http://127.0.0.1:9470/metrics')).stdout.includes('route="canary"'), 3000);
     const { stdout } = await node.curl('http://127.0.0.1:9470/metrics');
     expect(stdout).toMatch(
-      /sluice_http_requests_total\{rule="PluginPolicy shop\/canary egress\[0\]",route="stable",backend="shop\/checkout-v1:80 [\d.]+:80",plugin="canary 1.0.0",status="2xx"\} \d+/,
+      /sluice_http_requests_total\{rule="PluginPolicy shop\/canary egress\[0\]",route="stable",backend="shop\/checkout-v1:80 [\d.]+:80",plugin="canary 1.1.0",status="2xx"\} \d+/,
     );
     expect(stdout).toMatch(
-      /sluice_http_request_duration_seconds_bucket\{rule="[^"]+",route="stable",backend="[^"]+",plugin="canary 1.0.0",le="0.01"\} \d+/,
+      /sluice_http_request_duration_seconds_bucket\{rule="[^"]+",route="stable",backend="[^"]+",plugin="canary 1.1.0",le="0.01"\} \d+/,
     );
+  });
+
+  test('of users without a mark are spread by weight, marked, and stay where they are', async () => {
+    const weighted = (weight: number): string => plugin('canary', join(node.directory, 'canary.wasm'), `config: { weight: ${weight} }`);
+    node.write('canary.yaml', `${weighted(100)}---\n${tag('canary')}`);
+    await node.apply();
+    expect((await curl('-i', `http://${CHECKOUT}/`)).stdout).toMatch(/set-cookie: canary=v2; Path=\/; Max-Age=86400\r\n\r\nv2/);
+    expect((await curl('-i', '--http2-prior-knowledge', `http://${CHECKOUT}/`)).stdout).toMatch(/set-cookie: canary=v2;[\s\S]*v2 over/);
+    expect((await curl('-i', '-H', 'Cookie: canary=stable', `http://${CHECKOUT}/`)).stdout).toMatch(
+      /^HTTP\/1.1 200((?!set-cookie)[\s\S])*v1/,
+    );
+    node.write('canary.yaml', `${weighted(50)}---\n${tag('canary')}`);
+    await node.apply();
+    const many = await node.exec('shop/client', 'sh', '-c', `for i in $(seq 60); do curl -gsS -m 5 http://${CHECKOUT}/; done`);
+    const canaries = many.stdout.match(/^v2/gm)?.length ?? 0;
+    expect(many.stdout.match(/^v[12]/gm)).toHaveLength(60);
+    expect(canaries).toBeGreaterThan(10);
+    expect(canaries).toBeLessThan(50);
+  });
+
+  test('are decided where the node translates addresses itself', async () => {
+    node.write('canary.yaml', `${plugin('canary', join(node.directory, 'canary.wasm'))}---\n${tag('canary')}`);
+    await node.apply();
+    const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
+    const rules = `table ip kube { chain pre { type nat hook prerouting priority -100; ip daddr ${CHECKOUT} tcp dport 80 dnat to ${v1}:80; }
+chain onward { type filter hook forward priority 0; ct state invalid drop; }
+}`;
+    const ran = await node.run(
+      'sh',
+      '-c',
+      `echo '${rules}' | nft -f - && sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.all.src_valid_mark=1`,
+    );
+    expect(ran.stderr).toBe('');
+    expect(await get()).toMatch(/^v1/);
+    expect(await get(...CANARY)).toMatch(/^v2/);
+    expect((await curl(`http://${CHECKOUT}/admin`)).stdout).toContain('denied by policy');
+    await node.run('nft', 'delete', 'table', 'ip', 'kube');
+  });
+
+  test('of slow and greedy clients end, and others do not wait for them', async () => {
+    const greedy = await node.exec(
+      'shop/client',
+      process.execPath,
+      '-e',
+      `
+      const net = require('node:net'); const sockets = [];
+      for (let i = 0; i < 200; i++) { const s = net.connect(80, '${CHECKOUT}'); s.on('error', () => {}); s.write('GET / HTTP/1.1\\r\\nHost: x\\r\\nX: '); sockets.push(s); }
+      setTimeout(() => { for (const s of sockets) s.write('a'); }, 300);
+      setTimeout(() => { require('node:http').get('http://${CHECKOUT}/', (r) => r.on('data', (d) => process.stdout.write(d)).on('end', () => process.exit(0))); }, 600);`,
+    );
+    expect(greedy.stdout).toMatch(/^v1/);
+    const late = await say('GET / HTTP/1.1\r\nHost: x\r\n', 12_000);
+    expect(late).toMatch(/^HTTP\/1.1 408 /);
   });
 
   test('of a verdict for all connections never meet the engine, and go on without it', async () => {
