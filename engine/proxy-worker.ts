@@ -34,6 +34,8 @@ export interface ProxyWorkerData {
 /** Far below the time after which the kernel takes the proxy for gone: each turn is a beat. */
 const TURN_MS = 50;
 const REPORT_MS = 200;
+/** What a slow processor gets through. */
+const FUEL_PER_MS = 300_000;
 const SWEEP_MS = 250;
 
 const { handles, port, speaks } = workerData as ProxyWorkerData;
@@ -68,9 +70,12 @@ const decider = new Decider({
 });
 const desk = new Desk({ network, decider, tally });
 
-/** Fuel ends a loop; what is slow for another reason is asked no more after some time. */
-function noteTime({ setup }: LoadedPlugin, ms: number): void {
-  if (ms <= setup.evaluateMs) return;
+/**
+ * Fuel ends a loop; a plugin that is granted so much of it that it overruns its time is asked no more after some time. What took long
+ * without using much has waited for the processor, or for the collector of garbage.
+ */
+function noteTime({ setup }: LoadedPlugin, ms: number, fuel: number): void {
+  if (ms <= setup.evaluateMs || fuel < setup.evaluateMs * FUEL_PER_MS) return;
   const times = (timeouts.get(setup.id) ?? 0) + 1;
   timeouts.set(setup.id, times);
   const switchedOff = times >= TIMEOUTS_MAX;

@@ -14,8 +14,8 @@ export const TRAPPED = -2;
 export interface Watch {
   begin(plugin: LoadedPlugin): void;
   end(): void;
-  /** Milliseconds that an evaluation took. */
-  spend(plugin: LoadedPlugin, ms: number): void;
+  /** Milliseconds that an evaluation took, and the fuel that it used. */
+  spend(plugin: LoadedPlugin, ms: number, fuel: number): void;
 }
 
 export interface CallerParts {
@@ -82,12 +82,12 @@ export class PluginCaller {
       watch.end();
       counts.traps += 1;
       onTrap(running, error as Error);
-      watch.spend(plugin, performance.now() - started);
+      watch.spend(plugin, performance.now() - started, guest.fuelUsed);
       return TRAPPED;
     }
     watch.end();
     const tookMs = performance.now() - started;
-    watch.spend(plugin, tookMs);
+    watch.spend(plugin, tookMs, guest.fuelUsed);
     observe(counts.latency, LATENCY_BOUNDS_NS, tookMs * 1e6);
     observe(counts.fuel, FUEL_BOUNDS, guest.fuelUsed);
     if (word < 0) {

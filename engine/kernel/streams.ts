@@ -84,10 +84,6 @@ export class Stream {
     this.#finish(Operation.RESET);
   }
 
-  get paused(): boolean {
-    return this.#paused;
-  }
-
   /** Reads nothing until it is to go on. */
   pause(paused: boolean): void {
     if (this.closed || this.#paused === paused) return;

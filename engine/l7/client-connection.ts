@@ -219,12 +219,11 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
       return;
     }
     const input = this.#input;
-    const raw = head.bytes.length === end;
     this.#consume(end + taken);
     if (this.#body.complete) exchange.endRequest();
-    exchange.start(
-      raw ? input.subarray(0, end + taken) : taken ? Buffer.concat([head.bytes, input.subarray(end, end + taken)]) : head.bytes,
-    );
+    const { rewritten } = head;
+    const body = rewritten && taken ? input.subarray(end, end + taken) : undefined;
+    exchange.start(rewritten ? (body ? Buffer.concat([rewritten, body]) : rewritten) : firstOf(input, end + taken));
   }
 
   #sendBody(): boolean {
@@ -360,6 +359,11 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
   #note(exchange: Exchange, status: number, reason: string): void {
     this.#service.note(exchange.head, this.#decision, exchange, { status, reason, startedMs: exchange.startedMs });
   }
+}
+
+/** The first bytes, which most often are all. */
+function firstOf(bytes: Buffer, count: number): Buffer {
+  return count === bytes.length ? bytes : bytes.subarray(0, count);
 }
 
 /** An answer of the proxy's own; why is told in a header. */

@@ -200,7 +200,7 @@ export class Exchange implements BackendUser {
       const answer = readResponse(bytes, from, end, this.head.method);
       this.#pending = undefined;
       if (answer.status === 101) {
-        this.#switch(answer, bytes.subarray(end));
+        this.#switch(answer, bytes.subarray(from, end), bytes.subarray(end));
         return;
       }
       if (answer.status >= 200) {
@@ -208,7 +208,7 @@ export class Exchange implements BackendUser {
         return;
       }
       // Interim answers are passed on, but to those who do not know them.
-      if (!this.head.old) this.#write(answer.bytes);
+      if (!this.head.old) this.#write(answer.rewritten ?? bytes.subarray(from, end));
       from = end;
       seen = end;
       if (from === bytes.length) return;
@@ -221,16 +221,15 @@ export class Exchange implements BackendUser {
     this.status = answer.status;
     this.#body = new Body(answer.body);
     const { cookie } = this.decision;
-    const whole = answer.bytes.length === end - from && !cookie;
     const taken = this.#body.take(bytes, end);
-    if (whole) this.#write(bytes.subarray(from, end + taken));
+    const { rewritten } = answer;
+    if (!rewritten && !cookie) this.#write(from === 0 && end + taken === bytes.length ? bytes : bytes.subarray(from, end + taken));
     else {
+      const head = rewritten ?? bytes.subarray(from, end);
       // A line is added before the empty one.
-      if (cookie)
-        this.#write(
-          Buffer.concat([answer.bytes.subarray(0, answer.bytes.length - 2), Buffer.from(`set-cookie: ${cookie}\r\n\r\n`, 'latin1')]),
-        );
-      else this.#write(answer.bytes);
+      this.#write(
+        cookie ? Buffer.concat([head.subarray(0, head.length - 2), Buffer.from(`set-cookie: ${cookie}\r\n\r\n`, 'latin1')]) : head,
+      );
       if (taken) this.#write(bytes.subarray(end, end + taken));
     }
     this.#afterBody(bytes, end + taken);
@@ -266,14 +265,14 @@ export class Exchange implements BackendUser {
     this.#client.onAnswered(this, reusable);
   }
 
-  #switch(answer: ResponseHead, rest: Buffer): void {
+  #switch(answer: ResponseHead, head: Buffer, rest: Buffer): void {
     const connection = this.#connection as BackendConnection;
     this.status = answer.status;
     if (!this.head.upgrade) {
       this.#fail(502, 'the backend changes the protocol without being asked');
       return;
     }
-    this.#write(answer.bytes);
+    this.#write(head);
     this.#finish();
     this.#client.onSwitched(this, connection, rest);
   }

@@ -45,8 +45,8 @@ export interface RequestHead {
   readonly old: boolean;
   /** It asks for another protocol, such as websocket. */
   readonly upgrade: boolean;
-  /** What goes on. */
-  readonly bytes: Buffer;
+  /** What goes on in its place; undefined: it goes on as it came. */
+  readonly rewritten: Buffer | undefined;
 }
 
 export interface ResponseHead {
@@ -55,7 +55,8 @@ export interface ResponseHead {
   readonly body: number;
   /** The connection can be used again. */
   readonly keepAlive: boolean;
-  readonly bytes: Buffer;
+  /** What goes on in its place; undefined: it goes on as it came. */
+  readonly rewritten: Buffer | undefined;
 }
 
 export function isIdempotent(method: string): boolean {
@@ -87,9 +88,9 @@ function listed(value: string): string[] {
     .map((option) => option.trim());
 }
 
-/** The head without some of its lines. `lines` are indexes of headers, ascending. */
-function without(bytes: Buffer, from: number, to: number, lines: readonly number[]): Buffer {
-  if (!lines.length) return bytes.subarray(from, to);
+/** The head without some of its lines; undefined: without none. `lines` are indexes of headers, ascending. */
+function without(bytes: Buffer, from: number, to: number, lines: readonly number[]): Buffer | undefined {
+  if (!lines.length) return undefined;
   const parts: Buffer[] = [];
   let at = from;
   for (const line of lines) {
@@ -148,7 +149,7 @@ export function readRequest(bytes: Buffer, from: number, to: number): RequestHea
     keepAlive: minor === 1 ? !options.includes('close') : options.includes('keep-alive'),
     old: minor === 0,
     upgrade: switches,
-    bytes: without(bytes, from, to, switches ? [] : hops),
+    rewritten: without(bytes, from, to, switches ? [] : hops),
   };
 }
 
@@ -194,5 +195,5 @@ export function readResponse(bytes: Buffer, from: number, to: number, method: st
   const body = bodiless ? 0 : encoding !== undefined ? CHUNKED : length !== undefined ? Number(length) : UNTIL_CLOSE;
   const options = connection ? listed(connection) : [];
   const keepAlive = body !== UNTIL_CLOSE && (minor === 1 ? !options.includes('close') : options.includes('keep-alive'));
-  return { status, body, keepAlive, bytes: without(bytes, from, to, status === 101 ? [] : hops) };
+  return { status, body, keepAlive, rewritten: without(bytes, from, to, status === 101 ? [] : hops) };
 }

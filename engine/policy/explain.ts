@@ -2,7 +2,7 @@
  * Why a flow passes or not: for each of its two ends the tier, policy and rule that decide, from the compiled state that the
  * kernel was given. For a pod that is no endpoint here, what its own node would compile.
  */
-import { Abi, Action, Direction, Identity, type Rule } from '../abi.gen.ts';
+import { Abi, Action, Context, Direction, Identity, type Rule } from '../abi.gen.ts';
 import type { IdentityInfo } from '../identity/identities.ts';
 import { addressKey, formatAddress, NetworkIndex } from './address.ts';
 import type { CompiledEndpoint, Compiler } from './compile.ts';
@@ -100,7 +100,8 @@ function verdictOf(
 ): Pick<EndExplanation, 'action' | 'tier' | 'rule' | 'reason'> {
   const origin = origins.get(rule.id);
   if (origin?.index !== undefined) {
-    const asks = rule.plugin === Abi.SERVER_NAMES ? 'has its server name read' : 'has a plugin asked';
+    const other = rule.context === Context.HTTP ? 'has each request decided' : 'has a plugin asked';
+    const asks = rule.plugin === Abi.SERVER_NAMES ? 'has its server name read' : other;
     const words = { [Action.ALLOW]: 'allows it', [Action.DENY]: 'denies it', [Action.ASK]: asks }[rule.action as Action];
     return { action: rule.action as Action, tier: origin.tier, rule: formatOrigin(origin), reason: `${formatOrigin(origin)} ${words}` };
   }
