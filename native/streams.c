@@ -20,7 +20,14 @@
 
 #define READY_MAX 256
 #define ACCEPTED_MAX 64
-#define READ_BYTES 65536
+/*
+ * What is read of one connection at once: much, for a large body goes through in fewer turns, but little where a lot waits for clients
+ * that do not take it. Beyond PENDING_MAX a connection that cannot be written to is broken off.
+ */
+#define READ_BYTES (1024 * 1024)
+#define READ_BYTES_LEAST (16 * 1024)
+#define PENDING_MUCH (32u * 1024 * 1024)
+#define PENDING_MAX (256u * 1024 * 1024)
 /* Numbers in epoll's data that are no streams. */
 #define THE_LISTENER 0xfffffffe
 #define THE_WAKER 0xffffffff
@@ -57,6 +64,7 @@ static __thread struct {
 	uint32_t count, room, free;
 	int epoll, listener;
 	uint32_t used;		/* of the memory `in`, in this turn */
+	uint32_t pending;	/* bytes of all streams that could not be written yet */
 } loop;
 
 #define NONE 0xffffffff
@@ -108,10 +116,18 @@ static int stream_add(int socket, int connecting)
 	return error;
 }
 
-static void stream_free(uint32_t id, struct stream *stream)
+/* Gives up what could not be written. */
+static void stream_forget(struct stream *stream)
 {
+	loop.pending -= stream->to - stream->from;
 	free(stream->pending);
 	stream->pending = NULL;
+	stream->from = stream->to = stream->room = 0;
+}
+
+static void stream_free(uint32_t id, struct stream *stream)
+{
+	stream_forget(stream);
 	stream->socket = -1;
 	stream->next_free = loop.free;
 	loop.free = id;
@@ -137,7 +153,7 @@ static void stream_lose(uint32_t id, struct stream *stream, int error)
 	if (stream->gone)
 		return;
 	stream->gone = 1;
-	stream->from = stream->to;
+	stream_forget(stream);
 	(void)epoll_ctl(loop.epoll, EPOLL_CTL_DEL, stream->socket, NULL);
 	if (stream->finish == FINISH_CLOSE)
 		stream_close(id, stream);
@@ -157,9 +173,11 @@ static void stream_finish(uint32_t id, struct stream *stream)
 	stream_watch(id, stream);
 }
 
-/* Keeps what could not be written; returns 0 or -ENOMEM. */
+/* Keeps what could not be written; returns 0, -ENOBUFS or -ENOMEM. */
 static int stream_keep(struct stream *stream, const uint8_t *bytes, uint32_t length)
 {
+	if (loop.pending + length > PENDING_MAX)
+		return -ENOBUFS;
 	if (stream->from == stream->to)
 		stream->from = stream->to = 0;
 	if (stream->to + length > stream->room) {
@@ -178,6 +196,7 @@ static int stream_keep(struct stream *stream, const uint8_t *bytes, uint32_t len
 	}
 	memcpy(stream->pending + stream->to, bytes, length);
 	stream->to += length;
+	loop.pending += length;
 	return 0;
 }
 
@@ -199,7 +218,7 @@ static void stream_write(uint32_t id, struct stream *stream, const uint8_t *byte
 	if ((uint32_t)sent == length)
 		return;
 	if (stream_keep(stream, bytes + sent, length - (uint32_t)sent)) {
-		stream_lose(id, stream, ENOMEM);
+		stream_lose(id, stream, ENOBUFS);
 		return;
 	}
 	if (!stream->connecting && !stream->told) {
@@ -226,11 +245,10 @@ static void stream_flush(uint32_t id, struct stream *stream)
 			return;
 		}
 		stream->from += (uint32_t)sent;
+		loop.pending -= (uint32_t)sent;
 	}
 	if (stream->from == stream->to) {
-		free(stream->pending);
-		stream->pending = NULL;
-		stream->from = stream->to = stream->room = 0;
+		stream_forget(stream);
 		if (stream->told) {
 			stream->told = 0;
 			event_add(id, SLUICE_STREAM_DRAINED, 0, 0);
@@ -328,17 +346,18 @@ static void listener_accept(void)
 		ends->remote_port = ntohs(remote.sin6_port);
 		ends->local_port = ntohs(local.sin6_port);
 		event_add((uint32_t)id, SLUICE_STREAM_ACCEPTED, loop.used, sizeof(*ends));
-		loop.used += sizeof(*ends);
+		loop.used += (sizeof(*ends) + 7) & ~7u;
 	}
 }
 
 static void stream_read(uint32_t id, struct stream *stream)
 {
+	size_t most = loop.pending > PENDING_MUCH ? READ_BYTES_LEAST : READ_BYTES, room = loop.memory.in_capacity - loop.used;
 	ssize_t length;
 
-	if (loop.memory.in_capacity - loop.used < READ_BYTES)
+	if (room < READ_BYTES_LEAST)
 		return;		/* in the next turn: epoll says so again */
-	length = recv(stream->socket, loop.memory.in + loop.used, READ_BYTES, MSG_DONTWAIT);
+	length = recv(stream->socket, loop.memory.in + loop.used, most < room ? most : room, MSG_DONTWAIT);
 	if (length > 0) {
 		event_add(id, SLUICE_STREAM_DATA, loop.used, (uint32_t)length);
 		loop.used += ((uint32_t)length + 7) & ~7u;
