@@ -99,7 +99,10 @@ async function assemble(
     closeSocket,
     log: log.child({ room: 'l7' }),
     events: {
-      requests: (report) => noteRequests(report, registry, flows, requests),
+      requests: (thread, report) => {
+        requests.add(thread, report.traffic, report.counts);
+        noteRequests(report, registry, flows);
+      },
       trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
       log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
       timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
@@ -287,12 +290,10 @@ function mapSizes(compiler: Compiler): MapSizes {
 }
 
 function noteRequests(
-  { traffic, records, omitted, counts, report }: Extract<FromProxy, { type: 'requests' }>,
+  { records, omitted, report }: Extract<FromProxy, { type: 'requests' }>,
   registry: PluginRegistry,
   flows: FlowLog,
-  totals: RequestTotals,
 ): void {
-  totals.add(traffic, counts);
   if (report) noteReport({ type: 'report', ...report }, registry, flows);
   for (const record of records) flows.addRequest(record);
   flows.lost += omitted;

@@ -178,6 +178,8 @@ function serveHttp1(): void {
 /** Serves what it is handed, on Node's loop. */
 function serveHttp2(): void {
   network.join();
+  // What one stream does must not end the others': it is told, and its stream ends by its time.
+  process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
   const proxy = new Http2Proxy(desk, (from, to, at) => network.connect(from, to, at));
   const timers = [
     setInterval(report, REPORT_MS),

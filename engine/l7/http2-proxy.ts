@@ -94,7 +94,9 @@ export class Http2Proxy {
     session.on('stream', (stream, headers) => {
       stream.on('error', () => {});
       stream.on('close', () => open.delete(stream));
-      void this.#exchange(stream, headers, desk.partyOf(client) ?? party, (backend) => open.set(stream, backend));
+      this.#exchange(stream, headers, desk.partyOf(client) ?? party, (backend) => open.set(stream, backend)).catch(() =>
+        stream.close(constants.NGHTTP2_INTERNAL_ERROR),
+      );
     });
   }
 
@@ -217,7 +219,10 @@ export class Http2Proxy {
     out.on('response', (answered) => {
       clearTimeout(timer);
       status = Number(answered[HTTP2_HEADER_STATUS]);
-      if (stream.destroyed) return;
+      if (stream.destroyed) {
+        out.close(NGHTTP2_CANCEL);
+        return;
+      }
       const cookies = decision.cookie ? { 'set-cookie': [...(answered['set-cookie'] ?? []), decision.cookie] } : {};
       stream.respond({ ...answered, ...cookies }, { waitForTrailers: true });
     });

@@ -85,7 +85,9 @@ export class Policy {
     const key = keyOf(backend.address);
     // What was tagged is where the connection was sent to: the tag says that the tiers allow it.
     const destination = !service && backend.port === destinationPort && key === destinationKey;
-    const answer = key === sourceKey ? undefined : this.#network.judge(endpoint, source, backend.address, backend.port);
+    // Answers find their way back to the proxy from endpoints of this node only; a pod would not believe its own address.
+    const here = key !== sourceKey && this.#policy.endpoints.has(key);
+    const answer = !here ? undefined : this.#network.judge(endpoint, source, backend.address, backend.port);
     const allowed =
       answer !== undefined &&
       (destination || answer.action === Action.ALLOW || (answer.action === Action.ASK && this.#policy.rules.has(answer.rule)));

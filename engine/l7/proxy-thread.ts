@@ -17,8 +17,10 @@ const MISSED_MAX = 5;
 /** A thread that ended is not started again at once: what ended it may still be there. */
 const RESTART_MS = 200;
 
+export type RequestsReport = Extract<FromProxy, { type: 'requests' }>;
+
 export interface ProxyEvents {
-  requests(report: Extract<FromProxy, { type: 'requests' }>): void;
+  requests(report: RequestsReport): void;
   trap(serial: number, message: string, offsets: readonly number[]): void;
   log(plugin: string, text: string): void;
   timeout(plugin: number, switchedOff: boolean): void;

@@ -2,7 +2,7 @@
 import type { PluginSetup } from '../flow/messages.ts';
 import type { Logger } from '../log.ts';
 import type { ProxyPolicy } from './messages.ts';
-import { type ProxyEvents, ProxyThread } from './proxy-thread.ts';
+import { type ProxyEvents, ProxyThread, type RequestsReport } from './proxy-thread.ts';
 
 export interface ProxyOptions {
   readonly worker: URL;
@@ -10,7 +10,7 @@ export interface ProxyOptions {
   readonly wake: (handle: number) => void;
   /** Closes a socket that nobody serves. */
   readonly closeSocket: (fd: number) => void;
-  readonly events: ProxyEvents;
+  readonly events: Omit<ProxyEvents, 'requests'> & { requests(thread: string, report: RequestsReport): void };
   readonly log: Logger;
 }
 
@@ -24,7 +24,7 @@ export class ProxyThreads {
       data: { ...data, speaks: 'HTTP/2' },
       wake,
       log,
-      events: { ...events, handOver: () => {}, replaced: () => {} },
+      events: { ...events, requests: (report) => events.requests('HTTP/2', report), handOver: () => {}, replaced: () => {} },
     });
     this.#http1 = new ProxyThread({
       worker,
@@ -33,6 +33,7 @@ export class ProxyThreads {
       log,
       events: {
         ...events,
+        requests: (report) => events.requests('HTTP/1', report),
         handOver: ({ fd, first, ends }) => {
           if (!this.#http2.post({ type: 'connection', fd, first, ends })) closeSocket(fd);
         },

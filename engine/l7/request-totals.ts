@@ -5,15 +5,31 @@ import { emptyTraffic } from './tally.ts';
 /** Ways that are told apart; what comes beyond is counted under its rule alone. */
 const WAYS_MAX = 8192;
 
+/** Counts of a thread begin anew when another one takes its place: what was before is kept. */
+interface Source {
+  before: ProxyCounts;
+  latest: ProxyCounts;
+}
+
 export class RequestTotals {
   readonly ways = new Map<string, Traffic>();
-  counts: ProxyCounts = { clients: 0, refusedClients: 0, backends: 0, retries: 0, malformed: 0, timeouts: 0, verdicts: 0, cached: 0 };
+  readonly #sources = new Map<string, Source>();
 
-  /** Counts of the proxy's thread begin anew with each thread: what was before is kept. */
-  #before: ProxyCounts = this.counts;
-  #latest: ProxyCounts = this.counts;
+  /** Of all threads, since the engine started. */
+  get counts(): ProxyCounts {
+    const sum = noCounts();
+    for (const { before, latest } of this.#sources.values())
+      for (const name of NAMES) sum[name] += latest[name] + (GAUGES.has(name) ? 0 : before[name]);
+    return sum;
+  }
 
-  add(traffic: readonly Traffic[], counts: ProxyCounts): void {
+  /** Takes a report of a thread. */
+  add(thread: string, traffic: readonly Traffic[], counts: ProxyCounts): void {
+    const source = this.#sources.get(thread) ?? { before: noCounts(), latest: noCounts() };
+    this.#sources.set(thread, source);
+    if (NAMES.some((name) => !GAUGES.has(name) && counts[name] < source.latest[name]))
+      for (const name of NAMES) source.before[name] += source.latest[name];
+    source.latest = counts;
     for (const each of traffic) {
       const total = this.#find(each);
       addEach(total.classes, each.classes);
@@ -22,10 +38,6 @@ export class RequestTotals {
       total.bytesIn += each.bytesIn;
       total.bytesOut += each.bytesOut;
     }
-    if (RUNNING.some((name) => counts[name] < this.#latest[name])) this.#before = this.counts;
-    this.#latest = counts;
-    const sums = RUNNING.map((name) => [name, this.#before[name] + counts[name]]);
-    this.counts = { ...(Object.fromEntries(sums) as unknown as ProxyCounts), clients: counts.clients, backends: counts.backends };
   }
 
   /** As metrics have it. `rule` names one. */
@@ -53,8 +65,13 @@ export class RequestTotals {
   }
 }
 
-/** Counts that only grow. */
-const RUNNING = ['refusedClients', 'retries', 'malformed', 'timeouts', 'verdicts', 'cached'] as const;
+const GAUGES: ReadonlySet<keyof ProxyCounts> = new Set(['clients', 'backends']);
+
+function noCounts(): ProxyCounts {
+  return { clients: 0, refusedClients: 0, backends: 0, retries: 0, malformed: 0, timeouts: 0, verdicts: 0, cached: 0 };
+}
+
+const NAMES = Object.keys(noCounts()) as (keyof ProxyCounts)[];
 
 function addEach(total: number[], added: readonly number[]): void {
   for (let i = 0; i < added.length; i++) total[i] = (total[i] ?? 0) + (added[i] ?? 0);
