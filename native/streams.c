@@ -26,8 +26,12 @@
  */
 #define READ_BYTES (1024 * 1024)
 #define READ_BYTES_LEAST (16 * 1024)
+/* Kept for a connection that is not there yet, before its sender is told to wait. */
+#define CONNECTING_BYTES (64u * 1024)
 #define PENDING_MUCH (32u * 1024 * 1024)
 #define PENDING_MAX (256u * 1024 * 1024)
+/* How long a closed connection may take nothing of what is left for it. */
+#define CLOSING_MS 30000
 /* Numbers in epoll's data that are no streams. */
 #define THE_LISTENER 0xfffffffe
 #define THE_WAKER 0xffffffff
@@ -56,12 +60,14 @@ struct sluice_streams {
 	int waker;
 };
 
-/* Of this thread, which ends with it. */
-static __thread struct {
+/* One thread serves at a time; the next one closes what the one before has left. */
+static struct {
 	struct sluice_streams_memory memory;
 	struct sluice_streams *handle;
 	struct stream *streams;
 	uint32_t count, room, free;
+	uint32_t freed;		/* between two turns: events may still name these numbers */
+	int in_turn;
 	int epoll, listener;
 	uint32_t used;		/* of the memory `in`, in this turn */
 	uint32_t pending;	/* bytes of all streams that could not be written yet */
@@ -129,8 +135,8 @@ static void stream_free(uint32_t id, struct stream *stream)
 {
 	stream_forget(stream);
 	stream->socket = -1;
-	stream->next_free = loop.free;
-	loop.free = id;
+	stream->next_free = loop.in_turn ? loop.free : loop.freed;
+	*(loop.in_turn ? &loop.free : &loop.freed) = id;
 }
 
 static void stream_close(uint32_t id, struct stream *stream)
@@ -221,7 +227,7 @@ static void stream_write(uint32_t id, struct stream *stream, const uint8_t *byte
 		stream_lose(id, stream, ENOBUFS);
 		return;
 	}
-	if (!stream->connecting && !stream->told) {
+	if (!stream->told && (!stream->connecting || stream->to - stream->from > CONNECTING_BYTES)) {
 		stream->told = 1;
 		event_add(id, SLUICE_STREAM_BLOCKED, 0, stream->to - stream->from);
 	}
@@ -287,6 +293,9 @@ static void command_run(const struct sluice_stream_command *command, int more)
 		return;
 	case SLUICE_STREAM_END:
 	case SLUICE_STREAM_CLOSE:
+		/* Nobody looks after it any more: who takes nothing of what is left loses it. */
+		if (command->operation == SLUICE_STREAM_CLOSE && stream->from != stream->to)
+			(void)setsockopt(stream->socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &(unsigned){ CLOSING_MS }, sizeof(unsigned));
 		stream->finish = command->operation == SLUICE_STREAM_END ? FINISH_END : FINISH_CLOSE;
 		if (stream->gone || (stream->from == stream->to && !stream->connecting))
 			stream_finish(command->id, stream);
@@ -397,6 +406,28 @@ static void stream_ready(uint32_t id, uint32_t events)
 		stream_lose(id, stream, 0);
 }
 
+/* Resets what a thread that has ended served: nobody would answer its clients any more. */
+static void streams_abandon(void)
+{
+	struct linger now = { .l_onoff = 1 };
+
+	for (uint32_t id = 0; id < loop.count; id++) {
+		struct stream *stream = &loop.streams[id];
+
+		if (stream->socket < 0)
+			continue;
+		(void)setsockopt(stream->socket, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		close(stream->socket);
+		free(stream->pending);
+	}
+	free(loop.streams);
+	close(loop.epoll);
+	close(loop.listener);
+	close(loop.handle->waker);
+	free(loop.handle);
+	memset(&loop, 0, sizeof(loop));
+}
+
 int sluice_streams__open(int listener, const struct sluice_streams_memory *memory, struct sluice_streams **result)
 {
 	struct epoll_event listening = { .events = EPOLLIN, .data.u32 = THE_LISTENER };
@@ -406,9 +437,11 @@ int sluice_streams__open(int listener, const struct sluice_streams_memory *memor
 
 	if (!handle)
 		return -ENOMEM;
+	if (loop.handle)
+		streams_abandon();
 	loop.memory = *memory;
 	loop.handle = handle;
-	loop.free = NONE;
+	loop.free = loop.freed = NONE;
 	loop.listener = listener;
 	handle->waker = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	loop.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -435,6 +468,14 @@ int sluice_streams__turn(void)
 		return -ENODEV;
 	turn->event_count = 0;
 	loop.used = 0;
+	loop.in_turn = 1;
+	while (loop.freed != NONE) {
+		uint32_t id = loop.freed;
+
+		loop.freed = loop.streams[id].next_free;
+		loop.streams[id].next_free = loop.free;
+		loop.free = id;
+	}
 	streams_commit();
 	sluice_proxy__beat();
 	count = epoll_wait(loop.epoll, ready, READY_MAX, turn->event_count ? 0 : turn->timeout_ms);
@@ -448,6 +489,7 @@ int sluice_streams__turn(void)
 		else
 			stream_ready(ready[i].data.u32, ready[i].events);
 	}
+	loop.in_turn = 0;
 	return count < 0 && errno != EINTR ? -errno : (int)turn->event_count;
 }
 

@@ -183,7 +183,8 @@ export class Streams {
       return;
     }
     for (let from = 0; from < bytes.length; ) {
-      if (this.#outUsed === OUT_BYTES) this.#commit();
+      // Before the copy: what is copied must stay until its command is done.
+      if (this.#outUsed === OUT_BYTES || this.#turnWords[1] === COMMANDS_MAX) this.#commit();
       const length = Math.min(bytes.length - from, OUT_BYTES - this.#outUsed);
       bytes.copy(this.#out, this.#outUsed, from, from + length);
       const at = this.#outUsed;
@@ -227,7 +228,6 @@ export class Streams {
 
   #commit(): void {
     check(native.sluice_streams__commit(), 'serve connections');
-    // Only what is being copied right now may still lie there.
     this.#outUsed = 0;
   }
 
