@@ -22,7 +22,6 @@
 #define TCP_CHECKSUM_OFFSET 16
 /* A backend that policy denies to this endpoint is passed over; of a set so many are tried. */
 #define BACKENDS_TRIED 4
-#define TCP_FLAGS_RESET 0x14	/* RST, ACK */
 
 static __always_inline int packet_is_ipv4(const struct packet *packet)
 {

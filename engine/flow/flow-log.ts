@@ -92,9 +92,9 @@ export interface HttpView {
   readonly durationUs: number;
 }
 
-/** A request as it is told; see l7/messages.ts. */
-export interface RequestRecord extends Omit<HttpView, 'protocol'> {
-  readonly protocol: string;
+/** A request as it is told. */
+export interface RequestRecord extends HttpView {
+  /** Unix time in milliseconds. */
   readonly timeMs: number;
   readonly source: Uint8Array;
   readonly destination: Uint8Array;

@@ -15,7 +15,8 @@ type Waiting = Map<Backend, BackendConnection[]>;
 export class BackendPool {
   readonly #connect: (from: Uint8Array, to: Uint8Array, port: number) => Stream;
   readonly #idle = new Map<string, Waiting>();
-  readonly #origins = new WeakMap<BackendConnection, Waiting>();
+  /** The client's address, of connections that are in use. */
+  readonly #origins = new WeakMap<BackendConnection, string>();
   #open = 0;
 
   /** `connect` begins a connection; it throws when it cannot. */
@@ -30,14 +31,12 @@ export class BackendPool {
 
   /** A connection to a backend: the one that was used last, or, where none waits or `fresh` is asked for, a new one. */
   take({ sourceKey, source }: Party, backend: Backend, fresh: boolean, nowMs: number): BackendConnection {
-    let waiting = this.#idle.get(sourceKey);
-    if (!waiting) this.#idle.set(sourceKey, (waiting = new Map()));
-    const ready = fresh ? undefined : waiting.get(backend);
+    const ready = fresh ? undefined : this.#idle.get(sourceKey)?.get(backend);
     for (let connection = ready?.pop(); connection; connection = ready?.pop()) if (connection.alive) return connection;
     const stream = this.#connect(source, backend.address, backend.port);
     const connection = new BackendConnection(backend, stream, nowMs, () => void (this.#open -= 1));
     this.#open += 1;
-    this.#origins.set(connection, waiting);
+    this.#origins.set(connection, sourceKey);
     return connection;
   }
 
@@ -45,7 +44,9 @@ export class BackendPool {
   give(connection: BackendConnection, nowMs: number): void {
     connection.end();
     const { backend } = connection;
-    const waiting = this.#origins.get(connection) as Waiting;
+    const origin = this.#origins.get(connection) as string;
+    let waiting = this.#idle.get(origin);
+    if (!waiting) this.#idle.set(origin, (waiting = new Map()));
     let ready = waiting.get(backend);
     if (!ready) waiting.set(backend, (ready = []));
     if (backend.gone || !connection.alive || ready.length >= IDLE_MAX) {
@@ -58,11 +59,8 @@ export class BackendPool {
 
   /** Closes everything that waits: a connection that policy has cut would answer nobody. */
   clear(): void {
-    for (const waiting of this.#idle.values())
-      for (const [backend, ready] of waiting) {
-        waiting.delete(backend);
-        for (const connection of ready) connection.close();
-      }
+    for (const waiting of this.#idle.values()) for (const ready of waiting.values()) for (const connection of ready) connection.close();
+    this.#idle.clear();
   }
 
   /** Closes what has waited too long, or leads to who is gone. */
@@ -75,8 +73,7 @@ export class BackendPool {
         for (const connection of ready.splice(0, stale)) connection.close();
         if (!ready.length) waiting.delete(backend);
       }
-      // A connection that is in use comes back to what it was taken from.
-      if (!waiting.size && !this.#open) this.#idle.delete(key);
+      if (!waiting.size) this.#idle.delete(key);
     }
   }
 }

@@ -10,6 +10,8 @@ import type { ProxyBackend, ProxySet } from './messages.ts';
 
 /** A backend that did not answer is passed over for so long, where there are others. */
 const REST_MS = 1000;
+/** Destinations that are no Service and are remembered; then it begins anew. */
+const SINGLES_MAX = 4096;
 
 export interface Backend extends ProxyBackend {
   readonly key: string;
@@ -25,6 +27,7 @@ export interface Backend extends ProxyBackend {
 export class Backends {
   readonly #known = new Map<string, Backend>();
   #sets = new Map<string, Backend[]>();
+  readonly #singles = new Map<string, Backend>();
   readonly #format: (address: Uint8Array) => string;
 
   constructor(format: (address: Uint8Array) => string) {
@@ -33,6 +36,7 @@ export class Backends {
 
   /** Takes over what sets there are; backends that stay keep what is known of them. */
   set(sets: ReadonlyMap<string, ProxySet>): void {
+    this.#forgetSingles();
     const seen = new Set<string>();
     this.#sets = new Map(
       [...sets].map(([name, { backends }]) => [
@@ -54,7 +58,17 @@ export class Backends {
   /** A destination that is no Service, as its own only backend. */
   single(address: Uint8Array, port: number): Backend {
     const key = frontendKey(address, port);
-    return this.#known.get(key) ?? makeBackend(key, `${this.#format(address)}:${port}`, { address, port });
+    let found = this.#known.get(key) ?? this.#singles.get(key);
+    if (!found) {
+      if (this.#singles.size >= SINGLES_MAX) this.#forgetSingles();
+      this.#singles.set(key, (found = makeBackend(key, `${this.#format(address)}:${port}`, { address, port })));
+    }
+    return found;
+  }
+
+  #forgetSingles(): void {
+    for (const backend of this.#singles.values()) backend.gone = true;
+    this.#singles.clear();
   }
 
   /** One of the Services, by weight; `hash` is of the client's connection. Undefined where none takes anything. */

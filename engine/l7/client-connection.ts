@@ -71,16 +71,16 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
     stream.user = this;
   }
 
-  /** Looks at the clock: closes what takes too long. Returns whether something did. */
-  check(nowMs: number): boolean {
-    if (this.#exchange) {
-      this.#exchange.check(nowMs);
-      return false;
-    }
-    if (nowMs <= this.#deadlineMs) return false;
-    if (this.#input.length && !this.#discarding) this.#refuse(408, 'the head of the request did not come in time');
-    else this.destroy();
-    return true;
+  /** Looks at the clock: closes what takes too long. */
+  check(nowMs: number): void {
+    if (this.#exchange) this.#exchange.check(nowMs);
+    else if (nowMs <= this.#deadlineMs) return;
+    else if (!this.#discarding) {
+      if (this.#input.length) this.#refuse(408, 'the head of the request did not come in time');
+      else this.destroy();
+    } else if (!this.#stream.blocked) this.#leave();
+    // Of its last answer something waits: as long as any answer may.
+    else if (nowMs > this.#deadlineMs + this.#service.timeouts.exchange) this.destroy();
   }
 
   /** Who answers the request under way, or is at the other end of a tunnel. */
@@ -115,7 +115,7 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
 
   onEnd(): void {
     this.#ended = true;
-    if (!this.#exchange) this.#leave();
+    if (!this.#exchange) this.#close();
     else if (this.#body?.complete === false) this.destroy();
   }
 
@@ -282,15 +282,14 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
     this.#close();
   }
 
-  /** Says that nothing follows, and reads on for a while: a reset would take the answer along. */
+  /**
+   * Says that nothing follows, and reads on for a while: a reset would take the answer along. When both sides have said so it is
+   * gone, and until then it counts.
+   */
   #close(): void {
     this.#discarding = DISCARD_MAX;
     this.#deadlineMs = this.#service.clock.nowMs + this.#service.timeouts.head;
     this.#input = EMPTY;
-    if (this.#ended) {
-      this.#leave();
-      return;
-    }
     this.#stream.end();
     this.#stream.pause(false);
   }

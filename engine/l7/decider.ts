@@ -181,7 +181,8 @@ export class Decider {
       if (rule.requests.rules.length === 1 && !spec.matches.length) this.#tellKernel(rule, plugin, party, decision, scope, ttlMsOf(word));
       return;
     }
-    if (plugin.splitsFlows || !decider?.guest || decider.guest.fieldsRead & UNSHARED || decision.cookie) return;
+    // Another version declares other fields: its verdict is kept under no key of the live one's.
+    if (plugin.splitsFlows || decider !== plugin.live || !decider.guest || decider.guest.fieldsRead & UNSHARED || decision.cookie) return;
     const key = this.#keyOf(plugin, spec, question);
     if (!key) return;
     this.#keepers.add(plugin.setup.id);

@@ -31,8 +31,8 @@ export const TIMEOUTS: Timeouts = { head: 10_000, idle: 75_000, exchange: 60_000
 
 /** A client's connection. */
 export interface Client {
-  /** Looks at the clock; returns whether something took too long. */
-  check(nowMs: number): boolean;
+  /** Looks at the clock: ends what takes too long. */
+  check(nowMs: number): void;
   /** Who answers it now. */
   backends(): Iterable<Backend>;
   /** Lets what is under way finish, and nothing new begin. */
@@ -167,7 +167,7 @@ export class Desk {
   }
 
   sweep(nowMs: number): void {
-    for (const client of this.#clients.keys()) if (client.check(nowMs)) this.tally.counts.timeouts += 1;
+    for (const client of this.#clients.keys()) client.check(nowMs);
   }
 
   close(): void {

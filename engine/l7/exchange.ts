@@ -158,7 +158,9 @@ export class Exchange implements BackendUser {
       this.#backends.noteRetry();
       const sent = this.#sent;
       this.#connect(never ? backend : undefined, true, code);
-      if (!this.#over) for (const bytes of sent) (this.#connection as BackendConnection | undefined)?.stream.write(bytes);
+      if (this.#over) return;
+      for (const bytes of sent) (this.#connection as BackendConnection | undefined)?.stream.write(bytes);
+      this.#client.resumeRequest();
       return;
     }
     this.#fail(never ? 503 : 502, never ? `the backend cannot be reached${code && ` (${code})`}` : 'the backend broke off');

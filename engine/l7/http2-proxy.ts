@@ -82,7 +82,7 @@ export class Http2Proxy {
     });
     const open = new Map<ServerHttp2Stream, Backend>();
     const client: Client = {
-      check: () => false,
+      check: () => {},
       drain: () => session.close(),
       destroy: () => session.destroy(),
       backends: () => open.values(),
@@ -103,10 +103,9 @@ export class Http2Proxy {
   /** Takes over another revision of policy. */
   setPolicy(policy: ProxyPolicy): void {
     this.#desk.setPolicy(policy);
-    for (const [key, { streams, session }] of this.#sessions) {
-      this.#sessions.delete(key);
-      if (!streams) session.close();
-    }
+    // What is under way on them ends first.
+    for (const { session } of this.#sessions.values()) session.close();
+    this.#sessions.clear();
   }
 
   /** Closes connections that nobody uses. */

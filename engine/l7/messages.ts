@@ -1,4 +1,5 @@
 /** What crosses between the main thread and the proxy's. */
+import type { RequestRecord } from '../flow/flow-log.ts';
 import type { ToWorker as FlowMessage, FromWorker as FlowReport } from '../flow/messages.ts';
 import type { StreamEnds } from '../kernel/streams.ts';
 import type { Requests } from '../policy/snapshot.ts';
@@ -67,29 +68,8 @@ export interface Traffic {
 }
 
 /** One request, for people to read. */
-export interface AccessRecord {
-  /** Unix time in milliseconds. */
-  readonly timeMs: number;
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly sourceIdentity: number;
-  readonly destinationIdentity: number;
-  readonly rule: number;
-  readonly plugin: number;
+export interface AccessRecord extends RequestRecord {
   readonly protocol: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2';
-  readonly method: string;
-  readonly host: string;
-  readonly path: string;
-  readonly status: number;
-  readonly allowed: boolean;
-  readonly audited: boolean;
-  readonly reason: string;
-  readonly route: string;
-  readonly backend: string;
-  readonly version: string;
-  readonly durationUs: number;
 }
 
 export interface ProxyCounts {

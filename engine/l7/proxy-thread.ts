@@ -142,6 +142,7 @@ export class ProxyThread {
           resolve();
         } else if (message.type === 'failed') {
           clearTimeout(timer);
+          this.#options.events.error(`the proxy ended: ${message.reason}`);
           reject(new EngineError('KERNEL_UNSUPPORTED', `Cannot start the proxy for HTTP: ${message.reason}`));
         } else this.#receive(running, message);
       });

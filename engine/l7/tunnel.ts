@@ -6,7 +6,6 @@ export class Tunnel {
   readonly #client: Stream;
   readonly #connection: BackendConnection;
   readonly #onClosed: () => void;
-  #ended = 0;
   #over = false;
 
   constructor(client: Stream, connection: BackendConnection, onClosed: () => void) {
@@ -31,11 +30,8 @@ export class Tunnel {
       onData: (bytes) => {
         if (!to.write(bytes)) from.pause(true);
       },
-      onEnd: () => {
-        this.#ended += 1;
-        to.end();
-        if (this.#ended === 2) this.#close();
-      },
+      // When both have said so, both are gone.
+      onEnd: () => to.end(),
       onDrain: () => to.pause(false),
       onGone: () => this.#close(),
     };
