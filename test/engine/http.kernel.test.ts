@@ -23,7 +23,7 @@ describe('requests of a pod', () => {
       .map((line) => JSON.parse(line) as FlowView);
 
   /** Says bytes on one connection, and returns what comes until it is closed or quiet for a moment. */
-  const say = (bytes: string, quietMs = 400, to = CHECKOUT): Promise<string> =>
+  const say = (bytes: string, quietMs = 400, to = CHECKOUT, more?: Promise<string>): Promise<string> =>
     new Promise((resolve) => {
       const child = spawn('nsenter', [
         `--net=/run/netns/${node.podNetns('shop/client')}`,
@@ -34,11 +34,13 @@ describe('requests of a pod', () => {
         const socket = require('node:net').connect({ host: ${JSON.stringify(to)}, port: 80, allowHalfOpen: true });
         let timer; const quiet = () => { clearTimeout(timer); timer = setTimeout(() => process.exit(0), ${quietMs}); };
         socket.on('data', (bytes) => { process.stdout.write(bytes); quiet(); }).on('end', () => process.exit(0)).on('error', (e) => { process.stdout.write(e.code); process.exit(0); });
+        process.stdin.on('data', (more) => socket.write(more));
         socket.write(Buffer.from(${JSON.stringify(Buffer.from(bytes, 'latin1').toString('base64'))}, 'base64')); setTimeout(quiet, 1500);`,
       ]);
       let out = '';
       child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString('latin1')));
       child.on('exit', () => resolve(out));
+      more?.then((rest) => child.stdin.write(rest));
     });
 
   beforeAll(async () => {
@@ -345,11 +347,15 @@ spec: { parentRefs: [{ group: "", kind: Service, name: checkout, port: 80 }], ru
     node.write('canary.yaml', plugin('canary', join(node.directory, 'canary.wasm')));
     await node.apply();
     const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
-    const slow = say('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', 4000, v1);
+    const request = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+    const ruled = Promise.withResolvers<string>();
+    const kept = say(request, 8000, v1, ruled.promise);
+    await until(async () => (await node.exec('shop/client', 'ss', '-Htn', 'dst', v1)).stdout.includes('ESTAB'), 5000);
     await new Promise((resolve) => setTimeout(resolve, 400));
     node.write('tag.yaml', tag('canary', '[{ podSelector: { matchLabels: { app: checkout } } }]'));
     await node.apply();
-    expect(await slow).toMatch(/ECONNRESET|v1 slowly/);
+    ruled.resolve(request);
+    expect(await kept).toMatch(/^HTTP\/1.1 200 [\s\S]*v1 asked by [\s\S]*ECONNRESET$/);
     expect((await curl(`http://${v1}/`)).stdout).toMatch(/^v1/);
     expect((await curl('-i', `http://${v1}/admin`)).stdout).toMatch(/^HTTP\/1.1 403/);
   });
