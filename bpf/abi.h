@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 6,
+	ABI_VERSION = 7,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
 	ABI_ROUTES = 253,		/* the plugin id of HTTP routes that name no plugin: the engine's proxy goes by them */
 	ABI_PIECES = 254,		/* the plugin id of DNS messages in pieces: the engine puts them together */
@@ -98,6 +98,7 @@ enum reason {
 	REASON_HELD = 16,
 	REASON_PASS_PROXY = 17,		/* to the engine's proxy, which decides request by request */
 	REASON_PASS_ROUTED = 18,	/* to a backend in place of the address that it was sent to, or back */
+	REASON_PASS_FORWARDED = 19,	/* of the engine's proxy, to who is no endpoint of this node */
 	REASON_DROP_POLICY = 32,
 	REASON_DROP_VERDICT = 33,
 	REASON_DROP_FAILURE_POLICY = 34,
@@ -371,6 +372,26 @@ struct translation {
 };
 _Static_assert(sizeof(struct translation) == 20, "translation changed size");
 
+/* What a process's socket was connected to, where policy has the requests on it decided. 48 bytes. */
+struct origin {
+	struct translation opened;	/* what the process has said */
+	struct translation sent;	/* where its packets go: there, to a backend, or to the proxy */
+	__u32 endpoint;
+	__u32 proxied;		/* 1: to the proxy */
+};
+_Static_assert(sizeof(struct origin) == 48, "origin changed size");
+
+/* What the proxy listens on: for pods every address in a network of its own, for processes the loopback of the node. */
+enum proxy_listener {
+	PROXY_LISTENER_PODS = 0,
+	PROXY_LISTENER_IPV4 = 1,
+	PROXY_LISTENER_IPV6 = 2,
+	PROXY_LISTENER_MAX = 3,
+};
+
+/* Link address of the proxy's interface. A macro, for no enumeration holds it; only C knows it. */
+#define PROXY_LINK_ADDRESS { 0x02, 0x73, 0x6c, 0x75, 0x69, 0x78 }
+
 enum backend_set_id {
 	BACKEND_SET_SERVICE = 1,	/* in rule_backends: the set of the address that a connection was opened to */
 };
@@ -512,17 +533,18 @@ struct flow_record {
 };
 _Static_assert(sizeof(struct flow_record) == 80, "flow_record changed size");
 
-/* Written by the engine through shared memory. 40 bytes. */
+/* Written by the engine through shared memory. 48 bytes. */
 struct engine_state {
 	__u64 heartbeat_ns;
 	__u64 stale_ns;		/* a heartbeat older than this means that nobody answers */
 	__u32 abi_version;
-	__u32 token;		/* the mark of packets that this engine has decided; never 0, one more for those that pass by themselves */
+	__u32 token;		/* the mark of packets that this engine has decided; never 0, one or two more for others, see decided.h */
 	__u32 sink;		/* an interface behind which nobody listens */
 	__u32 proxy;		/* the interface behind which the proxy is; 0 = there is none */
 	__u64 proxy_heartbeat_ns;
+	__u64 network;		/* cookie of the network in which the proxy listens for processes */
 };
-_Static_assert(sizeof(struct engine_state) == 40, "engine_state changed size");
+_Static_assert(sizeof(struct engine_state) == 48, "engine_state changed size");
 
 struct counter {
 	__u64 packets;

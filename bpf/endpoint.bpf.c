@@ -22,6 +22,11 @@
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
+	/* A mark of the pod's own is gone here. */
+	if (skb->mark && packet_is_forwarded(skb)) {
+		bpf_skb_change_type(skb, PACKET_TYPE_HOST);
+		return pass(skb, REASON_PASS_FORWARDED);
+	}
 	return endpoint_packet(skb, skb->ifindex, DIRECTION_EGRESS, PLACE_INTERFACE);
 }
 
@@ -89,7 +94,7 @@ int release(struct __sk_buff *skb)
 	if (skb->mark & RELEASE_DECIDED)
 		skb->mark = engine->token;
 	else
-		skb->mark = skb->mark & RELEASE_PASSED ? engine->token + 1 : 0;
+		skb->mark = skb->mark & RELEASE_PASSED ? engine->token + DECIDED_BY_ITSELF : 0;
 	return bpf_redirect(ifindex, BPF_F_INGRESS);
 }
 

@@ -180,11 +180,10 @@ static __always_inline int endpoint_tracks(__u32 id, const struct packet *packet
 	return endpoint && !(endpoint->flags & ENDPOINT_NAMES);
 }
 
-/* Whether a packet comes from the engine's proxy. */
-static __always_inline int packet_is_proxied(struct __sk_buff *skb)
+/* Whether a packet comes from the engine's proxy. The caller has the zero: there is no stack left for another one. */
+static __always_inline int packet_is_proxied(struct __sk_buff *skb, const __u32 *zero)
 {
-	__u32 zero = 0;
-	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, zero);
 
 	return engine && engine->proxy && skb->ingress_ifindex == engine->proxy;
 }
@@ -300,7 +299,7 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 		}
 	}
 
-	if (!connection && place == PLACE_INTERFACE && direction == DIRECTION_INGRESS && packet_is_proxied(skb))
+	if (!connection && place == PLACE_INTERFACE && direction == DIRECTION_INGRESS && packet_is_proxied(skb, &zero))
 		judged.path = FLOW_PATH_PROXY;
 	endpoint = bpf_map_lookup_elem(&endpoints, &id);
 	if (!endpoint)
@@ -349,6 +348,10 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, __u32 id, enum
 	if (place == PLACE_INTERFACE) {
 		skb->cb[1] = id;
 		skb->cb[2] = judged.revision;
+	} else if (direction == DIRECTION_EGRESS && !answer && judgement.rule.context == CONTEXT_HTTP) {	/* see connect.h */
+		skb->cb[1] = id;
+		skb->cb[2] = judged.revision;
+		bpf_tail_call(skb, &sent_requests, 0);
 	}
 	plugin = plugin_find(judgement.rule.plugin);
 	if (place == PLACE_INTERFACE && judgement.rule.context == CONTEXT_HTTP && judged.path == FLOW_PATH_PROXY) {	/* whatever the proxy goes by, it knows */
@@ -412,8 +415,12 @@ track:
 	if (connection || endpoint_tracks(id, &packet, direction))
 		connection_track(skb, &tracking, policy, &packet, &judged, direction);
 passed:
-	if (place == PLACE_INTERFACE && judged.path == FLOW_PATH_PROXY && direction == DIRECTION_EGRESS)
-		return proxy_send(skb, allowed);
+	if (place == PLACE_INTERFACE && judged.path == FLOW_PATH_PROXY) {
+		if (direction == DIRECTION_EGRESS)
+			return proxy_send(skb, allowed);
+		if (!packet_is_proxied(skb, &zero))
+			bpf_tail_call(skb, &pod_requests, REQUESTS_RETURN);
+	}
 	if (place == PLACE_INTERFACE && judged.path == FLOW_PATH_BACKEND)
 		endpoint_translate(skb, id, direction, allowed);
 	if (place == PLACE_INTERFACE && judged.unread)

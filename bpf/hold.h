@@ -27,15 +27,22 @@ static __always_inline void ask_fill_packet(struct ask *ask, struct __sk_buff *s
 	}
 }
 
-/* What happens to a tagged flow that nobody can answer for. */
-static __always_inline int failure_policy(struct __sk_buff *skb, const struct ask *ask,
-					  const struct plugin_state *plugin, enum reason why)
+/* Whether a tagged flow passes that nobody can answer for. */
+static __always_inline int failure_allows(const struct ask *ask, const struct plugin_state *plugin, enum reason why, __u32 bytes)
 {
 	int allow = plugin && plugin->failure == VERDICT_ALLOW;
 
-	count(skb, why);
+	count_bytes(why, bytes);
 	flow_record_write(ask, allow ? VERDICT_ALLOW : VERDICT_DENY, why);
-	return allow ? pass(skb, REASON_PASS_FAILURE_POLICY) : drop(skb, REASON_DROP_FAILURE_POLICY);
+	count_bytes(allow ? REASON_PASS_FAILURE_POLICY : REASON_DROP_FAILURE_POLICY, bytes);
+	return allow;
+}
+
+/* The same for a packet. */
+static __always_inline int failure_policy(struct __sk_buff *skb, const struct ask *ask,
+					  const struct plugin_state *plugin, enum reason why)
+{
+	return failure_allows(ask, plugin, why, skb->len) ? OUTCOME_NEXT : OUTCOME_DROP;
 }
 
 /* Copies the packet into a record of its size class. Returns what counts: held, or why not. */

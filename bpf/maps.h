@@ -4,7 +4,7 @@
  *
  * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
- * All but hold_stage, proxy_stage, proxy_listener and readings are pinned, so that a restarted engine finds them.
+ * All but hold_stage, proxy_stage, proxy_listeners and readings are pinned, so that a restarted engine finds them.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -264,6 +264,25 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } rule_backends SEC(".maps");
 
+/* Address of a pod that has an interface here -> its endpoint id. Engine writes. Full: reported; the pod's answers to the proxy are lost. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u8[16]);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} local_endpoints SEC(".maps");
+
+/* Socket of a process -> what it was connected to, where requests are decided. Programs write. An entry leaves with its socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct origin);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} origins SEC(".maps");
+
 /* Endpoint id -> how many entries of connections are its. Programs count up, the engine counts anew. Full: not counted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -357,16 +376,17 @@ STAGE(pod_dns, 2);
 STAGE(sent_dns, 1);
 STAGE(received_dns, 1);
 STAGE(pod_hello, 2);
-STAGE(pod_requests, 4);	/* enum requests_stage */
+STAGE(pod_requests, 5);	/* enum requests_stage */
+STAGE(sent_requests, 1);
 STAGE(pod_translation, 2);
 
-/* The proxy's listening socket, which leaves with it. */
+/* enum proxy_listener -> the proxy's listening socket, which leaves with it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKMAP);
-	__uint(max_entries, 1);
+	__uint(max_entries, PROXY_LISTENER_MAX);
 	__type(key, __u32);
 	__type(value, __u64);
-} proxy_listener SEC(".maps");
+} proxy_listeners SEC(".maps");
 
 /*
  * The ways to the hold program and to the proxy, open exactly as long as the engine lives: the kernel empties a program array when the
@@ -390,6 +410,7 @@ enum requests_stage {
 	REQUESTS_OPEN = 1,
 	REQUESTS_FALLBACK = 2,
 	REQUESTS_REFUSE = 3,
+	REQUESTS_RETURN = 4,
 };
 
 #endif

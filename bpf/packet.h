@@ -123,6 +123,13 @@ static __always_inline void address_map_ipv4(__u8 *address, __be32 ipv4)
 	words[3] = ipv4;
 }
 
+static __always_inline int address_is_ipv4(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline int address_equals(const __u8 *a, const __u8 *b)
 {
 	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;

@@ -13,6 +13,8 @@
 #ifndef SLUICE_REQUESTS_H
 #define SLUICE_REQUESTS_H
 
+#include "backends.h"
+#include "decided.h"
 #include "endpoint.h"
 
 #define ADDRESS_FAMILY_IPV4 2
@@ -20,14 +22,10 @@
 #define PACKET_TYPE_HOST 0
 #define IPV4_CHECKSUM_OFFSET 10
 #define TCP_CHECKSUM_OFFSET 16
-/* A backend that policy denies to this endpoint is passed over; of a set so many are tried. */
-#define BACKENDS_TRIED 4
 
 static __always_inline int packet_is_ipv4(const struct packet *packet)
 {
-	const __u32 *words = (const __u32 *)packet->source;
-
-	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+	return address_is_ipv4(packet->source);
 }
 
 /* What the question of this CPU was judged as, for an entry of its own. */
@@ -109,13 +107,6 @@ static __always_inline int packet_translate(struct __sk_buff *skb, const struct 
 	return !bpf_l4_csum_replace(skb, checksum, port, to->port, sizeof(port)) && !bpf_skb_store_bytes(skb, port_at, &to->port, sizeof(port), 0);
 }
 
-static __always_inline void translation_fill(struct translation *translation, const __u8 *address, __be16 port)
-{
-	__builtin_memset(translation, 0, sizeof(*translation));
-	__builtin_memcpy(translation->address, address, 16);
-	translation->port = port;
-}
-
 /* The same for every SYN of a connection: one that is sent again must not go elsewhere. */
 static __always_inline __u32 packet_spread(const struct packet *packet, __u32 seed)
 {
@@ -125,39 +116,6 @@ static __always_inline __u32 packet_spread(const struct packet *packet, __u32 se
 	hash ^= hash >> 15;
 	hash *= 0x27d4eb2f;
 	return hash ^ hash >> 13;
-}
-
-/* Finds a backend of a set that policy does not deny to the endpoint; returns whether there is one. */
-static __always_inline int backend_choose(struct translation *backend, __u32 set, const struct packet *packet, __u32 id)
-{
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &id);
-	struct backend_set *found = bpf_map_lookup_elem(&backend_sets, &set);
-	struct backend_key key = { .set = set };
-	__u32 count, first, family;
-
-	if (!endpoint || !found)
-		return 0;
-	family = packet_is_ipv4(packet) ? 0 : BACKEND_INDEX_IPV6;
-	count = family ? found->ipv6 : found->ipv4;
-	first = packet_spread(packet, set);
-	for (__u32 i = 0; i < BACKENDS_TRIED && i < count; i++) {
-		struct judgement judgement = {};
-		struct question question = { .protocol = IPPROTO_TCP, .direction = DIRECTION_EGRESS, .trusts_node = 1, .endpoint = id };
-		struct translation *candidate;
-
-		key.index = family | (first + i) % count;
-		candidate = bpf_map_lookup_elem(&backends, &key);
-		/* The pod itself would not believe its own address. */
-		if (!candidate || address_equals(candidate->address, packet->source))
-			continue;
-		*backend = *candidate;
-		question.peer = backend->address;
-		question.port = bpf_ntohs(backend->port);
-		endpoint_judge(endpoint, &question, &judgement);
-		if (judgement.rule.action == ACTION_ALLOW || (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP))
-			return 1;
-	}
-	return 0;
 }
 
 /* Sends a connection to a backend of the set in the question. In two programs, for want of stack. */
@@ -172,7 +130,7 @@ int requests_routed(struct __sk_buff *skb)
 
 	if (!ask || !chosen || packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW || packet.protocol != IPPROTO_TCP)
 		return drop(skb, REASON_DROP_MALFORMED);
-	if (backend_choose(&backend, ask->sequence, &packet, skb->cb[1])) {
+	if (backend_choose(&backend, ask->sequence, packet.source, packet_spread(&packet, ask->sequence), packet_is_ipv4(&packet), skb->cb[1])) {
 		*chosen = backend;
 		bpf_tail_call(skb, &pod_requests, REQUESTS_OPEN);
 	}
@@ -218,12 +176,9 @@ int requests_fallback(struct __sk_buff *skb)
 	struct tracking tracking;
 	struct packet packet = {};
 	struct judged judged = {};
-	struct translation service;
-	__u32 rule, *set;
 
 	if (!ask)
 		return drop(skb, REASON_DROP_FAILURE_POLICY);
-	rule = ask->rule;
 	if (failure_policy(skb, ask, plugin_find(ask->plugin), skb->cb[0]) == OUTCOME_DROP) {
 		skb->cb[0] = REASON_DROP_FAILURE_POLICY;
 		bpf_tail_call(skb, &pod_requests, REQUESTS_REFUSE);
@@ -231,13 +186,7 @@ int requests_fallback(struct __sk_buff *skb)
 	}
 	if (packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW || !packet.opens)
 		return OUTCOME_DROP;
-	set = bpf_map_lookup_elem(&rule_backends, &rule);
-	if (set) {
-		if (*set == BACKEND_SET_SERVICE) {
-			translation_fill(&service, packet.destination, packet.destination_port);
-			set = bpf_map_lookup_elem(&service_backends, &service);
-		}
-		ask->sequence = set ? *set : 0;
+	if (backend_default(ask)) {
 		bpf_tail_call(skb, &pod_requests, REQUESTS_ROUTE);
 		return OUTCOME_DROP;
 	}
@@ -357,45 +306,72 @@ int translated_to_pod(struct __sk_buff *skb)
 	return translated_packet(skb, DIRECTION_INGRESS);
 }
 
+/* Reached for an answer to the proxy that comes from elsewhere than this node's endpoints: handed over as to any interface. */
+SEC("tc")
+int requests_returned(struct __sk_buff *skb)
+{
+	__u8 address[ETH_ALEN] = PROXY_LINK_ADDRESS;
+	__u32 zero = 0;
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+
+	if (!engine || !engine->proxy || bpf_skb_store_bytes(skb, 0, address, sizeof(address), 0))
+		return drop(skb, REASON_FAIL_PROXY_ABSENT);
+	count(skb, REASON_PASS_PROXY);
+	return bpf_redirect(engine->proxy, 0);
+}
+
 /*
- * At the ingress of the host's side of the proxy's veth: what the proxy sends goes straight to the interface of who it is for,
- * so that no address translation or connection tracking of the node sees half a connection. What is behind a gateway is
- * the node's to forward.
+ * Sends a packet from a pod's address to somewhere else as if the pod had: routing, address translation and reverse path filters
+ * of the node take it for that. Its answers come to the pod's interface, where the connection is known by what is noted here.
+ */
+static __always_inline int proxy_forward(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 zero = 0, *id = bpf_map_lookup_elem(&local_endpoints, packet->source);
+	struct policy_state *policy = bpf_map_lookup_elem(&policy_states, &zero);
+	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+	struct judged judged = { .direction = DIRECTION_EGRESS, .path = FLOW_PATH_PROXY };
+	struct tracking tracking = {};
+
+	if (!id || !policy || !engine)
+		return drop(skb, REASON_DROP_NO_ENDPOINT);
+	if (packet->opens) {
+		judged.revision = policy->revision;
+		tracking.now_ns = bpf_ktime_get_coarse_ns();
+		connection_key_fill(&tracking.key, packet, *id, DIRECTION_EGRESS);
+		connection_track(skb, &tracking, policy, packet, &judged, DIRECTION_EGRESS);
+	}
+	skb->mark = engine->token + DECIDED_FORWARDED;
+	return bpf_redirect(*id, BPF_F_INGRESS);
+}
+
+/*
+ * At the ingress of the host's side of the proxy's veth. What the proxy sends to an endpoint of this node goes straight to its
+ * interface, so that no address translation or connection tracking of the node sees half a connection. Of everything else the
+ * node sees both directions.
  */
 SEC("tc")
 int from_proxy(struct __sk_buff *skb)
 {
 	struct bpf_fib_lookup route = { .ifindex = skb->ifindex };
-	__u8 buffer[sizeof(struct ipv6hdr)];
-	int ipv4 = skb->protocol == bpf_htons(ETH_P_IP), result;
-	__be32 wanted;
+	struct packet packet = {};
+	int result;
 
-	bpf_skb_change_type(skb, PACKET_TYPE_HOST);
-	if (ipv4) {
-		struct iphdr *header = packet_read(skb, sizeof(struct ethhdr), buffer, sizeof(*header));
-
-		if (!header)
-			return OUTCOME_DROP;
-		route.family = ADDRESS_FAMILY_IPV4;
-		route.ipv4_src = header->saddr;
-		route.ipv4_dst = wanted = header->daddr;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct ipv6hdr *header = packet_read(skb, sizeof(struct ethhdr), buffer, sizeof(*header));
-
-		if (!header)
-			return OUTCOME_DROP;
-		route.family = ADDRESS_FAMILY_IPV6;
-		__builtin_memcpy(route.ipv6_src, &header->saddr, 16);
-		__builtin_memcpy(route.ipv6_dst, &header->daddr, 16);
-		wanted = route.ipv6_dst[3];
-	} else {
+	if (packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW)
 		return OUTCOME_DROP;
+	if (!bpf_map_lookup_elem(&local_endpoints, packet.destination))
+		return proxy_forward(skb, &packet);
+	if (packet_is_ipv4(&packet)) {
+		route.family = ADDRESS_FAMILY_IPV4;
+		__builtin_memcpy(&route.ipv4_src, packet.source + 12, 4);
+		__builtin_memcpy(&route.ipv4_dst, packet.destination + 12, 4);
+	} else {
+		route.family = ADDRESS_FAMILY_IPV6;
+		__builtin_memcpy(route.ipv6_src, packet.source, 16);
+		__builtin_memcpy(route.ipv6_dst, packet.destination, 16);
 	}
 	result = bpf_fib_lookup(skb, &route, sizeof(route), 0);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return OUTCOME_NEXT;
-	if ((ipv4 ? route.ipv4_dst : route.ipv6_dst[3]) != wanted)
-		return OUTCOME_NEXT;
+		return drop(skb, REASON_DROP_NO_ENDPOINT);
 	return bpf_redirect_neigh(route.ifindex, NULL, 0, 0);
 }
 
@@ -403,8 +379,8 @@ int from_proxy(struct __sk_buff *skb)
 SEC("sk_lookup")
 int pick_listener(struct bpf_sk_lookup *lookup)
 {
-	__u32 zero = 0;
-	struct bpf_sock *listener = bpf_map_lookup_elem(&proxy_listener, &zero);
+	__u32 pods = PROXY_LISTENER_PODS;
+	struct bpf_sock *listener = bpf_map_lookup_elem(&proxy_listeners, &pods);
 
 	if (!listener)
 		return SK_DROP;

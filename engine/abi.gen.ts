@@ -5,7 +5,7 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 6,
+  VERSION: 7,
   PLUGINS_MAX: 256,
   ROUTES: 253,
   PIECES: 254,
@@ -114,6 +114,7 @@ export const Reason = {
   HELD: 16,
   PASS_PROXY: 17,
   PASS_ROUTED: 18,
+  PASS_FORWARDED: 19,
   DROP_POLICY: 32,
   DROP_VERDICT: 33,
   DROP_FAILURE_POLICY: 34,
@@ -198,6 +199,15 @@ export const BackendIndex = {
   IPV6: 1073741824,
 } as const;
 export type BackendIndex = (typeof BackendIndex)[keyof typeof BackendIndex];
+
+/** enum proxy_listener */
+export const ProxyListener = {
+  PODS: 0,
+  IPV4: 1,
+  IPV6: 2,
+  MAX: 3,
+} as const;
+export type ProxyListener = (typeof ProxyListener)[keyof typeof ProxyListener];
 
 /** enum plugin_status */
 export const PluginStatus = {
@@ -1257,7 +1267,7 @@ export const flowRecordCodec = {
   },
 } as const;
 
-/** struct engine_state, 40 bytes. */
+/** struct engine_state, 48 bytes. */
 export interface EngineState {
   heartbeatNs: bigint;
   staleNs: bigint;
@@ -1266,13 +1276,14 @@ export interface EngineState {
   sink: number;
   proxy: number;
   proxyHeartbeatNs: bigint;
+  network: bigint;
 }
 
 export const engineStateCodec = {
-  size: 40,
-  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16, token: 20, sink: 24, proxy: 28, proxyHeartbeatNs: 32 },
+  size: 48,
+  offsets: { heartbeatNs: 0, staleNs: 8, abiVersion: 16, token: 20, sink: 24, proxy: 28, proxyHeartbeatNs: 32, network: 40 },
   write(target: Buffer, at: number, value: EngineState): void {
-    target.fill(0, at, at + 40);
+    target.fill(0, at, at + 48);
     target.writeBigUInt64LE(value.heartbeatNs, at + 0);
     target.writeBigUInt64LE(value.staleNs, at + 8);
     target.writeUInt32LE(value.abiVersion, at + 16);
@@ -1280,9 +1291,10 @@ export const engineStateCodec = {
     target.writeUInt32LE(value.sink, at + 24);
     target.writeUInt32LE(value.proxy, at + 28);
     target.writeBigUInt64LE(value.proxyHeartbeatNs, at + 32);
+    target.writeBigUInt64LE(value.network, at + 40);
   },
   read(source: Buffer, at: number): EngineState {
-    if (source.length < at + 40) throw new RangeError('struct engine_state is cut short');
+    if (source.length < at + 48) throw new RangeError('struct engine_state is cut short');
     return {
       heartbeatNs: source.readBigUInt64LE(at + 0),
       staleNs: source.readBigUInt64LE(at + 8),
@@ -1291,6 +1303,7 @@ export const engineStateCodec = {
       sink: source.readUInt32LE(at + 24),
       proxy: source.readUInt32LE(at + 28),
       proxyHeartbeatNs: source.readBigUInt64LE(at + 32),
+      network: source.readBigUInt64LE(at + 40),
     };
   },
 } as const;

@@ -1,11 +1,12 @@
 /** What the proxy goes by, of what was compiled. */
-import type { ProxyPolicy, ProxyRule } from './l7/messages.ts';
-import { addressKey } from './policy/address.ts';
+import type { ProxyPolicy, ProxyProcess, ProxyRule } from './l7/messages.ts';
+import { addressKey, addressPair } from './policy/address.ts';
 import type { Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';
+import type { Pod } from './policy/snapshot.ts';
 
 /** `ids`: of the endpoints that are attached here, by pod. */
-export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<string, number>, pluginIds: ReadonlyMap<string, number>): ProxyPolicy {
+export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<Pod, number>, pluginIds: ReadonlyMap<string, number>): ProxyPolicy {
   const rules = new Map<number, ProxyRule>();
   for (const [id, { requests }] of compiler.requestRules) {
     if (!requests) continue;
@@ -16,26 +17,34 @@ export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<string, number>
     rules.set(id, { id, name: formatOrigin(compiler.origins.get(id)), requests, plugins: new Map(asked) });
   }
   const endpoints = new Map<string, { id: number; identity: number }>();
+  const processes = new Map<number, ProxyProcess>();
   if (rules.size)
     for (const { pod, identity } of compiler.endpoints.values()) {
-      const id = ids.get(`${pod.namespace}/${pod.name}`);
-      if (id !== undefined && pod.interface !== undefined)
-        for (const address of pod.addresses) endpoints.set(addressKey(address), { id, identity });
+      const id = ids.get(pod);
+      if (id === undefined) continue;
+      if (pod.cgroup === undefined) for (const address of pod.addresses) endpoints.set(addressKey(address), { id, identity });
+      else processes.set(id, { id, identity, ...addressPair(pod.addresses) });
     }
   return {
     rules,
     sets: compiler.requests.sets,
     frontends: new Map([...compiler.requests.frontends].map(([key, set]) => [key, set.name])),
     endpoints,
+    processes,
   };
 }
 
 /** Equal texts, equal policy. */
-export function policyText({ rules, sets, endpoints }: ProxyPolicy): string {
+export function policyText({ rules, sets, endpoints, processes }: ProxyPolicy): string {
   if (!rules.size) return '';
   const backends = [...sets.values()].map(({ name, backends }) => [
     name,
     backends.map(({ address, port }) => `${Buffer.from(address).toString('hex')}:${port}`),
   ]);
-  return JSON.stringify([[...rules.values()].map((rule) => [rule, [...rule.plugins]]), backends, [...endpoints]]);
+  return JSON.stringify([
+    [...rules.values()].map((rule) => [rule, [...rule.plugins]]),
+    backends,
+    [...endpoints],
+    [...processes.values()].map(({ id, identity, ipv4, ipv6 }) => [id, identity, ...ipv4, ...ipv6]),
+  ]);
 }

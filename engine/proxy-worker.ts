@@ -154,7 +154,7 @@ function report(): void {
 function serveHttp1(): void {
   const proxy = new HttpProxy({
     desk,
-    listener: network.open(),
+    listeners: network.open(),
     failed: (error) => send({ type: 'error', message: error.stack ?? error.message }),
     handOver: (fd, first, ends) => send({ type: 'hand-over', fd, first: Uint8Array.from(first), ends }),
   });
@@ -180,7 +180,7 @@ function serveHttp2(): void {
   network.join();
   // What one stream does must not end the others': it is told, and its stream ends by its time.
   process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
-  const proxy = new Http2Proxy(desk, (from, to, at) => network.connect(from, to, at));
+  const proxy = new Http2Proxy(desk, (from, to, port) => network.connect(from, to, port));
   const timers = [
     setInterval(report, REPORT_MS),
     setInterval(() => {

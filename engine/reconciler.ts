@@ -16,7 +16,7 @@ import type { Declaration } from './plugins/version.ts';
 import { addressKey, formatAddress, parseAddress } from './policy/address.ts';
 import type { ClusterChanges, CompiledEndpoint, Compiler } from './policy/compile.ts';
 import { formatOrigin } from './policy/rules.ts';
-import { formatProblem, type HostPolicy, type Problem, type Snapshot } from './policy/snapshot.ts';
+import { formatProblem, type HostPolicy, type Pod, type Problem, type Snapshot } from './policy/snapshot.ts';
 import { policyText, proxyPolicy } from './proxy-policy.ts';
 
 export interface ReconcilerParts {
@@ -69,6 +69,12 @@ export interface PolicyEvent {
 const EVENTS_MAX = 1024;
 /** An interface that is not there yet may come: looked for this often. */
 const PENDING_MS = 500;
+
+interface PlacedEndpoints {
+  readonly endpoints: Map<number, PlacedEndpoint>;
+  readonly views: EndpointView[];
+  readonly ids: ReadonlyMap<Pod, number>;
+}
 
 export class Reconciler {
   readonly #parts: ReconcilerParts;
@@ -144,14 +150,14 @@ export class Reconciler {
     const host = this.#parts.hostFirewall.next(snapshot.hostPolicies, problems);
     compiler.update(withHost(snapshot, host), plugins.ids, nodeAddresses());
     problems.push(...unknownPlugins(compiler.snapshot, plugins.ids), ...compiler.requests.problems, ...compileProblems(compiler));
-    const { endpoints, views } = this.#placeEndpoints(problems, host);
+    const { endpoints, views, ids } = this.#placeEndpoints(problems, host);
     let applied = this.#apply(endpoints);
     if (!applied.failures.length && compiler.retire()) {
       const later = this.#apply(this.#placeEndpoints([], host).endpoints);
       applied = { changes: applied.changes + later.changes, failures: later.failures };
     }
     for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
-    this.#tellProxy(views, applied);
+    this.#tellProxy(ids, applied);
 
     this.#durationMs = performance.now() - started;
     const revision = this.#status.revision + (applied.changes || !this.#status.revision ? 1 : 0);
@@ -171,8 +177,8 @@ export class Reconciler {
   }
 
   /** Has the proxy judge by what is in force now, where it has anything to do. */
-  #tellProxy(views: readonly EndpointView[], applied: Applied): void {
-    const policy = proxyPolicy(this.#compiler, new Map(views.map(({ pod, id }) => [pod, id])), this.#parts.plugins.ids);
+  #tellProxy(ids: ReadonlyMap<Pod, number>, applied: Applied): void {
+    const policy = proxyPolicy(this.#compiler, ids, this.#parts.plugins.ids);
     const text = policyText(policy);
     if (text === this.#proxyText && (!text || !applied.changes)) return;
     this.#proxyText = text;
@@ -180,8 +186,9 @@ export class Reconciler {
   }
 
   /** Endpoints where they are on this node; what is not there yet is a problem, and looked for. */
-  #placeEndpoints(problems: Problem[], host: HostEndpoints | undefined): { endpoints: Map<number, PlacedEndpoint>; views: EndpointView[] } {
+  #placeEndpoints(problems: Problem[], host: HostEndpoints | undefined): PlacedEndpoints {
     const endpoints = new Map<number, PlacedEndpoint>();
+    const ids = new Map<Pod, number>();
     const views: EndpointView[] = [];
     this.#pending = [];
     for (const endpoint of this.#compiler.endpoints.values()) {
@@ -197,10 +204,11 @@ export class Reconciler {
         problems.push({ file: '', line: 0, object, reason: `${where} belongs to another pod already` });
       } else {
         endpoints.set(id, { value: endpoint.value, place, ...this.#fallbackOf(endpoint, host) });
+        ids.set(endpoint.pod, id);
         views.push(viewOf(endpoint, id, place));
       }
     }
-    return { endpoints, views };
+    return { endpoints, views, ids };
   }
 
   /** What the host's endpoint falls back to, while a change of its policy is pending. */

@@ -22,6 +22,8 @@ static int program_attach_type(int program)
 		{ "connect6", BPF_CGROUP_INET6_CONNECT },
 		{ "sendmsg4", BPF_CGROUP_UDP4_SENDMSG },
 		{ "sendmsg6", BPF_CGROUP_UDP6_SENDMSG },
+		{ "getpeername4", BPF_CGROUP_INET4_GETPEERNAME },
+		{ "getpeername6", BPF_CGROUP_INET6_GETPEERNAME },
 	};
 	struct bpf_prog_info info = {};
 	uint32_t size = sizeof(info);

@@ -27,6 +27,7 @@ int netlink_link_delete(const char *interface);
 int netlink_veth_add(const char *interface, const char *peer, int peer_network);
 /* flags beside IFF_UP; mtu 0 = as it is. */
 int netlink_link_up(const char *interface, unsigned flags, uint32_t mtu);
+int netlink_link_address(const char *interface, const uint8_t address[6]);
 /* A route for every address of a family: type RTN_UNICAST through the interface, or RTN_LOCAL. */
 int netlink_route_default(int family, uint32_t ifindex, uint8_t type, uint8_t table);
 /* Has what enters through the interface routed by that table. */
@@ -36,6 +37,11 @@ int netlink_rule_add(int family, const char *interface, uint8_t table);
 
 /* Attaches for as long as the interface lives, or as this process does. Returns enum sluice_attachment or -errno. */
 int link_attach_passing(int program, uint32_t ifindex, uint32_t direction);
+
+/* proxy.c */
+
+/* What a process meant that is connected to a listener of the proxy. Returns 0, -ENOENT when it is nobody's whom policy sends here, or -errno. */
+int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin);
 
 /* checksum.c */
 

@@ -88,6 +88,17 @@ int netlink_link_up(const char *interface, unsigned flags, uint32_t mtu)
 	return request_send(&request);
 }
 
+int netlink_link_address(const char *interface, const uint8_t address[6])
+{
+	struct request request = request_begin(RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
+
+	request.link.ifi_index = (int)if_nametoindex(interface);
+	if (!request.link.ifi_index)
+		return -errno;
+	request_add(&request, IFLA_ADDRESS, address, 6);
+	return request_send(&request);
+}
+
 int netlink_veth_add(const char *interface, const char *peer, int peer_network)
 {
 	struct request request = request_begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));

@@ -150,19 +150,30 @@ SLUICE_API int sluice_release__remove(const char *interface);
  * proxy.c: the network of the proxy. It belongs to the thread that opens it, and is gone when the last of its sockets is.
  */
 
+/* 40 bytes. */
+struct sluice_proxy_parts {
+	const char *interface;	/* the node's side of the proxy's veth */
+	int32_t program;	/* from_proxy */
+	int32_t picker;		/* pick_listener */
+	int32_t finder;		/* origin_of */
+	int32_t listeners;	/* map proxy_listeners */
+	int32_t engine_states;
+	int32_t backlog;
+};
+
 /*
- * Moves this thread into a network namespace of its own in which every address is local, connected by a veth of which
- * interface is the node's side. program: from_proxy; picker: the sk_lookup program; listeners: the map that it picks from.
- * Returns the descriptor of a socket that listens for every address and port, or -errno; the thread stays where it was then.
+ * Moves this thread into a network namespace of its own in which every address is local, connected by a veth. sockets receives the
+ * descriptors of sockets that listen, by enum proxy_listener; negative where there is none. Returns 0, or -errno; the thread stays
+ * where it was then.
  */
-SLUICE_API int sluice_proxy__open(const char *interface, int program, int picker, int listeners, int engine_states, int backlog);
+SLUICE_API int sluice_proxy__open(const struct sluice_proxy_parts *parts, int32_t *sockets);
 /* Notes that the proxy lives; costs no argument. */
 SLUICE_API void sluice_proxy__beat(void);
 /* Says that the proxy takes no new connections. */
 SLUICE_API void sluice_proxy__close(void);
 /*
- * Begins a connection from the address of a pod, 16 bytes as everywhere, to a backend; port in host order. Returns the
- * descriptor of a socket that is connecting or connected, or -errno.
+ * Begins a connection from the address of a pod, 16 bytes as everywhere, to a backend; port in host order. All zero: from the node.
+ * Returns the descriptor of a socket that is connecting or connected, or -errno.
  */
 SLUICE_API int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port);
 
@@ -178,6 +189,7 @@ struct sluice_streams_turn {
 	int32_t timeout_ms;
 	uint32_t command_count;
 	uint32_t event_count;
+	uint32_t refused_count;	/* connections of nobody whom policy sends here; counts up */
 };
 
 enum sluice_stream_operation {
@@ -216,12 +228,13 @@ struct sluice_stream_event {
 	uint32_t length;
 };
 
-/* 36 bytes. Ports in host order. */
+/* Who has connected, and what he meant to connect to. 40 bytes. Ports in host order. */
 struct sluice_stream_ends {
 	uint8_t remote[16];
 	uint8_t local[16];
 	uint16_t remote_port;
 	uint16_t local_port;
+	uint32_t endpoint;	/* of a process; 0 = of a pod, whose address says which */
 };
 
 struct sluice_streams_memory {
@@ -235,8 +248,8 @@ struct sluice_streams_memory {
 	uint64_t event_capacity;
 };
 
-/* Has this thread serve a listening socket. The memory must outlive it. */
-SLUICE_API int sluice_streams__open(int listener, const struct sluice_streams_memory *memory, struct sluice_streams **streams);
+/* Has this thread serve listening sockets, as sluice_proxy__open leaves them. The memory must outlive it. */
+SLUICE_API int sluice_streams__open(const int32_t *listeners, const struct sluice_streams_memory *memory, struct sluice_streams **streams);
 /* Does the first command_count commands, waits until something happens and tells it in events. Returns how many, or -errno. */
 SLUICE_API int sluice_streams__turn(void);
 /* Does the commands only. What has come stays where it is. */

@@ -32,8 +32,8 @@
 #define PENDING_MAX (256u * 1024 * 1024)
 /* How long a closed connection may take nothing of what is left for it. */
 #define CLOSING_MS 30000
-/* Numbers in epoll's data that are no streams. */
-#define THE_LISTENER 0xfffffffe
+/* Numbers in epoll's data that are no streams: a listener is the first and its index. */
+#define FIRST_LISTENER 0xfffffff0
 #define THE_WAKER 0xffffffff
 
 struct stream {
@@ -68,12 +68,21 @@ static struct {
 	uint32_t count, room, free;
 	uint32_t freed;		/* between two turns: events may still name these numbers */
 	int in_turn;
-	int epoll, listener;
+	int epoll, listeners[PROXY_LISTENER_MAX];
 	uint32_t used;		/* of the memory `in`, in this turn */
 	uint32_t pending;	/* bytes of all streams that could not be written yet */
 } loop;
 
 #define NONE 0xffffffff
+
+/* Breaks a connection off at once. */
+static void socket_reset(int socket)
+{
+	struct linger now = { .l_onoff = 1 };
+
+	(void)setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(socket);
+}
 
 static void stream_watch(uint32_t id, struct stream *stream)
 {
@@ -300,13 +309,10 @@ static void command_run(const struct sluice_stream_command *command, int more)
 		if (stream->gone || (stream->from == stream->to && !stream->connecting))
 			stream_finish(command->id, stream);
 		return;
-	case SLUICE_STREAM_RESET: {
-		struct linger now = { .l_onoff = 1 };
-
-		(void)setsockopt(stream->socket, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		stream_close(command->id, stream);
+	case SLUICE_STREAM_RESET:
+		socket_reset(stream->socket);
+		stream_free(command->id, stream);
 		return;
-	}
 	}
 }
 
@@ -324,38 +330,62 @@ static void streams_commit(void)
 	turn->command_count = 0;
 }
 
-static void address_read(uint8_t *to, const struct sockaddr_in6 *from)
+static void end_read(struct translation *end, const struct sockaddr_in6 *from)
 {
-	memcpy(to, &from->sin6_addr, 16);
+	memcpy(end->address, &from->sin6_addr, sizeof(end->address));
+	end->port = from->sin6_port;
+}
+
+/* Says whose connection was accepted, and what it is for. Returns 0 or -errno. */
+static int ends_fill(struct sluice_stream_ends *ends, int socket, enum proxy_listener index)
+{
+	struct translation client = {}, meant = {};
+	struct origin origin = {};
+	struct sockaddr_in6 address;
+	socklen_t length = sizeof(address);
+	int error;
+
+	if (getpeername(socket, (void *)&address, &length))
+		return -errno;
+	end_read(&client, &address);
+	length = sizeof(address);
+	if (getsockname(socket, (void *)&address, &length))
+		return -errno;
+	end_read(&meant, &address);
+	if (index != PROXY_LISTENER_PODS) {
+		error = proxy_origin(&meant, &client, &origin);
+		if (error)
+			return error;
+		meant = origin.opened;
+	}
+	memcpy(ends->remote, client.address, sizeof(ends->remote));
+	memcpy(ends->local, meant.address, sizeof(ends->local));
+	ends->remote_port = ntohs(client.port);
+	ends->local_port = ntohs(meant.port);
+	ends->endpoint = origin.endpoint;
+	return 0;
 }
 
 /* Takes new connections, as long as there is room to tell of them. */
-static void listener_accept(void)
+static void listener_accept(enum proxy_listener index)
 {
 	for (int i = 0; i < ACCEPTED_MAX && loop.memory.in_capacity - loop.used >= sizeof(struct sluice_stream_ends); i++) {
-		struct sockaddr_in6 remote, local;
-		socklen_t length = sizeof(remote);
-		int socket = accept4(loop.listener, (void *)&remote, &length, SOCK_NONBLOCK | SOCK_CLOEXEC), on = 1, id;
-		struct sluice_stream_ends *ends;
+		int socket = accept4(loop.listeners[index], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), on = 1, id;
 
 		if (socket < 0)
 			return;
-		length = sizeof(local);
-		if (getsockname(socket, (void *)&local, &length)) {
-			close(socket);
+		/* Whoever connects to the loopback without having been sent there is nobody's client. */
+		if (ends_fill((void *)(loop.memory.in + loop.used), socket, index)) {
+			socket_reset(socket);
+			loop.memory.turn->refused_count++;
 			continue;
 		}
 		(void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		id = stream_add(socket, 0);
 		if (id < 0)
 			continue;
-		ends = (void *)(loop.memory.in + loop.used);
-		address_read(ends->remote, &remote);
-		address_read(ends->local, &local);
-		ends->remote_port = ntohs(remote.sin6_port);
-		ends->local_port = ntohs(local.sin6_port);
-		event_add((uint32_t)id, SLUICE_STREAM_ACCEPTED, loop.used, sizeof(*ends));
-		loop.used += (sizeof(*ends) + 7) & ~7u;
+		event_add((uint32_t)id, SLUICE_STREAM_ACCEPTED, loop.used, sizeof(struct sluice_stream_ends));
+		loop.used += (sizeof(struct sluice_stream_ends) + 7) & ~7u;
 	}
 }
 
@@ -409,31 +439,35 @@ static void stream_ready(uint32_t id, uint32_t events)
 /* Resets what a thread that has ended served: nobody would answer its clients any more. */
 static void streams_abandon(void)
 {
-	struct linger now = { .l_onoff = 1 };
-
 	for (uint32_t id = 0; id < loop.count; id++) {
 		struct stream *stream = &loop.streams[id];
 
 		if (stream->socket < 0)
 			continue;
-		(void)setsockopt(stream->socket, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		close(stream->socket);
+		socket_reset(stream->socket);
 		free(stream->pending);
 	}
 	free(loop.streams);
 	close(loop.epoll);
-	close(loop.listener);
+	for (int i = 0; i < PROXY_LISTENER_MAX; i++)
+		if (loop.listeners[i] >= 0)
+			close(loop.listeners[i]);
 	close(loop.handle->waker);
 	free(loop.handle);
 	memset(&loop, 0, sizeof(loop));
 }
 
-int sluice_streams__open(int listener, const struct sluice_streams_memory *memory, struct sluice_streams **result)
+static int epoll_watch(int socket, uint32_t number)
 {
-	struct epoll_event listening = { .events = EPOLLIN, .data.u32 = THE_LISTENER };
-	struct epoll_event waking = { .events = EPOLLIN, .data.u32 = THE_WAKER };
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = number };
+
+	return epoll_ctl(loop.epoll, EPOLL_CTL_ADD, socket, &event) ? -errno : 0;
+}
+
+int sluice_streams__open(const int32_t *listeners, const struct sluice_streams_memory *memory, struct sluice_streams **result)
+{
 	struct sluice_streams *handle = calloc(1, sizeof(*handle));
-	int error;
+	int error = 0;
 
 	if (!handle)
 		return -ENOMEM;
@@ -442,15 +476,20 @@ int sluice_streams__open(int listener, const struct sluice_streams_memory *memor
 	loop.memory = *memory;
 	loop.handle = handle;
 	loop.free = loop.freed = NONE;
-	loop.listener = listener;
 	handle->waker = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	loop.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (handle->waker >= 0 && loop.epoll >= 0 && !epoll_ctl(loop.epoll, EPOLL_CTL_ADD, listener, &listening) &&
-	    !epoll_ctl(loop.epoll, EPOLL_CTL_ADD, handle->waker, &waking)) {
+	if (handle->waker < 0 || loop.epoll < 0)
+		error = -errno;
+	error = error ? error : epoll_watch(handle->waker, THE_WAKER);
+	for (uint32_t i = 0; i < PROXY_LISTENER_MAX; i++) {
+		loop.listeners[i] = listeners[i];
+		if (!error && listeners[i] >= 0)
+			error = epoll_watch(listeners[i], FIRST_LISTENER + i);
+	}
+	if (!error) {
 		*result = handle;
 		return 0;
 	}
-	error = -errno;
 	close(handle->waker);
 	close(loop.epoll);
 	free(handle);
@@ -482,10 +521,10 @@ int sluice_streams__turn(void)
 	for (int i = 0; i < count; i++) {
 		uint64_t wakes;
 
-		if (ready[i].data.u32 == THE_LISTENER)
-			listener_accept();
-		else if (ready[i].data.u32 == THE_WAKER)
+		if (ready[i].data.u32 == THE_WAKER)
 			(void)!read(loop.handle->waker, &wakes, sizeof(wakes));
+		else if (ready[i].data.u32 >= FIRST_LISTENER)
+			listener_accept((enum proxy_listener)(ready[i].data.u32 - FIRST_LISTENER));
 		else
 			stream_ready(ready[i].data.u32, ready[i].events);
 	}

@@ -155,7 +155,7 @@ const PROXY_COUNTS: Readonly<Record<ProxyCount, [kind: typeof Counter | typeof G
   refusedClients: [
     Counter,
     'sluice_http_refused_connections_total',
-    'Connections of clients that were refused: too many, or not tagged any more',
+    'Connections of clients that were refused: too many, not tagged any more, or of nobody whom policy sends here',
   ],
   retries: [Counter, 'sluice_http_retries_total', 'Requests that were sent a second time'],
   malformed: [Counter, 'sluice_http_malformed_total', 'Messages that are no HTTP, or that two readers could read differently'],

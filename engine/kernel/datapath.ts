@@ -82,6 +82,7 @@ const MAPS = {
   backend_sets: [4, backendSetCodec.size, 16_384],
   service_backends: [translationCodec.size, 4, 16_384],
   rule_backends: [4, 4, 16_384],
+  local_endpoints: [16, 4, 8192],
   known_addresses: [knownKeyCodec.size, knownAddressCodec.size, 131_072],
   queries: [queryKeyCodec.size, queryCodec.size, 65_536],
   name_shares: [4, nameShareCodec.size, 4096],
@@ -119,11 +120,22 @@ const STAGES = [
   ['pod_requests', 1, 'requests_opened'],
   ['pod_requests', 2, 'requests_fallback'],
   ['pod_requests', 3, 'requests_refused'],
+  ['pod_requests', 4, 'requests_returned'],
+  ['sent_requests', 0, 'requests_sent'],
   ['pod_translation', Direction.EGRESS, 'translated_from_pod'],
   ['pod_translation', Direction.INGRESS, 'translated_to_pod'],
 ] as const;
 /** Packets first: what the other programs let through is judged there once more. */
-const CGROUP_PROGRAMS = ['from_process', 'to_process', 'connect4', 'connect6', 'sendmsg4', 'sendmsg6'] as const;
+const CGROUP_PROGRAMS = [
+  'from_process',
+  'to_process',
+  'connect4',
+  'connect6',
+  'sendmsg4',
+  'sendmsg6',
+  'getpeername4',
+  'getpeername6',
+] as const;
 
 /** Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. */
 export type Place = { readonly interface: string } | { readonly cgroup: string };
@@ -143,6 +155,7 @@ export interface ProxyHandles {
   /** Descriptors of programs and maps. */
   readonly program: number;
   readonly picker: number;
+  readonly finder: number;
   readonly listeners: number;
   readonly engineStates: number;
   readonly explain: number;
@@ -256,7 +269,8 @@ export class Datapath {
       interface: ownInterfaces(this.#pinDirectory).proxy,
       program: this.programFd('from_proxy'),
       picker: this.programFd('pick_listener'),
-      listeners: check(native.sluice_object__map(this.#object, 'proxy_listener'), 'find map proxy_listener'),
+      finder: this.programFd('origin_of'),
+      listeners: check(native.sluice_object__map(this.#object, 'proxy_listeners'), 'find map proxy_listeners'),
       engineStates: this.maps.engine_states.fd,
       explain: this.programFd('explain'),
       verdictsFd: this.maps.verdicts.fd,
@@ -353,6 +367,7 @@ export class Datapath {
       sink,
       proxy: 0,
       proxyHeartbeatNs: 0n,
+      network: 0n,
     });
     this.maps.engine_states.update(new Map([['\0\0\0\0', state]]));
   }

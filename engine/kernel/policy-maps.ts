@@ -97,7 +97,7 @@ export class PolicyMaps {
   constructor(datapath: Datapath, limits: Omit<KernelPolicyState, 'revision' | 'hashSeed'>) {
     this.#datapath = datapath;
     this.#limits = limits;
-    for (const name of [...MAPS, 'endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
+    for (const name of [...MAPS, 'endpoints', 'local_endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
     const state = datapath.maps.policy_states.find(Buffer.alloc(4));
     if (state) this.#revision = policyStateCodec.read(state, 0).revision;
     this.#hashSeed = (state && policyStateCodec.read(state, 0).hashSeed) || randomInt(1, 2 ** 32 - 1);
@@ -205,12 +205,8 @@ export class PolicyMaps {
       const value = withFallback(endpoint);
       wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
-    const fresh = [...wanted].filter(([key, value]) => !held.get(key)?.equals(value));
-    attempt(() => {
-      this.#datapath.maps.endpoints.update(new Map(fresh));
-      for (const [key, value] of fresh) held.set(key, value);
-      this.#changes += fresh.length;
-    });
+    this.#write('endpoints', wanted, attempt);
+    this.#write('local_endpoints', localEndpoints(state.endpoints), attempt);
     for (const [id, { place }] of state.endpoints)
       if (!this.#attached.has(id) && attempt(() => this.#datapath.attach(id, place))) this.#attached.add(id);
     const gone = [...held.keys()].filter((key) => !wanted.has(key));
@@ -219,8 +215,27 @@ export class PolicyMaps {
       attempt(() => this.#datapath.detach(id));
       this.#attached.delete(id);
     }
+    this.#erase('local_endpoints', localEndpoints(state.endpoints), attempt);
+    this.#erase('endpoints', wanted, attempt);
+  }
+
+  /** Writes what is wanted of a map and not held. */
+  #write(map: 'endpoints' | 'local_endpoints', wanted: Entries, attempt: (act: () => void) => boolean): void {
+    const held = this.#entries(map);
+    const fresh = new Map([...wanted].filter(([key, value]) => !held.get(key)?.equals(value)));
     attempt(() => {
-      this.#datapath.maps.endpoints.delete(gone);
+      this.#datapath.maps[map].update(fresh);
+      for (const [key, value] of fresh) held.set(key, value);
+      this.#changes += fresh.size;
+    });
+  }
+
+  /** Deletes what is held of a map and not wanted. */
+  #erase(map: 'endpoints' | 'local_endpoints', wanted: Entries, attempt: (act: () => void) => boolean): void {
+    const held = this.#entries(map);
+    const gone = [...held.keys()].filter((key) => !wanted.has(key));
+    attempt(() => {
+      this.#datapath.maps[map].delete(gone);
       for (const key of gone) held.delete(key);
       this.#changes += gone.length;
     });
@@ -238,10 +253,25 @@ export class PolicyMaps {
   }
 }
 
+function idBytes(id: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(id);
+  return bytes;
+}
+
 function idKey(id: number): string {
-  const key = Buffer.alloc(4);
-  key.writeUInt32LE(id);
-  return key.toString('latin1');
+  return idBytes(id).toString('latin1');
+}
+
+/** Which endpoint has an address, of those with an interface: what the proxy sends there goes to that. */
+function localEndpoints(endpoints: PolicyState['endpoints']): Entries {
+  const found: Entries = new Map();
+  for (const [id, { place, value }] of endpoints) {
+    if ('cgroup' in place) continue;
+    const { ipv4, ipv6 } = endpointCodec.read(value, 0);
+    for (const address of [ipv4, ipv6]) if (address.some((byte) => byte)) found.set(Buffer.from(address).toString('latin1'), idBytes(id));
+  }
+  return found;
 }
 
 function withFallback({ value, fallback }: PlacedEndpoint): Buffer {

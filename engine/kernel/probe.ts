@@ -57,7 +57,7 @@ export function readRuleSet(datapath: Datapath, endpoint: number, direction: Dir
 }
 
 function packetOf({ source, destination, protocol, port }: Probe): Buffer {
-  const v4 = isMapped(source);
+  const v4 = isMapped(destination);
   const header = v4 ? 20 : 40;
   const packet = Buffer.alloc(ETHERNET + header + TRANSPORT);
   packet.writeUInt16BE(v4 ? 0x0800 : 0x86dd, 12);

@@ -1,12 +1,14 @@
 /** The kernel as the proxy's thread sees it: its network, connections from a pod's address, what policy says, the verdict cache. */
-import { Direction, type VerdictEntry, type VerdictKey, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
+import { Direction, ProxyListener, type VerdictEntry, type VerdictKey, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
 import type { ProxyHandles } from './datapath.ts';
-import { check, native } from './native.ts';
+import { addressOf, check, native } from './native.ts';
 import { type ProbeAnswer, probeKernel } from './probe.ts';
 
 const TCP = 6;
 /** Clients whose connections are complete and not yet taken; as net.core.somaxconn, which cuts it. */
 const BACKLOG = 4096;
+/** As the other end of a connection's: not a pod's address, but whichever the node takes. */
+const FROM_NODE = Buffer.alloc(16);
 
 export class ProxyNetwork {
   readonly #handles: ProxyHandles;
@@ -16,14 +18,20 @@ export class ProxyNetwork {
   }
 
   /**
-   * Moves this thread into the proxy's network, and returns the descriptor of its listening socket. From then on every socket
-   * of this thread is in that network.
+   * Moves this thread into the proxy's network, and returns its listening sockets, by enum ProxyListener. From then on every
+   * socket of this thread is in that network.
    *
    * @throws EngineError `KERNEL_CALL` or `NOT_ROOT`
    */
-  open(): number {
-    const { interface: name, program, picker, listeners, engineStates } = this.#handles;
-    return check(native.sluice_proxy__open(name, program, picker, listeners, engineStates, BACKLOG), 'make the network of the proxy');
+  open(): Int32Array {
+    const { interface: name, program, picker, finder, listeners, engineStates } = this.#handles;
+    const nameBytes = Buffer.from(`${name}\0`);
+    const parts = Buffer.alloc(32);
+    parts.writeBigUInt64LE(addressOf(nameBytes), 0);
+    for (const [i, value] of [program, picker, finder, listeners, engineStates, BACKLOG].entries()) parts.writeInt32LE(value, 8 + i * 4);
+    const sockets = new Int32Array(ProxyListener.MAX);
+    check(native.sluice_proxy__open(parts as never, Buffer.from(sockets.buffer) as never), 'make the network of the proxy');
+    return sockets;
   }
 
   /** Moves this thread into the network that another one has opened. @throws EngineError `KERNEL_CALL` */
@@ -42,12 +50,15 @@ export class ProxyNetwork {
   }
 
   /**
-   * Begins a connection from a pod's address, 16 bytes each. Returns the descriptor of its socket.
+   * Begins a connection from a pod's address, 16 bytes each, or from the node. Returns the descriptor of its socket.
    *
    * @throws EngineError `KERNEL_CALL`: there is no port left, or no descriptor
    */
-  connect(from: Uint8Array, to: Uint8Array, port: number): number {
-    return check(native.sluice_proxy__connect(Buffer.from(from) as never, Buffer.from(to) as never, port), 'connect to a backend');
+  connect(from: Uint8Array | undefined, to: Uint8Array, port: number): number {
+    return check(
+      native.sluice_proxy__connect(Buffer.from(from ?? FROM_NODE) as never, Buffer.from(to) as never, port),
+      'connect to a backend',
+    );
   }
 
   /** What the kernel's policy says about TCP from an endpoint; undefined when it does not know the endpoint. */

@@ -15,8 +15,11 @@ const RECORD_WORDS = 4;
 /** enum sluice_stream_operation and sluice_stream_kind of native/sluice.h. */
 const Operation = { WRITE_IN: 1, WRITE_OUT: 2, END: 3, CLOSE: 4, RESET: 5, PAUSE: 6, RESUME: 7 } as const;
 const Kind = { ACCEPTED: 1, CONNECTED: 2, DATA: 3, ENDED: 4, BLOCKED: 5, DRAINED: 6, GONE: 7 } as const;
-/** Where in struct sluice_stream_ends the ports are. */
+/** Where in struct sluice_stream_ends the ports and the endpoint are. */
 const ENDS_PORTS = 32;
+const ENDS_ENDPOINT = 36;
+/** As where a connection begins: the node. */
+const FROM_NODE = Buffer.alloc(16);
 
 /** Who has a connection. */
 export interface StreamUser {
@@ -30,12 +33,14 @@ export interface StreamUser {
   onGone(code: string): void;
 }
 
-/** Both ends of a connection that came in, 16 bytes an address. */
+/** Who has connected, and what he meant to connect to; 16 bytes an address. */
 export interface StreamEnds {
   readonly remote: Uint8Array;
   readonly remotePort: number;
   readonly local: Uint8Array;
   readonly localPort: number;
+  /** Id of the endpoint of a process; 0: a pod's, whose address says which. */
+  readonly endpoint: number;
 }
 
 /** Who looks after all connections. */
@@ -109,7 +114,7 @@ export class Stream {
 export class Streams {
   readonly #handle: number;
   readonly #turn = Buffer.alloc(16);
-  readonly #turnWords = new Int32Array(this.#turn.buffer, this.#turn.byteOffset, 3);
+  readonly #turnWords = new Int32Array(this.#turn.buffer, this.#turn.byteOffset, 4);
   readonly #in = Buffer.from(new ArrayBuffer(IN_BYTES));
   readonly #out = Buffer.from(new ArrayBuffer(OUT_BYTES));
   readonly #commands = new Uint32Array(COMMANDS_MAX * RECORD_WORDS);
@@ -121,8 +126,8 @@ export class Streams {
   /** Events of this turn that were handed out. */
   #told = 0;
 
-  /** Serves a listening socket, from the thread that calls this. @throws EngineError `KERNEL_CALL` */
-  constructor(listener: number, accept: (stream: Stream, ends: StreamEnds) => void, watch: StreamsWatch) {
+  /** Serves listening sockets, by enum ProxyListener, from the thread that calls this. @throws EngineError `KERNEL_CALL` */
+  constructor(listeners: Int32Array, accept: (stream: Stream, ends: StreamEnds) => void, watch: StreamsWatch) {
     this.#accept = accept;
     this.#watch = watch;
     const bytesOf = (words: Uint32Array): Buffer => Buffer.from(words.buffer, words.byteOffset, words.byteLength);
@@ -131,13 +136,18 @@ export class Streams {
     for (const [i, value] of [...parts, BigInt(IN_BYTES), BigInt(OUT_BYTES), BigInt(EVENTS_MAX)].entries())
       memory.writeBigUInt64LE(value, i * 8);
     const cell = Buffer.alloc(8);
-    check(native.sluice_streams__open(listener, memory as never, cell as never), 'serve connections');
+    check(native.sluice_streams__open(Buffer.from(listeners.buffer) as never, memory as never, cell as never), 'serve connections');
     this.#handle = readHandle(cell);
   }
 
   /** For who wants to end a wait from another thread; see wakeStreams(). */
   get handle(): number {
     return this.#handle;
+  }
+
+  /** Connections that were refused because policy has sent nobody there. */
+  get refused(): number {
+    return this.#turnWords[3] as number;
   }
 
   /** Sends what was written, waits at most that long for something to come, and hands it out. */
@@ -166,9 +176,12 @@ export class Streams {
     }
   }
 
-  /** Begins a connection from an address, 16 bytes each. @throws EngineError `KERNEL_CALL` */
-  connect(from: Uint8Array, to: Uint8Array, port: number): Stream {
-    const id = check(native.sluice_streams__connect(Buffer.from(from) as never, Buffer.from(to) as never, port), 'connect to a backend');
+  /** Begins a connection from an address, 16 bytes each, or from the node. @throws EngineError `KERNEL_CALL` */
+  connect(from: Uint8Array | undefined, to: Uint8Array, port: number): Stream {
+    const id = check(
+      native.sluice_streams__connect(Buffer.from(from ?? FROM_NODE) as never, Buffer.from(to) as never, port),
+      'connect to a backend',
+    );
     return this.#add(id, false);
   }
 
@@ -242,7 +255,8 @@ export class Streams {
       const at = (from: number): Uint8Array => Uint8Array.prototype.slice.call(this.#in, offset + from, offset + from + 16);
       const remotePort = this.#in.readUInt16LE(offset + ENDS_PORTS);
       const localPort = this.#in.readUInt16LE(offset + ENDS_PORTS + 2);
-      this.#accept(this.#add(id, true), { remote: at(0), remotePort, local: at(16), localPort });
+      const endpoint = this.#in.readUInt32LE(offset + ENDS_ENDPOINT);
+      this.#accept(this.#add(id, true), { remote: at(0), remotePort, local: at(16), localPort, endpoint });
       return;
     }
     const stream = this.#streams[id];

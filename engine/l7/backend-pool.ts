@@ -1,26 +1,26 @@
-/** Connections to backends that wait for their next exchange, by client address and backend: a backend sees who asks. */
+/** Connections to backends that wait for their next exchange, by client and backend: a backend sees who asks. */
 import type { Stream } from '../kernel/streams.ts';
 import { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
-import type { Party } from './party.ts';
+import { originOf, type Party } from './party.ts';
 
 /** As servers close what is idle after 5 s (Node), 60 s (Envoy, nginx as upstream) or 75 s (nginx): before the first of them does. */
 const IDLE_MS = 4000;
-/** Of one client address to one backend. */
+/** Of one client to one backend. */
 const IDLE_MAX = 128;
 
-/** Connections from one client address that wait, by backend. */
+/** Connections of one client that wait, by backend. */
 type Waiting = Map<Backend, BackendConnection[]>;
 
 export class BackendPool {
-  readonly #connect: (from: Uint8Array, to: Uint8Array, port: number) => Stream;
+  readonly #connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => Stream;
   readonly #idle = new Map<string, Waiting>();
-  /** The client's address, of connections that are in use. */
+  /** Whose they are, of connections that are in use. */
   readonly #origins = new WeakMap<BackendConnection, string>();
   #open = 0;
 
   /** `connect` begins a connection; it throws when it cannot. */
-  constructor(connect: (from: Uint8Array, to: Uint8Array, port: number) => Stream) {
+  constructor(connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => Stream) {
     this.#connect = connect;
   }
 
@@ -30,13 +30,13 @@ export class BackendPool {
   }
 
   /** A connection to a backend: the one that was used last, or, where none waits or `fresh` is asked for, a new one. */
-  take({ sourceKey, source }: Party, backend: Backend, fresh: boolean, nowMs: number): BackendConnection {
-    const ready = fresh ? undefined : this.#idle.get(sourceKey)?.get(backend);
+  take(party: Party, backend: Backend, fresh: boolean, nowMs: number): BackendConnection {
+    const ready = fresh ? undefined : this.#idle.get(party.clientKey)?.get(backend);
     for (let connection = ready?.pop(); connection; connection = ready?.pop()) if (connection.alive) return connection;
-    const stream = this.#connect(source, backend.address, backend.port);
+    const stream = this.#connect(originOf(party, backend), backend.address, backend.port);
     const connection = new BackendConnection(backend, stream, nowMs, () => void (this.#open -= 1));
     this.#open += 1;
-    this.#origins.set(connection, sourceKey);
+    this.#origins.set(connection, party.clientKey);
     return connection;
   }
 

@@ -80,6 +80,7 @@ export class Desk {
         remotePort: party.sourcePort,
         local: party.destination,
         localPort: party.destinationPort,
+        endpoint: party.process ? party.endpoint : 0,
       });
       if (!now) client.drain();
       else if ([...client.backends()].some((backend) => !this.#policy.permits(now, backend))) client.destroy();
@@ -88,8 +89,8 @@ export class Desk {
   }
 
   /** Who is at both ends; undefined where policy does not have requests decided. */
-  find({ remote, remotePort, local, localPort }: StreamEnds): Party | undefined {
-    return this.#policy.find(remote, remotePort, local, localPort);
+  find(ends: StreamEnds): Party | undefined {
+    return this.#policy.find(ends);
   }
 
   /** Whether one more client of an endpoint may be served. */

@@ -12,8 +12,8 @@ const SWEEP_MS = 250;
 
 export interface HttpProxyParts {
   readonly desk: Desk;
-  /** Descriptor of the listening socket. */
-  readonly listener: number;
+  /** The listening sockets, by enum ProxyListener. */
+  readonly listeners: Int32Array;
   /** A client that speaks HTTP/2 is somebody else's, with its descriptor and what it has said. */
   readonly handOver: (fd: number, first: Buffer, ends: StreamEnds) => void;
   /** Told of a defect. */
@@ -29,12 +29,16 @@ export class HttpProxy {
   readonly #timeouts: Timeouts;
   readonly #clock = new Clock();
   #sweptMs = 0;
+  #refused = 0;
 
-  constructor({ desk, listener, handOver, failed, timeouts }: HttpProxyParts) {
+  constructor({ desk, listeners, handOver, failed, timeouts }: HttpProxyParts) {
     this.#desk = desk;
     this.#handOver = handOver;
     this.#timeouts = timeouts ?? TIMEOUTS;
-    this.#streams = new Streams(listener, (stream, ends) => this.#accept(stream, ends), { woke: () => void this.#clock.advance(), failed });
+    this.#streams = new Streams(listeners, (stream, ends) => this.#accept(stream, ends), {
+      woke: () => void this.#clock.advance(),
+      failed,
+    });
     this.#pool = new BackendPool((from, to, port) => this.#streams.connect(from, to, port));
   }
 
@@ -51,7 +55,10 @@ export class HttpProxy {
     this.#sweptMs = nowMs;
     this.#desk.sweep(nowMs);
     this.#pool.sweep(nowMs);
-    this.#desk.tally.counts.backends = this.#pool.open;
+    const { counts } = this.#desk.tally;
+    counts.backends = this.#pool.open;
+    counts.refusedClients += this.#streams.refused - this.#refused;
+    this.#refused = this.#streams.refused;
     this.#streams.dispatch();
   }
 

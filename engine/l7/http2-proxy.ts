@@ -1,6 +1,6 @@
 /**
  * Clients that speak HTTP/2 without TLS, such as gRPC: each stream is decided like a request of HTTP/1, and goes to a backend over
- * HTTP/2 from the client's address. Streams of one address to one backend share a connection.
+ * HTTP/2 from the client's address. Streams of one client to one backend share a connection.
  */
 import {
   type ClientHttp2Session,
@@ -18,7 +18,7 @@ import { headerText } from './client-connection.ts';
 import type { Decision } from './decider.ts';
 import { type Client, type Desk, TIMEOUTS, type Timeouts } from './desk.ts';
 import type { ProxyPolicy } from './messages.ts';
-import type { Party } from './party.ts';
+import { originOf, type Party } from './party.ts';
 
 const {
   HTTP2_HEADER_METHOD,
@@ -52,12 +52,16 @@ interface BackendSession {
 
 export class Http2Proxy {
   readonly #desk: Desk;
-  readonly #connect: (from: Uint8Array, to: Uint8Array, port: number) => number;
+  readonly #connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => number;
   readonly #timeouts: Timeouts;
   readonly #sessions = new Map<string, BackendSession>();
 
   /** `connectTo` gives the descriptor of a socket that is connecting; it throws when it cannot. */
-  constructor(desk: Desk, connectTo: (from: Uint8Array, to: Uint8Array, port: number) => number, timeouts: Timeouts = TIMEOUTS) {
+  constructor(
+    desk: Desk,
+    connectTo: (from: Uint8Array | undefined, to: Uint8Array, port: number) => number,
+    timeouts: Timeouts = TIMEOUTS,
+  ) {
     this.#desk = desk;
     this.#connect = connectTo;
     this.#timeouts = timeouts;
@@ -244,10 +248,10 @@ export class Http2Proxy {
   }
 
   async #session(party: Party, backend: Backend): Promise<BackendSession> {
-    const key = `${party.sourceKey}${backend.key}`;
+    const key = `${party.clientKey}${backend.key}`;
     let known = this.#sessions.get(key);
     if (!known || known.session.closed || known.session.destroyed) {
-      const fd = this.#connect(party.source, backend.address, backend.port);
+      const fd = this.#connect(originOf(party, backend), backend.address, backend.port);
       const socket = new Socket({ fd, readable: true, writable: true });
       const session = connect('http://backend', { createConnection: () => socket, settings: { enablePush: false } });
       const ready = readyOf(session);

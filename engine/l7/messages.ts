@@ -27,6 +27,13 @@ export interface ProxySet {
   readonly backends: readonly ProxyBackend[];
 }
 
+export interface ProxyProcess {
+  readonly id: number;
+  readonly identity: number;
+  readonly ipv4: Uint8Array;
+  readonly ipv6: Uint8Array;
+}
+
 /** Everything that the proxy goes by, as of one revision of policy. */
 export interface ProxyPolicy {
   readonly rules: ReadonlyMap<number, ProxyRule>;
@@ -36,6 +43,8 @@ export interface ProxyPolicy {
   readonly frontends: ReadonlyMap<string, string>;
   /** Address key → endpoint of this node and its identity. */
   readonly endpoints: ReadonlyMap<string, { readonly id: number; readonly identity: number }>;
+  /** Endpoints that are processes of this node, by id; addresses of 16 bytes, zeros where there is none. */
+  readonly processes: ReadonlyMap<number, ProxyProcess>;
 }
 
 export type ToProxy =

@@ -1,6 +1,8 @@
 /** Who talks to whom on a client's connection, and what policy says of them. */
 import { Action } from '../abi.gen.ts';
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
+import type { StreamEnds } from '../kernel/streams.ts';
+import { isIpv4 } from '../policy/address.ts';
 import { frontendKey } from '../policy/requests.ts';
 import type { Backend } from './backends.ts';
 import type { ProxyPolicy, ProxyRule } from './messages.ts';
@@ -9,7 +11,7 @@ import type { ProxyPolicy, ProxyRule } from './messages.ts';
 const KNOWN_MAX = 65_536;
 
 export interface Party {
-  /** 16 bytes each. */
+  /** 16 bytes each; of a process, the address that its endpoint has, or zeros. */
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
   readonly sourceKey: string;
@@ -22,6 +24,10 @@ export interface Party {
   readonly destinationIdentity: number;
   /** Id of the endpoint that is the source. */
   readonly endpoint: number;
+  /** It is a process of this node. */
+  readonly process: boolean;
+  /** Whose connections to backends may be shared. */
+  readonly clientKey: string;
   /** The set of the Service that it talks to; empty where it is none. */
   readonly service: string;
   readonly rule: ProxyRule;
@@ -33,7 +39,7 @@ export interface Party {
 export class Policy {
   readonly #network: Pick<ProxyNetwork, 'judge'>;
   readonly #tagged = new Map<string, { readonly rule: ProxyRule; readonly identity: number } | undefined>();
-  #policy: ProxyPolicy = { rules: new Map(), sets: new Map(), frontends: new Map(), endpoints: new Map() };
+  #policy: ProxyPolicy = { rules: new Map(), sets: new Map(), frontends: new Map(), endpoints: new Map(), processes: new Map() };
 
   constructor(network: Pick<ProxyNetwork, 'judge'>) {
     this.#network = network;
@@ -50,12 +56,16 @@ export class Policy {
   }
 
   /** Who is who on a connection; undefined where policy does not have its requests decided. */
-  find(source: Uint8Array, sourcePort: number, destination: Uint8Array, destinationPort: number): Party | undefined {
-    const sourceKey = keyOf(source);
-    const endpoint = this.#policy.endpoints.get(sourceKey);
+  find(ends: StreamEnds): Party | undefined {
+    const { remotePort: sourcePort, local: destination, localPort: destinationPort } = ends;
+    const process = this.#policy.processes.get(ends.endpoint);
+    const endpoint = ends.endpoint ? process : this.#policy.endpoints.get(keyOf(ends.remote));
     if (!endpoint) return undefined;
+    const source = !process ? ends.remote : isIpv4(destination) ? process.ipv4 : process.ipv6;
+    const sourceKey = keyOf(source);
+    const clientKey = process ? `process ${endpoint.id}` : sourceKey;
     const destinationKey = keyOf(destination);
-    const tag = this.#tag(endpoint.id, source, sourceKey, destination, destinationKey, destinationPort);
+    const tag = this.#tag(endpoint.id, clientKey, source, destination, destinationKey, destinationPort);
     if (!tag) return undefined;
     const bytes = new Uint8Array(32);
     bytes.set(source, 0);
@@ -71,6 +81,8 @@ export class Policy {
       sourceIdentity: endpoint.identity,
       destinationIdentity: tag.identity,
       endpoint: endpoint.id,
+      process: process !== undefined,
+      clientKey,
       service: this.#policy.frontends.get(frontendKey(destination, destinationPort)) ?? '',
       rule: tag.rule,
       reachable: new Map(),
@@ -81,23 +93,23 @@ export class Policy {
   permits(party: Party, backend: Backend): boolean {
     const known = party.reachable.get(backend);
     if (known !== undefined) return known;
-    const { endpoint, source, sourceKey, destinationKey, destinationPort, service } = party;
-    const key = keyOf(backend.address);
-    // What was tagged is where the connection was sent to: the tag says that the tiers allow it.
-    const destination = !service && backend.port === destinationPort && key === destinationKey;
-    // Answers find their way back to the proxy from endpoints of this node only; a pod would not believe its own address.
-    const here = key !== sourceKey && this.#policy.endpoints.has(key);
-    const answer = !here ? undefined : this.#network.judge(endpoint, source, backend.address, backend.port);
-    const allowed =
-      answer !== undefined &&
-      (destination || answer.action === Action.ALLOW || (answer.action === Action.ASK && this.#policy.rules.has(answer.rule)));
-    const reachable = allowed && isMapped(backend.address) === isMapped(source);
+    const reachable =
+      isItself(party, backend) || (this.#allows(party, backend) && (party.process || isIpv4(backend.address) === isIpv4(party.source)));
     party.reachable.set(backend, reachable);
     return reachable;
   }
 
-  #tag(endpoint: number, source: Uint8Array, sourceKey: string, destination: Uint8Array, destinationKey: string, port: number) {
-    const key = `${sourceKey}${destinationKey}${port}`;
+  #allows({ endpoint, source, destinationKey, destinationPort, service }: Party, { address, port }: Backend): boolean {
+    // What was tagged is where the connection was sent to: the tag says that the tiers allow it.
+    if (!service && port === destinationPort && keyOf(address) === destinationKey) return true;
+    const answer = this.#network.judge(endpoint, source, address, port);
+    return (
+      answer !== undefined && (answer.action === Action.ALLOW || (answer.action === Action.ASK && this.#policy.rules.has(answer.rule)))
+    );
+  }
+
+  #tag(endpoint: number, clientKey: string, source: Uint8Array, destination: Uint8Array, destinationKey: string, port: number) {
+    const key = `${clientKey}${destinationKey}${port}`;
     if (this.#tagged.has(key)) return this.#tagged.get(key);
     const answer = this.#network.judge(endpoint, source, destination, port);
     const rule = answer?.action === Action.ASK ? this.#policy.rules.get(answer.rule) : undefined;
@@ -108,11 +120,15 @@ export class Policy {
   }
 }
 
-export function keyOf(address: Uint8Array): string {
-  return String.fromCharCode(...address);
+/** Where a connection to a backend begins: at the client's address; undefined: at the node. A pod would not believe its own address. */
+export function originOf(party: Party, backend: Backend): Uint8Array | undefined {
+  return party.process || isItself(party, backend) ? undefined : party.source;
 }
 
-function isMapped(address: Uint8Array): boolean {
-  for (let i = 0; i < 10; i++) if (address[i]) return false;
-  return address[10] === 0xff && address[11] === 0xff;
+function isItself({ process, sourceKey }: Party, { address }: Backend): boolean {
+  return !process && keyOf(address) === sourceKey;
+}
+
+export function keyOf(address: Uint8Array): string {
+  return String.fromCharCode(...address);
 }

@@ -60,6 +60,12 @@ export function isIpv4(address: Uint8Array): boolean {
   return address[10] === 0xff && address[11] === 0xff;
 }
 
+/** The first address of each family; zeros where there is none. */
+export function addressPair(addresses: readonly Uint8Array[]): { readonly ipv4: Uint8Array; readonly ipv6: Uint8Array } {
+  const none = new Uint8Array(16);
+  return { ipv4: addresses.find(isIpv4) ?? none, ipv6: addresses.find((address) => !isIpv4(address)) ?? none };
+}
+
 /** `10.0.0.1` or `fd00::1`. */
 export function formatAddress(address: Uint8Array): string {
   return isIpv4(address) ? address.subarray(12).join('.') : new ipaddr.IPv6([...address]).toString();

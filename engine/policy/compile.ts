@@ -6,7 +6,16 @@
  */
 import { Direction, type Endpoint, EndpointFlag, endpointCodec, Identity, RuleSet as RuleSetId } from '../abi.gen.ts';
 import { Identities, type IdentityInfo } from '../identity/identities.ts';
-import { ADDRESS_BITS, addressKey, EVERY_IPV4, formatAddress, isIpv4, type Network, NetworkIndex, SortedAddresses } from './address.ts';
+import {
+  ADDRESS_BITS,
+  addressKey,
+  addressPair,
+  EVERY_IPV4,
+  formatAddress,
+  type Network,
+  NetworkIndex,
+  SortedAddresses,
+} from './address.ts';
 import { difference } from './array-diff.ts';
 import { EntryMap } from './entry-map.ts';
 import { NamedRules } from './named-rules.ts';
@@ -49,8 +58,6 @@ type MapName =
   | 'resolvers'
   | 'networks'
   | 'peers';
-
-const EMPTY_ADDRESS = new Uint8Array(16);
 
 export class Compiler {
   /** Map entries, keys as latin1 strings of their bytes. */
@@ -465,8 +472,7 @@ function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['r
   const answers = ruleSets[Direction.EGRESS]?.answerRules[0];
   const endpoint: Endpoint = {
     confirmByNs: 0n,
-    ipv4: pod.addresses.find(isIpv4) ?? EMPTY_ADDRESS,
-    ipv6: pod.addresses.find((address) => !isIpv4(address)) ?? EMPTY_ADDRESS,
+    ...addressPair(pod.addresses),
     identity,
     flags: ruleSets[Direction.EGRESS]?.patterns.size ? EndpointFlag.NAMES : 0,
     dnsPlugin: answers?.dnsPlugin ?? 0,

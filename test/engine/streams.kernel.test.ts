@@ -18,7 +18,7 @@ beforeAll(async () => {
   await listen(server);
   // Nobody connects to that one: it stands where the proxy's listener does.
   const { fd } = (idle as unknown as { _handle: { fd: number } })._handle;
-  streams = new Streams(fd, () => {}, {
+  streams = new Streams(Int32Array.of(fd, -1, -1), () => {}, {
     woke: () => {},
     failed: (error) => {
       throw error;

@@ -35,12 +35,12 @@ export const SERVICES = [
 export const plugin = (name: string, file: string, more = ''): string =>
   `apiVersion: sluice.dev/v1alpha1\nkind: PolicyPlugin\nmetadata: { name: ${name} }\nspec: { module: { file: ${file} }${more && `, ${more}`} }\n`;
 
-/** Has the client's requests to the service decided by a plugin. */
-export const tag = (name: string, to = '[{ service: { name: checkout } }]'): string => `apiVersion: sluice.dev/v1alpha1
+/** Has the requests of an app, by default the client's, to the service decided by a plugin. */
+export const tag = (name: string, to = '[{ service: { name: checkout } }]', app = 'client'): string => `apiVersion: sluice.dev/v1alpha1
 kind: PluginPolicy
-metadata: { name: ${name}, namespace: shop }
+metadata: { name: ${app === 'client' ? name : `${name}-${app}`}, namespace: shop }
 spec:
-  podSelector: { matchLabels: { app: client } }
+  podSelector: { matchLabels: { app: ${app} } }
   egress:
     - to: ${to}
       ask: { plugin: ${name}, context: http }

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Which backend of a set a connection goes to, where the kernel chooses. */
+#ifndef SLUICE_BACKENDS_H
+#define SLUICE_BACKENDS_H
+
+#include "judge.h"
+
+/* A backend that policy denies to this endpoint is passed over; of a set so many are tried. */
+#define BACKENDS_TRIED 4
+
+static __always_inline void translation_fill(struct translation *translation, const __u8 *address, __be16 port)
+{
+	__builtin_memset(translation, 0, sizeof(*translation));
+	__builtin_memcpy(translation->address, address, 16);
+	translation->port = port;
+}
+
+/*
+ * Leaves in ask->sequence the set for what nobody decides about; 0 where that has nobody. Returns whether there is one: where not, a
+ * connection goes where it was sent.
+ */
+static __always_inline int backend_default(struct ask *ask)
+{
+	struct translation service;
+	__u32 rule = ask->rule, *set = bpf_map_lookup_elem(&rule_backends, &rule);
+
+	if (!set)
+		return 0;
+	if (*set == BACKEND_SET_SERVICE) {
+		translation_fill(&service, ask->destination, ask->destination_port);
+		set = bpf_map_lookup_elem(&service_backends, &service);
+	}
+	ask->sequence = set ? *set : 0;
+	return 1;
+}
+
+/* Finds a backend of a set that policy does not deny to the endpoint; spread says where to begin. Returns whether there is one. */
+static __always_inline int backend_choose(struct translation *backend, __u32 set, const __u8 *source, __u32 spread, int ipv4, __u32 id)
+{
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &id);
+	struct backend_set *found = bpf_map_lookup_elem(&backend_sets, &set);
+	struct backend_key key = { .set = set };
+	__u32 count, family = ipv4 ? 0 : BACKEND_INDEX_IPV6;
+
+	if (!endpoint || !found)
+		return 0;
+	count = family ? found->ipv6 : found->ipv4;
+	for (__u32 i = 0; i < BACKENDS_TRIED && i < count; i++) {
+		struct judgement judgement = {};
+		struct question question = { .protocol = IPPROTO_TCP, .direction = DIRECTION_EGRESS, .trusts_node = 1, .endpoint = id };
+		struct translation *candidate;
+
+		key.index = family | (spread + i) % count;
+		candidate = bpf_map_lookup_elem(&backends, &key);
+		/* The pod itself would not believe its own address. */
+		if (!candidate || address_equals(candidate->address, source))
+			continue;
+		*backend = *candidate;
+		question.peer = backend->address;
+		question.port = bpf_ntohs(backend->port);
+		endpoint_judge(endpoint, &question, &judgement);
+		if (judgement.rule.action == ACTION_ALLOW || (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP))
+			return 1;
+	}
+	return 0;
+}
+
+#endif
