@@ -16,12 +16,12 @@ export class Guests {
   readonly identities = new Map<number, IdentityTexts>();
   /** By the address's 16 bytes as a latin1 string. */
   readonly pods = new Map<string, Uint8Array>();
-  readonly #send: (message: Extract<FromWorker, { type: 'trap' | 'log' }>) => void;
+  readonly #send: (message: Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>) => void;
   readonly #lender: Lender;
   /** Instances count their own lines, and a trap makes a new one: what reaches the main thread is bounded here. */
   readonly #limiters = new Map<string, LineLimiter>();
 
-  constructor(send: (message: Extract<FromWorker, { type: 'trap' | 'log' }>) => void, map: Lender['map']) {
+  constructor(send: (message: Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>) => void, map: Lender['map']) {
     this.#send = send;
     this.#lender = {
       map,
@@ -31,6 +31,16 @@ export class Guests {
         if (this.#linesOf(`log ${plugin}`).take(performance.now()) !== undefined) send({ type: 'log', plugin, text });
       },
     };
+  }
+
+  /** Does what it was told to, and says whether that went well. */
+  acknowledge(seq: number, act: () => void): void {
+    try {
+      act();
+      this.#send({ type: 'ack', seq });
+    } catch (error) {
+      this.#send({ type: 'ack', seq, error: messageOf(error) });
+    }
   }
 
   /** Takes over who is behind identities and addresses that changed. */

@@ -34,6 +34,7 @@ import { tableFacts } from './plugins/version-parts.ts';
 import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
 import { wireToName } from './policy/domain-name.ts';
+import type { Problem } from './policy/snapshot.ts';
 import { namesOf, nodeAddresses, Reconciler } from './reconciler.ts';
 import { DirectorySource } from './sources/directory.ts';
 import { VERSION } from './version.ts';
@@ -97,7 +98,6 @@ async function assemble(
     data: { handles: datapath.proxyHandles },
     wake: wakeStreams,
     closeSocket,
-    log: log.child({ room: 'l7' }),
     events: {
       requests: (thread, report) => {
         requests.add(thread, report.traffic, report.counts);
@@ -184,7 +184,7 @@ async function assemble(
     status: () => ({
       revision: reconciler.status.revision,
       endpoints: reconciler.status.endpoints.length,
-      problems: reconciler.status.problems.length,
+      problems: problems().length,
       reconcileSeconds: reconciler.durationMs / 1000,
     }),
     flowsLost: () => flows.lost,
@@ -192,10 +192,18 @@ async function assemble(
   });
 
   let ready = false;
+  /** What is not in force as meant: of policy, and of who carries it out. */
+  const problems = (): Problem[] => {
+    const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
+    return [
+      ...reconciler.status.problems,
+      ...(proxy.problem && compiler.requestRules.size ? [{ file: '', line: 0, object: 'rules about HTTP', reason }] : []),
+    ];
+  };
   const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({
     ...reconciler.status,
     endpoints: [...reconciler.status.endpoints],
-    problems: [...reconciler.status.problems],
+    problems: problems(),
     attachment: datapath.attachment,
     maps: pressure.maps,
   });

@@ -19,7 +19,7 @@ import { Decider } from './l7/decider.ts';
 import { Desk } from './l7/desk.ts';
 import { HttpProxy } from './l7/http-proxy.ts';
 import { Http2Proxy } from './l7/http2-proxy.ts';
-import type { FromProxy, ToProxy } from './l7/messages.ts';
+import { DRAIN_MS, type FromProxy, type ToProxy } from './l7/messages.ts';
 import { Tally } from './l7/tally.ts';
 import { flowHash } from './plugins/context-writer.ts';
 import type { VersionParts } from './plugins/version-parts.ts';
@@ -34,6 +34,8 @@ export interface ProxyWorkerData {
 /** Far below the time after which the kernel takes the proxy for gone: each turn is a beat. */
 const TURN_MS = 50;
 const REPORT_MS = 200;
+/** For clients to close, when nobody waits for an answer any more. */
+const FAREWELL_MS = 300;
 /** What a slow processor gets through. */
 const FUEL_PER_MS = 300_000;
 const SWEEP_MS = 250;
@@ -84,15 +86,6 @@ function noteTime({ setup }: LoadedPlugin, ms: number, fuel: number): void {
   send({ type: 'timeout', plugin: setup.id, switchedOff });
 }
 
-function acknowledge(seq: number, act: () => void): void {
-  try {
-    act();
-    send({ type: 'ack', seq });
-  } catch (error) {
-    send({ type: 'ack', seq, error: messageOf(error) });
-  }
-}
-
 function nameVersions(plugin: LoadedPlugin | undefined, before: LoadedPlugin | undefined): void {
   for (const { version } of before?.versions ?? []) versions.delete(version.serial);
   for (const { version } of plugin?.versions ?? []) {
@@ -110,7 +103,7 @@ function handle(message: ToProxy): void {
       guests.setCluster(message);
       return;
     case 'plugin':
-      acknowledge(message.seq, () => {
+      guests.acknowledge(message.seq, () => {
         const { id } = message.setup;
         const before = plugins.get(id);
         const plugin = guests.load(message.setup, before, false);
@@ -121,7 +114,7 @@ function handle(message: ToProxy): void {
       });
       return;
     case 'remove':
-      acknowledge(message.seq, () => {
+      guests.acknowledge(message.seq, () => {
         nameVersions(undefined, plugins.get(message.id));
         plugins.delete(message.id);
       });
@@ -169,10 +162,23 @@ function serveHttp1(): void {
     report();
   }
   network.close();
+  desk.drain();
+  for (const drain = new Drain(); !drain.over(); ) proxy.turn(TURN_MS);
   desk.close();
   proxy.turn(0);
   report();
   port.close();
+}
+
+/** How long a thread that is told to stop goes on for the sake of who is connected. */
+class Drain {
+  readonly #startedMs = performance.now();
+
+  over(): boolean {
+    const ms = performance.now() - this.#startedMs;
+    // Who has his answer is told that nothing follows, and closes.
+    return desk.idle || ms > DRAIN_MS || (!desk.busy && ms > FAREWELL_MS);
+  }
 }
 
 /** Serves what it is handed, on Node's loop. */
@@ -189,14 +195,21 @@ function serveHttp2(): void {
       proxy.sweep(nowMs);
     }, SWEEP_MS),
   ];
+  let drains = false;
   port.on('message', (message: ToProxy) => {
     handle(message);
-    if (!stopping) return;
-    for (const timer of timers) clearInterval(timer);
-    desk.close();
-    proxy.close();
-    report();
-    port.close();
+    if (!stopping || drains) return;
+    drains = true;
+    desk.drain();
+    const drain = new Drain();
+    const look = setInterval(() => {
+      if (!drain.over()) return;
+      for (const timer of [...timers, look]) clearInterval(timer);
+      desk.close();
+      proxy.close();
+      report();
+      port.close();
+    }, TURN_MS);
   });
   served = proxy;
   send({ type: 'ready', handle: 0 });

@@ -84,15 +84,6 @@ function writeState(setup: PluginSetup, status: PluginStatus): void {
   });
 }
 
-function acknowledge(seq: number, act: () => void): void {
-  try {
-    act();
-    send({ type: 'ack', seq });
-  } catch (error) {
-    send({ type: 'ack', seq, error: messageOf(error) });
-  }
-}
-
 function handle(message: ToWorker): void {
   switch (message.type) {
     case 'cluster':
@@ -100,10 +91,10 @@ function handle(message: ToWorker): void {
       if (message.serverNames) evaluator.serverNames = message.serverNames;
       return;
     case 'plugin':
-      acknowledge(message.seq, () => install(message.setup));
+      guests.acknowledge(message.seq, () => install(message.setup));
       return;
     case 'remove':
-      acknowledge(message.seq, () => {
+      guests.acknowledge(message.seq, () => {
         const plugin = evaluator.plugins.get(message.id);
         if (plugin && active) writeState(plugin.setup, PluginStatus.OFF);
         evaluator.plugins.delete(message.id);

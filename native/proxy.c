@@ -35,6 +35,8 @@
 #endif
 
 static struct engine_state *published;
+/* The proxy serves who is connected, and takes nobody new. */
+static int closing;
 /* Of the network that this process has opened last, or -1; of the one that it was opened from; and the program origin_of. */
 static int opened = -1, node = -1, finder = -1;
 
@@ -177,6 +179,7 @@ static int proxy_publish(int engine_states, int ifindex, int listener)
 		return -ENOMEM;
 	if (getsockopt(listener, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size))
 		return -errno;
+	closing = 0;
 	sluice_proxy__beat();
 	__atomic_store_n(&published->network, cookie, __ATOMIC_RELAXED);
 	__atomic_store_n(&published->proxy, (uint32_t)ifindex, __ATOMIC_RELEASE);
@@ -231,12 +234,13 @@ int sluice_proxy__join(void)
 
 void sluice_proxy__beat(void)
 {
-	if (published)
+	if (published && !closing)
 		__atomic_store_n(&published->proxy_heartbeat_ns, sluice_kernel__now_ns(), __ATOMIC_RELAXED);
 }
 
 void sluice_proxy__close(void)
 {
+	closing = 1;
 	if (published)
 		__atomic_store_n(&published->proxy_heartbeat_ns, 0, __ATOMIC_RELAXED);
 }

@@ -169,7 +169,7 @@ struct sluice_proxy_parts {
 SLUICE_API int sluice_proxy__open(const struct sluice_proxy_parts *parts, int32_t *sockets);
 /* Notes that the proxy lives; costs no argument. */
 SLUICE_API void sluice_proxy__beat(void);
-/* Says that the proxy takes no new connections. */
+/* Says that the proxy takes no new connections; it goes on with those that there are. */
 SLUICE_API void sluice_proxy__close(void);
 /*
  * Begins a connection from the address of a pod, 16 bytes as everywhere, to a backend; port in host order. All zero: from the node.

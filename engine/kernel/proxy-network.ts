@@ -1,7 +1,8 @@
 /** The kernel as the proxy's thread sees it: its network, connections from a pod's address, what policy says, the verdict cache. */
 import { Direction, ProxyListener, type VerdictEntry, type VerdictKey, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
+import { EngineError } from '../errors.ts';
 import type { ProxyHandles } from './datapath.ts';
-import { addressOf, check, native } from './native.ts';
+import { addressOf, check, errnoName, native } from './native.ts';
 import { type ProbeAnswer, probeKernel } from './probe.ts';
 
 const TCP = 6;
@@ -30,7 +31,10 @@ export class ProxyNetwork {
     parts.writeBigUInt64LE(addressOf(nameBytes), 0);
     for (const [i, value] of [program, picker, finder, listeners, engineStates, BACKLOG].entries()) parts.writeInt32LE(value, 8 + i * 4);
     const sockets = new Int32Array(ProxyListener.MAX);
-    check(native.sluice_proxy__open(parts as never, Buffer.from(sockets.buffer) as never), 'make the network of the proxy');
+    const result = native.sluice_proxy__open(parts as never, Buffer.from(sockets.buffer) as never);
+    if (result < 0 && errnoName(result) === 'EPERM')
+      throw new EngineError('NOT_ROOT', 'Cannot make the network of the proxy: EPERM; run as root, or give the engine CAP_SYS_ADMIN, too');
+    check(result, 'make the network of the proxy');
     return sockets;
   }
 
@@ -44,7 +48,7 @@ export class ProxyNetwork {
     native.sluice_proxy__beat();
   }
 
-  /** Has new connections get their failure policy from now on. */
+  /** Has new connections get their failure policy from now on; those that there are go on. */
   close(): void {
     native.sluice_proxy__close();
   }

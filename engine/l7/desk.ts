@@ -167,6 +167,22 @@ export class Desk {
     }));
   }
 
+  /** Whether anybody waits for an answer. */
+  get busy(): boolean {
+    for (const client of this.#clients.keys()) for (const _backend of client.backends()) return true;
+    return false;
+  }
+
+  /** Whether anybody is connected. */
+  get idle(): boolean {
+    return !this.#clients.size;
+  }
+
+  /** Lets what is under way finish, and nothing new begin. */
+  drain(): void {
+    for (const client of [...this.#clients.keys()]) client.drain();
+  }
+
   sweep(nowMs: number): void {
     for (const client of this.#clients.keys()) client.check(nowMs);
   }

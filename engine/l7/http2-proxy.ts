@@ -204,7 +204,7 @@ export class Http2Proxy {
     }
     backend.active += 1;
     upstream.streams += 1;
-    const finish = (reason: string): void => {
+    const finish = (reason: string, failure = 502): void => {
       if (over) return;
       over = true;
       backend.active -= 1;
@@ -212,15 +212,17 @@ export class Http2Proxy {
       upstream.idleSinceMs = performance.now();
       clearTimeout(timer);
       if (status) note(status, reason, backend, bytes.in, bytes.out);
-      else if (!stream.destroyed) answer(502, reason, '', backend);
+      else if (!stream.destroyed) answer(failure, reason, '', backend);
     };
+    // As long as anything happens on either side, it goes on.
     const timer = setTimeout(() => {
-      finish('the backend does not answer');
+      finish(status ? 'nothing has come from either side' : 'the backend does not answer', 504);
       out.close(NGHTTP2_CANCEL);
+      if (status) stream.close(NGHTTP2_CANCEL);
     }, this.#timeouts.exchange);
     out.on('error', () => {});
     out.on('response', (answered) => {
-      clearTimeout(timer);
+      timer.refresh();
       status = Number(answered[HTTP2_HEADER_STATUS]);
       if (stream.destroyed) {
         out.close(NGHTTP2_CANCEL);
@@ -232,8 +234,14 @@ export class Http2Proxy {
     let trailers: IncomingHttpHeaders = {};
     out.on('trailers', (sent) => (trailers = sent));
     stream.on('wantTrailers', () => stream.sendTrailers(trailers));
-    stream.on('data', (chunk: Buffer) => (bytes.in += chunk.length));
-    out.on('data', (chunk: Buffer) => (bytes.out += chunk.length));
+    stream.on('data', (chunk: Buffer) => {
+      timer.refresh();
+      bytes.in += chunk.length;
+    });
+    out.on('data', (chunk: Buffer) => {
+      timer.refresh();
+      bytes.out += chunk.length;
+    });
     stream.pipe(out);
     out.pipe(stream);
     out.on('close', () => {

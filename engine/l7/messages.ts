@@ -55,6 +55,9 @@ export type ToProxy =
   | { readonly type: 'ping' }
   | { readonly type: 'stop' };
 
+/** How long requests that are under way may take when the engine stops. */
+export const DRAIN_MS = 10_000;
+
 /** Upper bounds of the buckets of answers' times, in seconds. */
 export const DURATION_BOUNDS: readonly number[] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 

@@ -4,18 +4,18 @@
  * While there is none, new connections get the failure policy of what they are tagged for; the kernel sees to that.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import { EngineError } from '../errors.ts';
+import { EngineError, messageOf } from '../errors.ts';
 import type { IdentityEntry, PluginSetup, ToWorker } from '../flow/messages.ts';
-import type { Logger } from '../log.ts';
-import type { FromProxy, ProxyPolicy, ToProxy } from './messages.ts';
+import { DRAIN_MS, type FromProxy, type ProxyPolicy, type ToProxy } from './messages.ts';
 
 const READY_MS = 10_000;
 const ANSWER_MS = 2000;
 /** How often it is looked after, and how often it may fail to answer before another one takes its place. */
 const WATCH_MS = 1000;
 const MISSED_MAX = 5;
-/** A thread that ended is not started again at once: what ended it may still be there. */
+/** A thread that ended is not started again at once: what ended it may still be there. Each time that it does not start, twice as long. */
 const RESTART_MS = 200;
+const RESTART_MAX_MS = 30_000;
 
 export type RequestsReport = Extract<FromProxy, { type: 'requests' }>;
 
@@ -39,7 +39,6 @@ export interface ProxyThreadOptions {
     /** Another thread has taken its place. */
     replaced(): void;
   };
-  readonly log: Logger;
 }
 
 interface Running {
@@ -61,13 +60,21 @@ export class ProxyThread {
   #running: Running | undefined;
   #seq = 0;
   #closing = false;
+  #problem: string | undefined;
+  /** How often it was started in vain since it served last. */
+  #failures = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: ProxyThreadOptions) {
     this.#options = options;
   }
 
-  /** Starts the thread; returns when it serves. @throws EngineError `KERNEL_UNSUPPORTED` with what it lacks */
+  /** Why nobody serves; undefined when somebody does. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Starts the thread; returns when it serves, or cannot: then it is tried again and again, and `problem` says why. */
   async start(): Promise<void> {
     await this.#spawn();
     this.#timer = setInterval(() => this.#watch(), WATCH_MS);
@@ -120,7 +127,7 @@ export class ProxyThread {
     if (!running) return;
     const ended = new Promise((resolve) => running.worker.once('exit', resolve));
     this.post({ type: 'stop' });
-    const late = setTimeout(() => void running.worker.terminate(), ANSWER_MS);
+    const late = setTimeout(() => void running.worker.terminate(), DRAIN_MS + ANSWER_MS);
     await ended;
     clearTimeout(late);
   }
@@ -131,10 +138,10 @@ export class ProxyThread {
     const running: Running = { worker, port: port1, waiting: new Map(), handle: 0, missed: 0 };
     this.#running = running;
     const ready = new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new EngineError('TIMEOUT', `Cannot start the proxy: not ready within ${READY_MS} ms`)),
-        READY_MS,
-      );
+      const timer = setTimeout(() => {
+        reject(new Error(`it was not ready within ${READY_MS} ms`));
+        void worker.terminate();
+      }, READY_MS);
       port1.on('message', (message: FromProxy) => {
         if (message.type === 'ready') {
           clearTimeout(timer);
@@ -142,22 +149,38 @@ export class ProxyThread {
           resolve();
         } else if (message.type === 'failed') {
           clearTimeout(timer);
-          this.#options.events.error(`the proxy ended: ${message.reason}`);
-          reject(new EngineError('KERNEL_UNSUPPORTED', `Cannot start the proxy for HTTP: ${message.reason}`));
+          reject(new Error(message.reason));
         } else this.#receive(running, message);
       });
       worker.on('error', (error) => {
         clearTimeout(timer);
-        this.#options.events.error(`the proxy failed: ${error.message}`);
         reject(error);
+        this.#noteProblem(error.message);
+      });
+      worker.on('exit', () => {
+        clearTimeout(timer);
+        reject(new Error('it ended'));
+        this.#noteExit(running);
       });
     });
-    ready.catch(() => {});
-    worker.on('exit', () => this.#noteExit(running));
     this.post({ type: 'cluster', identities: [...this.#identities.values()], identitiesGone: [], pods: [...this.#pods] });
     for (const setup of this.#setups.values()) this.post({ type: 'plugin', seq: 0, setup });
     if (this.#policy) this.post({ type: 'policy', policy: this.#policy });
-    await ready;
+    try {
+      await ready;
+      this.#problem = undefined;
+      this.#failures = 0;
+    } catch (error) {
+      this.#failures += 1;
+      this.#noteProblem(messageOf(error));
+    }
+  }
+
+  /** Each is told once. */
+  #noteProblem(reason: string): void {
+    if (reason === this.#problem) return;
+    this.#problem = reason;
+    this.#options.events.error(reason);
   }
 
   async #ask(message: (seq: number) => ToProxy): Promise<void> {
@@ -206,12 +229,14 @@ export class ProxyThread {
     if (ended !== this.#running) return;
     this.#running = undefined;
     if (this.#closing) return;
-    setTimeout(() => {
-      if (this.#closing) return;
-      this.#spawn().then(
-        () => this.#options.events.replaced(),
-        (error: unknown) => this.#options.log.error({ err: error }, 'the proxy was not started again'),
-      );
-    }, RESTART_MS);
+    setTimeout(
+      () => {
+        if (this.#closing) return;
+        void this.#spawn().then(() => {
+          if (!this.#problem) this.#options.events.replaced();
+        });
+      },
+      Math.min(RESTART_MS * 2 ** this.#failures, RESTART_MAX_MS),
+    );
   }
 }

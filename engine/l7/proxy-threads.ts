@@ -1,6 +1,5 @@
 /** Both threads of the proxy as one: what one is told the other is told too, and clients go from the first to the second. */
 import type { PluginSetup } from '../flow/messages.ts';
-import type { Logger } from '../log.ts';
 import type { ProxyPolicy } from './messages.ts';
 import { type ProxyEvents, ProxyThread, type RequestsReport } from './proxy-thread.ts';
 
@@ -11,26 +10,23 @@ export interface ProxyOptions {
   /** Closes a socket that nobody serves. */
   readonly closeSocket: (fd: number) => void;
   readonly events: Omit<ProxyEvents, 'requests'> & { requests(thread: string, report: RequestsReport): void };
-  readonly log: Logger;
 }
 
 export class ProxyThreads {
   readonly #http1: ProxyThread;
   readonly #http2: ProxyThread;
 
-  constructor({ worker, data, wake, closeSocket, events, log }: ProxyOptions) {
+  constructor({ worker, data, wake, closeSocket, events }: ProxyOptions) {
     this.#http2 = new ProxyThread({
       worker,
       data: { ...data, speaks: 'HTTP/2' },
       wake,
-      log,
       events: { ...events, requests: (report) => events.requests('HTTP/2', report), handOver: () => {}, replaced: () => {} },
     });
     this.#http1 = new ProxyThread({
       worker,
       data: { ...data, speaks: 'HTTP/1' },
       wake,
-      log,
       events: {
         ...events,
         requests: (report) => events.requests('HTTP/1', report),
@@ -43,7 +39,12 @@ export class ProxyThreads {
     });
   }
 
-  /** Starts both; returns when they serve. @throws EngineError `KERNEL_UNSUPPORTED` with what the kernel lacks */
+  /** Why requests are not decided; undefined when they are. */
+  get problem(): string | undefined {
+    return this.#http1.problem ?? this.#http2.problem;
+  }
+
+  /** Starts both; returns when they serve, or cannot: then they are tried again and again, and `problem` says why. */
   async start(): Promise<void> {
     await this.#http1.start();
     await this.#http2.start();

@@ -315,6 +315,29 @@ chain onward { type filter hook forward priority 0; ct state invalid drop; }
     expect(await get(...CANARY)).toMatch(/^v2/);
   });
 
+  test('under way are answered when the engine is told to stop', async () => {
+    const slow = curl(`http://${CHECKOUT}/slow`);
+    await until(async () => (await node.exec('shop/v1', 'ss', '-Htn', 'sport', '80')).stdout.includes('ESTAB'), 3000);
+    await node.stopEngines();
+    expect((await slow).stdout).toBe('v1 slowly\n');
+    expect((await curl('-m', '1', `http://${CHECKOUT}/`)).code).toBe(7);
+  });
+
+  test('get the failure policy where the proxy cannot be started, and that is reported', async () => {
+    node.wrap = ['setpriv', '--bounding-set', '-sys_admin'];
+    await node.engine();
+    node.wrap = [];
+    const { stdout, stderr } = await node.sluice('wait', '--timeout', '5s');
+    expect(`${stdout}${stderr}`).toMatch(
+      /requests are not decided and get the failure policy: Cannot make the network of the proxy: EPERM/,
+    );
+    expect((await curl('-m', '1', `http://${CHECKOUT}/`)).code).toBe(7);
+    await node.stopEngines();
+    await node.engine('--hold-timeout', '2s');
+    await node.apply();
+    expect(await get(...CANARY)).toMatch(/^v2/);
+  });
+
   test('of HTTPRoutes go by header, weight and path, and by our plugin where that is their filter', async () => {
     const route = (rules: string, annotations = ''): string => `apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

@@ -34,6 +34,8 @@ export class TestNode {
   readonly bpffs: string;
   /** The source directory of the lab, once it is up. */
   source = '';
+  /** What engines are started by, such as `setpriv` and its flags. */
+  wrap: readonly string[] = [];
   readonly #engines: RunningEngine[] = [];
   readonly #children: ChildProcess[] = [];
 
@@ -87,6 +89,8 @@ export class TestNode {
     const state = join(this.directory, 'state');
     mkdirSync(state, { recursive: true });
     const args = [
+      ...this.wrap,
+      process.execPath,
       cli,
       'run',
       '--source',
@@ -98,7 +102,7 @@ export class TestNode {
       ...(flags.includes('--log-level') ? [] : ['--log-level', 'debug']),
       ...flags,
     ];
-    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', process.execPath, ...args], {
+    const child = spawn('nsenter', [`--net=/run/netns/${this.#netns}`, '--', ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let log = '';
