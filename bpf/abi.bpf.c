@@ -54,6 +54,7 @@ EXPORT_STRUCT(port_key);
 EXPORT_STRUCT(connection_key);
 EXPORT_STRUCT(connection);
 EXPORT_STRUCT(translation);
+EXPORT_STRUCT(local_endpoint);
 EXPORT_STRUCT(backend_set);
 EXPORT_STRUCT(backend_key);
 EXPORT_STRUCT(fragment_key);

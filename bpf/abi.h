@@ -372,6 +372,13 @@ struct translation {
 };
 _Static_assert(sizeof(struct translation) == 20, "translation changed size");
 
+/* An endpoint with an interface, as the proxy's packets find it. 8 bytes. */
+struct local_endpoint {
+	__u32 id;
+	__u32 peered;		/* 1: its interface is a veth whose other end is in a network of its own, where packets can be put directly */
+};
+_Static_assert(sizeof(struct local_endpoint) == 8, "local_endpoint changed size");
+
 /* What a process's socket was connected to, where policy has the requests on it decided. 48 bytes. */
 struct origin {
 	struct translation opened;	/* what the process has said */

@@ -264,13 +264,13 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } rule_backends SEC(".maps");
 
-/* Address of a pod that has an interface here -> its endpoint id. Engine writes. Full: reported; the pod's answers to the proxy are lost. */
+/* Address of a pod that has an interface here -> its endpoint. Engine writes. Full: reported; what the proxy sends there is lost. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u8[16]);
-	__type(value, __u32);
+	__type(value, struct local_endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } local_endpoints SEC(".maps");
 
@@ -376,7 +376,7 @@ STAGE(pod_dns, 2);
 STAGE(sent_dns, 1);
 STAGE(received_dns, 1);
 STAGE(pod_hello, 2);
-STAGE(pod_requests, 5);	/* enum requests_stage */
+STAGE(pod_requests, 6);	/* enum requests_stage */
 STAGE(sent_requests, 1);
 STAGE(pod_translation, 2);
 
@@ -411,6 +411,7 @@ enum requests_stage {
 	REQUESTS_FALLBACK = 2,
 	REQUESTS_REFUSE = 3,
 	REQUESTS_RETURN = 4,
+	REQUESTS_DELIVER = 5,
 };
 
 #endif

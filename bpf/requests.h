@@ -326,40 +326,35 @@ int requests_returned(struct __sk_buff *skb)
  */
 static __always_inline int proxy_forward(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 zero = 0, *id = bpf_map_lookup_elem(&local_endpoints, packet->source);
+	struct local_endpoint *local = bpf_map_lookup_elem(&local_endpoints, packet->source);
+	__u32 zero = 0;
 	struct policy_state *policy = bpf_map_lookup_elem(&policy_states, &zero);
 	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
 	struct judged judged = { .direction = DIRECTION_EGRESS, .path = FLOW_PATH_PROXY };
 	struct tracking tracking = {};
 
-	if (!id || !policy || !engine)
+	if (!local || !policy || !engine)
 		return drop(skb, REASON_DROP_NO_ENDPOINT);
 	if (packet->opens) {
 		judged.revision = policy->revision;
 		tracking.now_ns = bpf_ktime_get_coarse_ns();
-		connection_key_fill(&tracking.key, packet, *id, DIRECTION_EGRESS);
+		connection_key_fill(&tracking.key, packet, local->id, DIRECTION_EGRESS);
 		connection_track(skb, &tracking, policy, packet, &judged, DIRECTION_EGRESS);
 	}
 	skb->mark = engine->token + DECIDED_FORWARDED;
-	return bpf_redirect(*id, BPF_F_INGRESS);
+	return bpf_redirect(local->id, BPF_F_INGRESS);
 }
 
-/*
- * At the ingress of the host's side of the proxy's veth. What the proxy sends to an endpoint of this node goes straight to its
- * interface, so that no address translation or connection tracking of the node sees half a connection. Of everything else the
- * node sees both directions.
- */
+/* Sends what the proxy says to an endpoint through that one's interface, where it is judged. */
 SEC("tc")
-int from_proxy(struct __sk_buff *skb)
+int requests_delivered(struct __sk_buff *skb)
 {
 	struct bpf_fib_lookup route = { .ifindex = skb->ifindex };
 	struct packet packet = {};
 	int result;
 
 	if (packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW)
-		return OUTCOME_DROP;
-	if (!bpf_map_lookup_elem(&local_endpoints, packet.destination))
-		return proxy_forward(skb, &packet);
+		return drop(skb, REASON_DROP_MALFORMED);
 	if (packet_is_ipv4(&packet)) {
 		route.family = ADDRESS_FAMILY_IPV4;
 		__builtin_memcpy(&route.ipv4_src, packet.source + 12, 4);
@@ -373,6 +368,55 @@ int from_proxy(struct __sk_buff *skb)
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return drop(skb, REASON_DROP_NO_ENDPOINT);
 	return bpf_redirect_neigh(route.ifindex, NULL, 0, 0);
+}
+
+/* Whether a packet from the proxy is of a connection that its endpoint's program would let pass without a question; notes it then. */
+static __always_inline int proxy_packet_passes(struct __sk_buff *skb, const struct packet *packet, __u32 id)
+{
+	__u32 zero = 0;
+	struct policy_state *policy = bpf_map_lookup_elem(&policy_states, &zero);
+	struct tracking tracking = {};
+	struct connection *connection;
+	int answer;
+
+	if (!policy || packet->protocol != IPPROTO_TCP || packet->first_fragment || packet_is_dns(packet, DIRECTION_INGRESS))
+		return 0;
+	tracking.now_ns = bpf_ktime_get_coarse_ns();
+	connection_key_fill(&tracking.key, packet, id, DIRECTION_INGRESS);
+	connection_find(&tracking, policy, packet, DIRECTION_INGRESS);
+	connection = tracking.connection;
+	if (!connection || connection->revision != policy->revision || connection->path != FLOW_PATH_PROXY || (connection->flags & CONNECTION_UNREAD))
+		return 0;
+	answer = connection->direction != DIRECTION_INGRESS;
+	if (!answer && !connection_is_current(connection))
+		return 0;
+	connection_touch(skb, &tracking, policy, packet, DIRECTION_INGRESS);
+	count(skb, answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED);
+	return 1;
+}
+
+/*
+ * At the ingress of the host's side of the proxy's veth. What the proxy sends to an endpoint of this node goes straight there, so
+ * that no address translation or connection tracking of the node sees half a connection: into its network, where nothing is
+ * left to be judged, else to its interface. Of everything else the node sees both directions.
+ */
+SEC("tc")
+int from_proxy(struct __sk_buff *skb)
+{
+	struct local_endpoint *local;
+	struct packet packet = {};
+
+	if (packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW)
+		return OUTCOME_DROP;
+	local = bpf_map_lookup_elem(&local_endpoints, packet.destination);
+	if (!local)
+		return proxy_forward(skb, &packet);
+	if (local->peered && proxy_packet_passes(skb, &packet, local->id)) {
+		bpf_skb_change_type(skb, PACKET_TYPE_HOST);
+		return bpf_redirect_peer(local->id, 0);
+	}
+	bpf_tail_call(skb, &pod_requests, REQUESTS_DELIVER);
+	return drop(skb, REASON_DROP_NO_ENDPOINT);
 }
 
 /* In the proxy's network namespace: whatever a connection is for, the one listener takes it. */

@@ -924,6 +924,29 @@ export const translationCodec = {
   },
 } as const;
 
+/** struct local_endpoint, 8 bytes. */
+export interface LocalEndpoint {
+  id: number;
+  peered: number;
+}
+
+export const localEndpointCodec = {
+  size: 8,
+  offsets: { id: 0, peered: 4 },
+  write(target: Buffer, at: number, value: LocalEndpoint): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.id, at + 0);
+    target.writeUInt32LE(value.peered, at + 4);
+  },
+  read(source: Buffer, at: number): LocalEndpoint {
+    if (source.length < at + 8) throw new RangeError('struct local_endpoint is cut short');
+    return {
+      id: source.readUInt32LE(at + 0),
+      peered: source.readUInt32LE(at + 4),
+    };
+  },
+} as const;
+
 /** struct backend_set, 8 bytes. */
 export interface BackendSet {
   ipv4: number;

@@ -5,6 +5,7 @@
  * to speak HTTP/2 is handed to the other one, which runs on Node's own loop. The kernel hands new connections over only while
  * the first one's heart beats.
  */
+import { performance } from 'node:perf_hooks';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { messageOf } from './errors.ts';
 import type { LoadedPlugin } from './flow/loaded-plugin.ts';

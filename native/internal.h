@@ -27,6 +27,8 @@ int netlink_link_delete(const char *interface);
 int netlink_veth_add(const char *interface, const char *peer, int peer_network);
 /* flags beside IFF_UP; mtu 0 = as it is. */
 int netlink_link_up(const char *interface, unsigned flags, uint32_t mtu);
+/* Returns 1 when the interface is a veth whose other end is in another network namespace, 0 when not, or -errno. */
+int netlink_link_is_peered(uint32_t ifindex);
 int netlink_link_address(const char *interface, const uint8_t address[6]);
 /* A route for every address of a family: type RTN_UNICAST through the interface, or RTN_LOCAL. */
 int netlink_route_default(int family, uint32_t ifindex, uint8_t type, uint8_t table);

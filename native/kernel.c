@@ -30,6 +30,11 @@ int sluice_kernel__ifindex(const char *interface)
 	return ifindex ? (int)ifindex : -errno;
 }
 
+int sluice_kernel__is_peered(uint32_t ifindex)
+{
+	return netlink_link_is_peered(ifindex);
+}
+
 uint64_t sluice_kernel__now_ns(void)
 {
 	struct timespec now;

@@ -14,6 +14,8 @@
 
 /* The largest that veth takes: a held packet of any interface fits. */
 #define LARGEST_MTU 65535
+/* What RTM_GETLINK says of one interface: some 2 KiB. */
+#define LINK_BYTES 16384
 
 struct request {
 	struct nlmsghdr header;
@@ -72,6 +74,44 @@ static int request_send(const struct request *request)
 		error = answer.error.error;
 	close(netlink);
 	return error;
+}
+
+static const struct rtattr *attribute_find(const struct rtattr *attribute, size_t length, uint16_t type)
+{
+	for (; RTA_OK(attribute, length); attribute = RTA_NEXT(attribute, length))
+		if ((attribute->rta_type & NLA_TYPE_MASK) == type)
+			return attribute;
+	return NULL;
+}
+
+int netlink_link_is_peered(uint32_t ifindex)
+{
+	struct request request = request_begin(RTM_GETLINK, 0, sizeof(struct ifinfomsg));
+	union {
+		struct nlmsghdr header;
+		char bytes[LINK_BYTES];
+	} answer;
+	int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), error = 0;
+	const struct rtattr *attributes, *info, *kind = NULL;
+	size_t length;
+
+	if (netlink < 0)
+		return -errno;
+	request.header.nlmsg_flags = NLM_F_REQUEST;
+	request.link.ifi_index = (int)ifindex;
+	if (send(netlink, &request, request.header.nlmsg_len, 0) < 0 || recv(netlink, &answer, sizeof(answer), 0) < 0)
+		error = -errno;
+	close(netlink);
+	if (error)
+		return error;
+	if (answer.header.nlmsg_type == NLMSG_ERROR)
+		return ((struct nlmsgerr *)NLMSG_DATA(&answer.header))->error;
+	attributes = IFLA_RTA((struct ifinfomsg *)NLMSG_DATA(&answer.header));
+	length = IFLA_PAYLOAD(&answer.header);
+	info = attribute_find(attributes, length, IFLA_LINKINFO);
+	if (info)
+		kind = attribute_find(RTA_DATA(info), RTA_PAYLOAD(info), IFLA_INFO_KIND);
+	return kind && !strcmp(RTA_DATA(kind), "veth") && attribute_find(attributes, length, IFLA_LINK_NETNSID);
 }
 
 int netlink_link_up(const char *interface, unsigned flags, uint32_t mtu)

@@ -24,6 +24,8 @@ SLUICE_API int sluice_kernel__is_bpffs(const char *directory);
 SLUICE_API int sluice_kernel__cpus(void);
 /* Returns the interface's index in this thread's network namespace, or -errno. */
 SLUICE_API int sluice_kernel__ifindex(const char *interface);
+/* Whether an interface is a veth whose other end is in another network namespace: 1, 0 or -errno. */
+SLUICE_API int sluice_kernel__is_peered(uint32_t ifindex);
 /* bpf_ktime_get_ns() time. */
 SLUICE_API uint64_t sluice_kernel__now_ns(void);
 

@@ -1,4 +1,5 @@
 /** Asking a plugin one question: which of its versions decides, another one where that traps, and what each of them did. */
+import { performance } from 'node:perf_hooks';
 import { PluginAction, Scope } from '../abi.gen.ts';
 import type { Question } from '../question.ts';
 import { actionOf, reasonOf, scopeOf, withScope } from '../verdict-word.ts';

@@ -22,6 +22,7 @@ import {
   engineStateCodec,
   knownAddressCodec,
   knownKeyCodec,
+  localEndpointCodec,
   namedKeyCodec,
   namePatternCodec,
   nameShareCodec,
@@ -82,7 +83,7 @@ const MAPS = {
   backend_sets: [4, backendSetCodec.size, 16_384],
   service_backends: [translationCodec.size, 4, 16_384],
   rule_backends: [4, 4, 16_384],
-  local_endpoints: [16, 4, 8192],
+  local_endpoints: [16, localEndpointCodec.size, 8192],
   known_addresses: [knownKeyCodec.size, knownAddressCodec.size, 131_072],
   queries: [queryKeyCodec.size, queryCodec.size, 65_536],
   name_shares: [4, nameShareCodec.size, 4096],
@@ -121,6 +122,7 @@ const STAGES = [
   ['pod_requests', 2, 'requests_fallback'],
   ['pod_requests', 3, 'requests_refused'],
   ['pod_requests', 4, 'requests_returned'],
+  ['pod_requests', 5, 'requests_delivered'],
   ['sent_requests', 0, 'requests_sent'],
   ['pod_translation', Direction.EGRESS, 'translated_from_pod'],
   ['pod_translation', Direction.INGRESS, 'translated_to_pod'],
@@ -313,6 +315,11 @@ export class Datapath {
     }
     const ifindex = native.sluice_kernel__ifindex(place.interface);
     return ifindex > 0 ? ifindex : undefined;
+  }
+
+  /** Whether packets can be put into an endpoint's network directly. @throws EngineError `KERNEL_CALL` */
+  isPeered(id: number, place: Place): boolean {
+    return 'interface' in place && check(native.sluice_kernel__is_peered(id), `look at interface ${place.interface}`) === 1;
   }
 
   #attachCgroup(id: number, cgroup: string): void {

@@ -12,6 +12,7 @@ import {
   endpointCodec,
   Identity,
   type PolicyState as KernelPolicyState,
+  localEndpointCodec,
   networkKeyCodec,
   policyKeyCodec,
   policyStateCodec,
@@ -84,6 +85,8 @@ export class PolicyMaps {
   readonly #held = new Map<MapName, Entries>();
   /** Endpoints with this engine's programs. */
   readonly #attached = new Set<number>();
+  /** Whether packets can be put into an endpoint's network directly, by id. */
+  readonly #peered = new Map<number, boolean>();
   #revision = 0;
   #hashSeed: number;
   #changes = 0;
@@ -206,7 +209,8 @@ export class PolicyMaps {
       wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
     this.#write('endpoints', wanted, attempt);
-    this.#write('local_endpoints', localEndpoints(state.endpoints), attempt);
+    const local = this.#localEndpoints(state.endpoints, attempt);
+    this.#write('local_endpoints', local, attempt);
     for (const [id, { place }] of state.endpoints)
       if (!this.#attached.has(id) && attempt(() => this.#datapath.attach(id, place))) this.#attached.add(id);
     const gone = [...held.keys()].filter((key) => !wanted.has(key));
@@ -214,9 +218,24 @@ export class PolicyMaps {
       const id = Buffer.from(key, 'latin1').readUInt32LE(0);
       attempt(() => this.#datapath.detach(id));
       this.#attached.delete(id);
+      this.#peered.delete(id);
     }
-    this.#erase('local_endpoints', localEndpoints(state.endpoints), attempt);
+    this.#erase('local_endpoints', local, attempt);
     this.#erase('endpoints', wanted, attempt);
+  }
+
+  /** Which endpoint has an address, of those with an interface: what the proxy sends there goes to that. */
+  #localEndpoints(endpoints: PolicyState['endpoints'], attempt: (act: () => void) => boolean): Entries {
+    const found: Entries = new Map();
+    for (const [id, { place, value }] of endpoints) {
+      if ('cgroup' in place) continue;
+      if (!this.#peered.has(id)) attempt(() => this.#peered.set(id, this.#datapath.isPeered(id, place)));
+      const entry = Buffer.alloc(localEndpointCodec.size);
+      localEndpointCodec.write(entry, 0, { id, peered: Number(this.#peered.get(id) === true) });
+      const { ipv4, ipv6 } = endpointCodec.read(value, 0);
+      for (const address of [ipv4, ipv6]) if (address.some((byte) => byte)) found.set(Buffer.from(address).toString('latin1'), entry);
+    }
+    return found;
   }
 
   /** Writes what is wanted of a map and not held. */
@@ -253,25 +272,10 @@ export class PolicyMaps {
   }
 }
 
-function idBytes(id: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(id);
-  return bytes;
-}
-
 function idKey(id: number): string {
-  return idBytes(id).toString('latin1');
-}
-
-/** Which endpoint has an address, of those with an interface: what the proxy sends there goes to that. */
-function localEndpoints(endpoints: PolicyState['endpoints']): Entries {
-  const found: Entries = new Map();
-  for (const [id, { place, value }] of endpoints) {
-    if ('cgroup' in place) continue;
-    const { ipv4, ipv6 } = endpointCodec.read(value, 0);
-    for (const address of [ipv4, ipv6]) if (address.some((byte) => byte)) found.set(Buffer.from(address).toString('latin1'), idBytes(id));
-  }
-  return found;
+  const key = Buffer.alloc(4);
+  key.writeUInt32LE(id);
+  return key.toString('latin1');
 }
 
 function withFallback({ value, fallback }: PlacedEndpoint): Buffer {

@@ -123,6 +123,7 @@ export class Streams {
   readonly #accept: (stream: Stream, ends: StreamEnds) => void;
   readonly #watch: StreamsWatch;
   #outUsed = 0;
+  #handed: Buffer | undefined;
   /** Events of this turn that were handed out. */
   #told = 0;
 
@@ -185,9 +186,9 @@ export class Streams {
     return this.#add(id, false);
   }
 
-  /** Whether bytes are lent: they must be copied to be kept. */
+  /** Whether bytes are lent: they must be copied to be kept. What was handed out last most often is; asking for a buffer is not free. */
   lends(bytes: Buffer): boolean {
-    return bytes.buffer === this.#in.buffer;
+    return bytes === this.#handed || bytes.buffer === this.#in.buffer;
   }
 
   write(id: number, bytes: Buffer): void {
@@ -263,7 +264,8 @@ export class Streams {
     if (!stream) return;
     if (kind === Kind.DATA) {
       stream.connected = true;
-      stream.user?.onData(this.#in.subarray(offset, offset + length));
+      this.#handed = this.#in.subarray(offset, offset + length);
+      stream.user?.onData(this.#handed);
     } else if (kind === Kind.ENDED) stream.user?.onEnd();
     else if (kind === Kind.BLOCKED) stream.blocked = true;
     else if (kind === Kind.CONNECTED) stream.connected = true;

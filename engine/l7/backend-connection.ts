@@ -8,10 +8,16 @@ export interface BackendUser {
   onAnswer(bytes: Buffer): void;
   /** The backend says no more. */
   onAnswerEnd(): void;
-  /** The connection is gone, with an error's name or without. */
-  onBackendGone(code: string): void;
+  /** The connection is gone, with an error's name or without; `kept` is what was kept of the request. */
+  onBackendGone(code: string, kept: Buffer): void;
   onBackendDrain(): void;
 }
+
+/** Kept of a request, so that it can be sent again. */
+const KEPT_MAX = 64 * 1024;
+/** For most requests; what is larger is given up with its exchange. */
+const KEPT_USUAL = 1024;
+const NOTHING = Buffer.alloc(0);
 
 export class BackendConnection implements StreamUser {
   readonly backend: Backend;
@@ -21,6 +27,8 @@ export class BackendConnection implements StreamUser {
   readonly startedMs: number;
   idleSinceMs = 0;
   #user: BackendUser | undefined;
+  #room = NOTHING;
+  #keptBytes = 0;
   #closed = false;
   readonly #onClose: () => void;
 
@@ -38,12 +46,31 @@ export class BackendConnection implements StreamUser {
 
   begin(user: BackendUser): void {
     this.#user = user;
+    this.#keptBytes = 0;
     this.backend.active += 1;
+  }
+
+  /** Keeps what is sent; returns false where that is too much in all. */
+  keep(bytes: Buffer): boolean {
+    const wanted = this.#keptBytes + bytes.length;
+    if (wanted > KEPT_MAX) return false;
+    if (wanted > this.#room.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(KEPT_USUAL, 2 * wanted));
+      this.#room.copy(grown, 0, 0, this.#keptBytes);
+      this.#room = grown;
+    }
+    this.#room.set(bytes, this.#keptBytes);
+    this.#keptBytes = wanted;
+    return true;
   }
 
   /** The exchange is over. */
   end(): void {
     if (!this.#user) return;
+    if (this.#room.length > KEPT_USUAL) {
+      this.#room = NOTHING;
+      this.#keptBytes = 0;
+    }
     this.#user = undefined;
     this.used = true;
     this.backend.active -= 1;
@@ -58,8 +85,9 @@ export class BackendConnection implements StreamUser {
   /** Breaks it off, as if the connection had failed. */
   fail(code: string): void {
     const user = this.#user;
+    const kept = this.#room.subarray(0, this.#keptBytes);
     this.close();
-    user?.onBackendGone(code);
+    user?.onBackendGone(code, kept);
   }
 
   onData(bytes: Buffer): void {

@@ -13,6 +13,8 @@ const REST_MS = 1000;
 /** Destinations that are no Service and are remembered; then it begins anew. */
 const SINGLES_MAX = 4096;
 
+const NOBODY: readonly Backend[] = [];
+
 export interface Backend extends ProxyBackend {
   readonly key: string;
   /** `namespace/name:port 10.0.0.1:80` */
@@ -27,6 +29,8 @@ export interface Backend extends ProxyBackend {
 export class Backends {
   readonly #known = new Map<string, Backend>();
   #sets = new Map<string, Backend[]>();
+  /** The same by who names them: a name is not put together for each request. */
+  #byRef = new WeakMap<BackendRef, readonly Backend[]>();
   readonly #singles = new Map<string, Backend>();
   readonly #format: (address: Uint8Array) => string;
 
@@ -37,6 +41,7 @@ export class Backends {
   /** Takes over what sets there are; backends that stay keep what is known of them. */
   set(sets: ReadonlyMap<string, ProxySet>): void {
     this.#forgetSingles();
+    this.#byRef = new WeakMap();
     const seen = new Set<string>();
     this.#sets = new Map(
       [...sets].map(([name, { backends }]) => [
@@ -78,16 +83,32 @@ export class Backends {
     let bestScore = Number.NEGATIVE_INFINITY;
     for (const ref of refs) {
       // Nobody is sent to a Service that has nobody, as long as another one has.
-      if (!ref.weight || !this.#sets.get(setName(ref))?.length) continue;
+      if (!ref.weight || !this.of(ref).length) continue;
       const score = -ref.weight / Math.log(unit(mix(hash, ref.service)));
       if (score > bestScore) [best, bestScore] = [ref, score];
     }
     return best ?? refs.find(({ weight }) => weight);
   }
 
-  /** The least loaded backend of a set that the client may reach; undefined where there is none. */
-  choose(set: string, permitted: (backend: Backend) => boolean, except: Backend | undefined, nowMs: number): Backend | undefined {
-    const all = this.#sets.get(set) ?? [];
+  /** The backends of a Service. */
+  of(ref: BackendRef): readonly Backend[] {
+    let found = this.#byRef.get(ref);
+    if (!found) this.#byRef.set(ref, (found = this.named(setName(ref))));
+    return found;
+  }
+
+  /** The backends of a set. */
+  named(set: string): readonly Backend[] {
+    return this.#sets.get(set) ?? NOBODY;
+  }
+
+  /** The least loaded one that the client may reach; undefined where there is none. */
+  choose(
+    all: readonly Backend[],
+    permitted: (backend: Backend) => boolean,
+    except: Backend | undefined,
+    nowMs: number,
+  ): Backend | undefined {
     let best: Backend | undefined;
     let resting: Backend | undefined;
     // Where several have the same load, it is not always the first.

@@ -9,7 +9,7 @@ import { FAILURE_TEXT, Failure } from '../flow/control.ts';
 import type { Guest, LoadedPlugin, RunningVersion } from '../flow/loaded-plugin.ts';
 import type { PluginCaller } from '../flow/plugin-caller.ts';
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
-import { matchesRequest, setName } from '../policy/requests.ts';
+import { matchesRequest, type RequestFacts, setName } from '../policy/requests.ts';
 import type { BackendRef, RequestRule } from '../policy/snapshot.ts';
 import { findCookie, type IdentityTexts, type Question } from '../question.ts';
 import { actionOf, scopeOf, ttlMsOf } from '../verdict-word.ts';
@@ -80,6 +80,8 @@ export class Decider {
   readonly #parts: DeciderParts;
   readonly #kept = new Map<string, Kept>();
   #made = new WeakMap<RunningVersion, Map<RequestRule, Map<string, Decision>>>();
+  /** Of rules that ask nobody. */
+  #plain = new WeakMap<RequestRule, Decision>();
   /** Plugins of which verdicts were kept. */
   readonly #keepers = new Set<number>();
 
@@ -91,28 +93,29 @@ export class Decider {
   forget(): void {
     this.#kept.clear();
     this.#made = new WeakMap();
+    this.#plain = new WeakMap();
     this.#keepers.clear();
   }
 
-  decide(rule: ProxyRule, party: Party, request: Request): Decision {
+  decide(rule: ProxyRule, party: Party, request: Request, nowMs: number): Decision {
     const path = policyPath(request.path);
-    const facts = { method: request.method, path, query: request.query, header: (name: string) => headerOf(request.headers, name) };
     for (const candidate of rule.requests.rules) {
-      if (candidate.matches.length && !matchesRequest(candidate.matches, facts)) continue;
-      if (!candidate.plugin) return decided({ allowed: true, to: candidate.fallback });
-      return this.#ask(rule, candidate, party, request, path);
+      if (candidate.matches.length && !matchesRequest(candidate.matches, factsOf(request, path))) continue;
+      if (candidate.plugin) return this.#ask(rule, candidate, party, request, path, nowMs);
+      let decision = this.#plain.get(candidate);
+      if (!decision) this.#plain.set(candidate, (decision = decided({ allowed: true, to: candidate.fallback })));
+      return decision;
     }
     return NO_RULE;
   }
 
-  #ask(rule: ProxyRule, spec: RequestRule, party: Party, request: Request, path: string): Decision {
+  #ask(rule: ProxyRule, spec: RequestRule, party: Party, request: Request, path: string, now: number): Decision {
     const id = rule.plugins.get(spec.plugin) ?? 0;
     const plugin = this.#parts.plugins.get(id);
     if (!plugin) return failed(spec, undefined, id, FAILURE_TEXT[Failure.UNKNOWN_PLUGIN]);
     if (plugin.suspended) return failed(spec, plugin, id, FAILURE_TEXT[Failure.SUSPENDED]);
-    this.#fill(rule, party, request, path);
+    this.#fill(rule, party, request, path, now);
     const { caller, question, tally } = this.#parts;
-    const now = performance.now();
     // A plugin that wants nothing kept is not looked up.
     const keeps = this.#keepers.has(id) && !plugin.splitsFlows;
     const kept = keeps ? this.#kept.get(this.#keyOf(plugin, spec, question)) : undefined;
@@ -236,7 +239,7 @@ export class Decider {
     return name === '' ? 0 : this.sets.get(name)?.id;
   }
 
-  #fill(rule: ProxyRule, party: Party, request: Request, path: string): void {
+  #fill(rule: ProxyRule, party: Party, request: Request, path: string, nowMs: number): void {
     const { question, identities, pods } = this.#parts;
     question.clearTexts();
     question.hook = Context.HTTP;
@@ -250,7 +253,7 @@ export class Decider {
     question.direction = Direction.EGRESS;
     question.established = false;
     question.rule = rule.id;
-    question.timeMs = performance.now();
+    question.timeMs = nowMs;
     question.source = identities.get(party.sourceIdentity);
     question.destination = identities.get(party.destinationIdentity);
     question.sourcePod = pods.get(party.sourceKey);
@@ -280,6 +283,10 @@ export class Decider {
     for (const name of cookies) key += `\n${findCookie(sent, name) ?? ''}`;
     return key.length > KEY_MAX ? '' : key;
   }
+}
+
+function factsOf({ method, query, headers }: Request, path: string): RequestFacts {
+  return { method, path, query, header: (name) => headerOf(headers, name) };
 }
 
 function decided(parts: Partial<Decision> & Pick<Decision, 'allowed'>): Decision {

@@ -6,7 +6,6 @@
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
 import type { StreamEnds } from '../kernel/streams.ts';
 import { formatAddress } from '../policy/address.ts';
-import { setName } from '../policy/requests.ts';
 import { type Backend, Backends } from './backends.ts';
 import type { Decider, Decision, Request } from './decider.ts';
 import type { AccessRecord, ProxyPolicy } from './messages.ts';
@@ -119,17 +118,17 @@ export class Desk {
     return this.#clients.get(client);
   }
 
-  decide(party: Party, request: Request): Decision {
-    return this.#decider.decide(party.rule, party, request);
+  decide(party: Party, request: Request, nowMs: number): Decision {
+    return this.#decider.decide(party.rule, party, request, nowMs);
   }
 
   /** A backend for what was decided: another one than `except`, where there is one. */
   choose(party: Party, { to }: Decision, except: Backend | undefined, nowMs: number): Backend | undefined {
-    const ref = to && this.#backends.pick(to, flowHash(party));
+    const ref = to && this.#backends.pick(to, party.hash);
     if (to && !ref) return undefined;
-    const set = ref ? setName(ref) : party.service;
     const permitted = (backend: Backend): boolean => this.#policy.permits(party, backend);
-    if (set) return this.#backends.choose(set, permitted, except, nowMs);
+    if (ref) return this.#backends.choose(this.#backends.of(ref), permitted, except, nowMs);
+    if (party.service) return this.#backends.choose(this.#backends.named(party.service), permitted, except, nowMs);
     const single = this.#backends.single(party.destination, party.destinationPort);
     return permitted(single) ? single : undefined;
   }
@@ -190,11 +189,4 @@ export class Desk {
   close(): void {
     for (const client of [...this.#clients.keys()]) client.destroy();
   }
-}
-
-/** Of a client's connection: what weights go by. */
-function flowHash({ words, sourcePort }: Party): number {
-  let hash = Math.imul(sourcePort, 0x85ebca6b);
-  for (const word of words) hash = Math.imul(hash ^ word, 0xc2b2ae35) ^ (hash >>> 15);
-  return hash >>> 0;
 }

@@ -15,8 +15,6 @@ import { HEAD_BYTES_MAX, HttpError } from './llhttp.ts';
 
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 const NOTHING = Buffer.alloc(0);
-/** Kept of a request until its answer begins, so that it can be sent again. */
-const REPLAY_MAX = 64 * 1024;
 /** A backend on the same network accepts at once; one that has not by then is not there. */
 const CONNECT_MS = 2000;
 /** Of connections that never were. */
@@ -64,8 +62,8 @@ export class Exchange implements BackendUser {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   #connection: BackendConnection | undefined;
-  #sent: Buffer[] | undefined = [];
-  #sentBytes = 0;
+  /** Everything that was sent is kept, so that it can be sent again. */
+  #repeatable = true;
   #tries = 0;
   #requestComplete = false;
   #pending: Buffer | undefined;
@@ -94,12 +92,10 @@ export class Exchange implements BackendUser {
   send(bytes: Buffer): void {
     if (this.#over || !bytes.length) return;
     this.bytesIn += bytes.length;
-    if (this.#sent) {
-      this.#sentBytes += bytes.length;
-      if (this.#sentBytes > REPLAY_MAX) this.#sent = undefined;
-      else this.#sent.push(Buffer.from(bytes));
-    }
-    if (this.#connection && !this.#connection.stream.write(bytes)) this.#client.pauseRequest();
+    const connection = this.#connection;
+    if (!connection) return;
+    if (this.#repeatable) this.#repeatable = connection.keep(bytes);
+    if (!connection.stream.write(bytes)) this.#client.pauseRequest();
   }
 
   /** The request is complete. */
@@ -146,7 +142,7 @@ export class Exchange implements BackendUser {
     else this.#connection?.fail('');
   }
 
-  onBackendGone(code: string): void {
+  onBackendGone(code: string, kept: Buffer): void {
     if (this.#over) return;
     const { backend } = this;
     this.#connection = undefined;
@@ -154,12 +150,13 @@ export class Exchange implements BackendUser {
     if (backend && never) this.#backends.noteFailure(backend);
     const silent = !this.#answer && !this.#pending;
     // What was never sent can be sent; what may have been done already only where doing it twice does no harm.
-    if (silent && this.#tries < 2 && this.#sent && (never || isIdempotent(this.head.method))) {
+    if (silent && this.#tries < 2 && this.#repeatable && (never || isIdempotent(this.head.method))) {
       this.#backends.noteRetry();
-      const sent = this.#sent;
       this.#connect(never ? backend : undefined, true, code);
       if (this.#over) return;
-      for (const bytes of sent) (this.#connection as BackendConnection | undefined)?.stream.write(bytes);
+      const again = this.#connection as BackendConnection | undefined;
+      again?.keep(kept);
+      again?.stream.write(kept);
       this.#client.resumeRequest();
       return;
     }
@@ -199,7 +196,7 @@ export class Exchange implements BackendUser {
       }
       const end = found + END_OF_HEAD.length;
       if (end - from > HEAD_BYTES_MAX) throw new HttpError('a head that is too long');
-      const answer = readResponse(bytes, from, end, this.head.method);
+      const answer = readResponse(bytes, from, end, this.head.method, this.head.keepAlive);
       this.#pending = undefined;
       if (answer.status === 101) {
         this.#switch(answer, bytes.subarray(from, end), bytes.subarray(end));
@@ -219,7 +216,6 @@ export class Exchange implements BackendUser {
 
   #begin(answer: ResponseHead, bytes: Buffer, from: number, end: number): void {
     this.#answer = answer;
-    this.#sent = undefined;
     this.status = answer.status;
     this.#body = new Body(answer.body);
     const { cookie } = this.decision;
@@ -293,7 +289,6 @@ export class Exchange implements BackendUser {
 
   #finish(): void {
     this.#over = true;
-    this.#sent = undefined;
     this.#body?.close();
   }
 }

@@ -71,13 +71,19 @@ export function headerOf(headers: readonly string[], name: string): string | und
   return found;
 }
 
-function nameAt(bytes: Buffer, from: number, i: number): string {
-  return bytes.toString('latin1', from + (spans.nameAt[i] as number), from + (spans.nameEnd[i] as number)).toLowerCase();
+/** Of a head as text, a byte a character: taking it apart is cheaper than asking for each part of the bytes. */
+function nameAt(text: string, i: number): string {
+  return text.slice(spans.nameAt[i], spans.nameEnd[i]).toLowerCase();
 }
 
-function valueAt(bytes: Buffer, from: number, i: number): string {
+function valueAt(text: string, i: number): string {
   const at = spans.valueAt[i] as number;
-  return at < 0 ? '' : bytes.toString('latin1', from + at, from + (spans.valueEnd[i] as number)).trim();
+  return at < 0 ? '' : text.slice(at, spans.valueEnd[i]).trim();
+}
+
+/** Whether all that a head says about its connection is what is so for the next one, too; then it need not be taken out. */
+function saysKeepAlive(hops: readonly number[], minor: number, connection: string): boolean {
+  return hops.length === 1 && minor === 1 && connection.length === 10 && connection.toLowerCase() === 'keep-alive';
 }
 
 /** The connection's options, in lower case. */
@@ -105,6 +111,7 @@ function without(bytes: Buffer, from: number, to: number, lines: readonly number
 /** Reads the head of a request, all of it with its empty line. @throws HttpError with what is wrong with it */
 export function readRequest(bytes: Buffer, from: number, to: number): RequestHead {
   const { minor, code } = parseHead(REQUEST, bytes, from, to);
+  const text = bytes.toString('latin1', from, to);
   if (minor > 1) throw new HttpError('not HTTP/1.0 or 1.1');
   const method = METHODS[code] ?? '';
   const headers: string[] = [];
@@ -116,8 +123,8 @@ export function readRequest(bytes: Buffer, from: number, to: number): RequestHea
   let connection = '';
   let upgrade = '';
   for (let i = 0; i < spans.count; i++) {
-    const name = nameAt(bytes, from, i);
-    const value = valueAt(bytes, from, i);
+    const name = nameAt(text, i);
+    const value = valueAt(text, i);
     if (HOP_BY_HOP.has(name)) hops.push(i);
     else headers.push(name, value);
     if (name === 'host') {
@@ -139,7 +146,7 @@ export function readRequest(bytes: Buffer, from: number, to: number): RequestHea
   const options = connection ? listed(connection) : [];
   const switches = upgrade !== '' && minor === 1 && options.includes('upgrade') && upgrade.toLowerCase() !== 'h2c';
   if (spans.targetAt !== method.length + 1) throw new HttpError('more than a space in the first line');
-  const target = targetOf(bytes.toString('latin1', from + spans.targetAt, from + spans.targetEnd), method, host);
+  const target = targetOf(text.slice(spans.targetAt, spans.targetEnd), method, host);
   return {
     method,
     host: host.replace(/:[0-9]*$/, ''),
@@ -149,7 +156,7 @@ export function readRequest(bytes: Buffer, from: number, to: number): RequestHea
     keepAlive: minor === 1 ? !options.includes('close') : options.includes('keep-alive'),
     old: minor === 0,
     upgrade: switches,
-    rewritten: without(bytes, from, to, switches ? [] : hops),
+    rewritten: without(bytes, from, to, switches || saysKeepAlive(hops, minor, connection) ? [] : hops),
   };
 }
 
@@ -168,25 +175,26 @@ function targetOf(target: string, method: string, host: string): { path: string;
   return mark < 0 ? { path: rest, query: '' } : { path: rest.slice(0, mark), query: rest.slice(mark + 1) };
 }
 
-/** Reads the head of an answer to a request of that method. @throws HttpError with what is wrong with it */
-export function readResponse(bytes: Buffer, from: number, to: number, method: string): ResponseHead {
+/** Reads the head of an answer to a request of that method; `keeps`: the client's connection is kept. @throws HttpError with what is wrong with it */
+export function readResponse(bytes: Buffer, from: number, to: number, method: string, keeps: boolean): ResponseHead {
   const { minor, code: status } = parseHead(RESPONSE, bytes, from, to);
+  const text = bytes.toString('latin1', from, to);
   const hops: number[] = [];
   let length: string | undefined;
   let encoding: string | undefined;
   let connection = '';
   for (let i = 0; i < spans.count; i++) {
     if (!RESPONSE_NAME_LENGTHS.has((spans.nameEnd[i] as number) - (spans.nameAt[i] as number))) continue;
-    const name = nameAt(bytes, from, i);
+    const name = nameAt(text, i);
     if (HOP_BY_HOP.has(name)) hops.push(i);
     if (name === 'content-length') {
-      const value = valueAt(bytes, from, i);
+      const value = valueAt(text, i);
       if (length !== undefined && length !== value) throw new HttpError('two lengths');
       length = value;
     } else if (name === 'transfer-encoding') {
       if (encoding !== undefined) throw new HttpError('two transfer encodings');
-      encoding = valueAt(bytes, from, i);
-    } else if (name === 'connection') connection = valueAt(bytes, from, i);
+      encoding = valueAt(text, i);
+    } else if (name === 'connection') connection = connection ? `${connection},${valueAt(text, i)}` : valueAt(text, i);
   }
   if (length !== undefined && !DIGITS.test(length)) throw new HttpError('not a length');
   if (encoding !== undefined && (encoding.toLowerCase() !== 'chunked' || length !== undefined))
@@ -195,5 +203,6 @@ export function readResponse(bytes: Buffer, from: number, to: number, method: st
   const body = bodiless ? 0 : encoding !== undefined ? CHUNKED : length !== undefined ? Number(length) : UNTIL_CLOSE;
   const options = connection ? listed(connection) : [];
   const keepAlive = body !== UNTIL_CLOSE && (minor === 1 ? !options.includes('close') : options.includes('keep-alive'));
-  return { status, body, keepAlive, rewritten: without(bytes, from, to, status === 101 ? [] : hops) };
+  const stays = status === 101 || (keeps && saysKeepAlive(hops, minor, connection));
+  return { status, body, keepAlive, rewritten: without(bytes, from, to, stays ? [] : hops) };
 }

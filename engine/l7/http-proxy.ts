@@ -79,7 +79,7 @@ export class HttpProxy {
     const current = (): Party => desk.partyOf(client) ?? party;
     const service: ClientService = {
       timeouts: this.#timeouts,
-      decide: (request) => desk.decide(current(), request),
+      decide: (request) => desk.decide(current(), request, this.#clock.nowMs),
       clock: this.#clock,
       backends: this.#backendsFor(current),
       note: (head, decision, exchange, { status, reason, startedMs }) => {

@@ -129,7 +129,7 @@ export class Http2Proxy {
   async #exchange(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, party: Party, uses: (backend: Backend) => void): Promise<void> {
     const startedMs = performance.now();
     const request = requestOf(headers);
-    const decision = request ? this.#desk.decide(party, request) : undefined;
+    const decision = request ? this.#desk.decide(party, request, startedMs) : undefined;
     const { method = '', host = '', path = '' } = request ?? {};
     const note: Note = (status, reason, backend, bytesIn, bytesOut) =>
       this.#desk.note(party, decision, performance.now(), {

@@ -18,6 +18,8 @@ export interface Party {
   readonly destinationKey: string;
   /** Both addresses, as the kernel's records have them. */
   readonly words: Int32Array;
+  /** Of the connection: what weights go by. */
+  readonly hash: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
   readonly sourceIdentity: number;
@@ -70,12 +72,14 @@ export class Policy {
     const bytes = new Uint8Array(32);
     bytes.set(source, 0);
     bytes.set(destination, 16);
+    const words = new Int32Array(bytes.buffer);
     return {
       source,
       destination,
       sourceKey,
       destinationKey,
-      words: new Int32Array(bytes.buffer),
+      words,
+      hash: hashOf(words, sourcePort),
       sourcePort,
       destinationPort,
       sourceIdentity: endpoint.identity,
@@ -129,6 +133,12 @@ function isItself({ process, sourceKey }: Party, { address }: Backend): boolean 
   return !process && keyOf(address) === sourceKey;
 }
 
-export function keyOf(address: Uint8Array): string {
+function hashOf(words: Int32Array, port: number): number {
+  let hash = Math.imul(port, 0x85ebca6b);
+  for (const word of words) hash = Math.imul(hash ^ word, 0xc2b2ae35) ^ (hash >>> 15);
+  return hash >>> 0;
+}
+
+function keyOf(address: Uint8Array): string {
   return String.fromCharCode(...address);
 }

@@ -6,6 +6,8 @@ const RECORDS_MAX = 64;
 /** Of rule, route, backend and version: what comes beyond goes without its backend. */
 const TRAFFIC_MAX = 4096;
 const CLASSES = 5;
+/** Ways that were used last are found without looking them up. */
+const RECENT = 4;
 
 export class Tally {
   readonly counts: ProxyCounts = {
@@ -20,6 +22,7 @@ export class Tally {
   };
   #ways = new Map<number, Map<string, Map<string, Map<string, Traffic>>>>();
   #traffic: Traffic[] = [];
+  #recent: Traffic[] = [];
   #records: AccessRecord[] = [];
   #omitted = 0;
 
@@ -44,17 +47,26 @@ export class Tally {
     const taken = { traffic: this.#traffic, records: this.#records, omitted: this.#omitted, counts: { ...this.counts } };
     this.#ways = new Map();
     this.#traffic = [];
+    this.#recent = [];
     this.#records = [];
     this.#omitted = 0;
     return taken;
   }
 
-  /** By rule, route, backend and version: texts that are the same ones each time cost no hash. */
-  #find({ rule, route, backend, version }: Way): Traffic {
+  #find(way: Way): Traffic {
+    for (const each of this.#recent)
+      if (each.rule === way.rule && each.backend === way.backend && each.route === way.route && each.version === way.version) return each;
+    const found = this.#lookUp(way);
+    if (this.#recent.length >= RECENT) this.#recent.shift();
+    this.#recent.push(found);
+    return found;
+  }
+
+  #lookUp({ rule, route, backend, version }: Way): Traffic {
     const byVersion = nested(nested(nested(this.#ways, rule), route), backend);
     let found = byVersion.get(version);
     if (found) return found;
-    if (this.#traffic.length >= TRAFFIC_MAX && backend) return this.#find({ rule, route, backend: '', version });
+    if (this.#traffic.length >= TRAFFIC_MAX && backend) return this.#lookUp({ rule, route, backend: '', version });
     found = emptyTraffic(rule, route, backend, version);
     byVersion.set(version, found);
     this.#traffic.push(found);

@@ -21,26 +21,26 @@ function backends(...sets: [string, ProxySet][]): Backends {
 describe('Backends', () => {
   test('chooses the least loaded that the client may reach, and rests who failed', () => {
     const all = backends(set('a:80', '10.0.0.1', '10.0.0.2', '10.0.0.3'));
-    const first = all.choose('a:80', everyone, undefined, 0);
+    const first = all.choose(all.named('a:80'), everyone, undefined, 0);
     if (first) first.active = 5;
-    const others = new Set(Array.from({ length: 50 }, () => all.choose('a:80', everyone, undefined, 0)?.name));
+    const others = new Set(Array.from({ length: 50 }, () => all.choose(all.named('a:80'), everyone, undefined, 0)?.name));
     expect(others.size).toBe(2);
     expect(others.has(first?.name)).toBe(false);
-    const second = all.choose('a:80', everyone, undefined, 0);
+    const second = all.choose(all.named('a:80'), everyone, undefined, 0);
     if (second) all.noteFailure(second, 0);
-    expect(all.choose('a:80', everyone, first, 10)?.name).not.toBe(second?.name);
-    expect(all.choose('a:80', (each) => each === second, undefined, 10)).toBe(second);
-    expect(all.choose('a:80', () => false, undefined, 0)).toBeUndefined();
-    expect(all.choose('none:80', everyone, undefined, 0)).toBeUndefined();
+    expect(all.choose(all.named('a:80'), everyone, first, 10)?.name).not.toBe(second?.name);
+    expect(all.choose(all.named('a:80'), (each) => each === second, undefined, 10)).toBe(second);
+    expect(all.choose(all.named('a:80'), () => false, undefined, 0)).toBeUndefined();
+    expect(all.choose(all.named('none:80'), everyone, undefined, 0)).toBeUndefined();
   });
 
   test('keeps what is known of who stays, and says who is gone', () => {
     const all = backends(set('a:80', '10.0.0.1', '10.0.0.2'));
-    const one = all.choose('a:80', ({ name }) => name.endsWith('0.1:80'), undefined, 0);
-    const two = all.choose('a:80', ({ name }) => name.endsWith('0.2:80'), undefined, 0);
+    const one = all.choose(all.named('a:80'), ({ name }) => name.endsWith('0.1:80'), undefined, 0);
+    const two = all.choose(all.named('a:80'), ({ name }) => name.endsWith('0.2:80'), undefined, 0);
     all.set(new Map([set('a:80', '10.0.0.2', '10.0.0.4')]));
     expect([one?.gone, two?.gone]).toEqual([true, false]);
-    expect(all.choose('a:80', ({ name }) => name.endsWith('0.2:80'), undefined, 0)).toBe(two);
+    expect(all.choose(all.named('a:80'), ({ name }) => name.endsWith('0.2:80'), undefined, 0)).toBe(two);
   });
 
   test('spreads connections by weight, and moves only those of who leaves', () => {

@@ -7,7 +7,7 @@ import { policyPath } from '../../../engine/l7/policy-path.ts';
 
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');
 const request = (text: string) => readRequest(bytes(text), 0, text.length);
-const response = (text: string, method = 'GET') => readResponse(bytes(text), 0, text.length, method);
+const response = (text: string, method = 'GET', keeps = true) => readResponse(bytes(text), 0, text.length, method, keeps);
 const get = (headers = '', line = 'GET / HTTP/1.1'): string => `${line}\r\nHost: shop.example\r\n${headers}\r\n`;
 
 describe('readRequest()', () => {
@@ -40,6 +40,15 @@ describe('readRequest()', () => {
         get('Connection: keep-alive, x\r\nAccept: */*\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n'),
       ).rewritten?.toString(),
     ).toBe(plain);
+    // True of the next connection, too.
+    expect(request(get('Connection: Keep-Alive\r\n')).rewritten).toBeUndefined();
+    for (const other of [
+      'Connection: keep-alive\r\nConnection: keep-alive\r\n',
+      'Connection: close\r\n',
+      'Connection: keep-alive\r\nTE: trailers\r\n',
+    ])
+      expect(request(get(other)).rewritten?.toString(), other).toBe(get());
+    expect(request('GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n').rewritten?.toString()).toBe('GET / HTTP/1.0\r\n\r\n');
     const upgrade = get('Connection: Upgrade\r\nUpgrade: websocket\r\n');
     expect(request(upgrade)).toMatchObject({ upgrade: true });
     expect(request(upgrade).rewritten).toBeUndefined();
@@ -132,6 +141,10 @@ describe('readResponse()', () => {
     expect(
       response('HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n').rewritten?.toString(),
     ).toBe('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
+    const kept = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n';
+    expect(response(kept).rewritten).toBeUndefined();
+    expect(response(kept, 'GET', false).rewritten?.toString()).toBe('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
+    expect(response(kept.replace('1.1', '1.0')).rewritten).toBeDefined();
     expect(() => response('HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n')).toThrow();
     expect(() => response('HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n')).toThrow();
     expect(() => response('ICY 200 OK\r\n\r\n')).toThrow();
