@@ -25,6 +25,7 @@ EXPORT_ENUM(flow_path);
 EXPORT_ENUM(backend_set_id);
 EXPORT_ENUM(backend_index);
 EXPORT_ENUM(proxy_listener);
+EXPORT_ENUM(mark);
 EXPORT_ENUM(plugin_status);
 EXPORT_ENUM(ask_flag);
 EXPORT_ENUM(plugin_field);

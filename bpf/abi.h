@@ -481,9 +481,19 @@ enum ask_flag {
 	ASK_VLAN = 2,		/* vlan_tci is set: the tag is not among the packet's bytes */
 	ASK_AGAIN = 16,		/* of a connection that was read and let through already: sequence is where that ends */
 	ASK_REFUSED = 32,	/* a DNS query over TCP about a name without a rule: sequence is the response code that says so */
+	ASK_PROXIED = 64,	/* from the engine's proxy */
 	/* Set by the engine in what it sends on: the decision travels with the packet. */
 	ASK_DECIDED = 4,	/* passes, and with it what it belongs to */
 	ASK_PASSED = 8,		/* passes by itself: nothing is decided yet */
+};
+
+/* What is added to the engine's token in the mark of what it sends. */
+enum mark {
+	MARK_DECIDED = 0,	/* as ASK_DECIDED */
+	MARK_PASSED = 1,	/* as ASK_PASSED */
+	MARK_FORWARDED = 2,	/* the proxy's, on its way from a pod's interface as if the pod had sent it */
+	MARK_PROXIED = 3,	/* the proxy's, held on its way to a pod */
+	MARK_MAX = 4,
 };
 
 /* Beside an interface's index in the mark of a packet on its way back to it. */
@@ -545,7 +555,7 @@ struct engine_state {
 	__u64 heartbeat_ns;
 	__u64 stale_ns;		/* a heartbeat older than this means that nobody answers */
 	__u32 abi_version;
-	__u32 token;		/* the mark of packets that this engine has decided; never 0, one or two more for others, see decided.h */
+	__u32 token;		/* with enum mark the mark of packets that this engine sends; never 0 */
 	__u32 sink;		/* an interface behind which nobody listens */
 	__u32 proxy;		/* the interface behind which the proxy is; 0 = there is none */
 	__u64 proxy_heartbeat_ns;

@@ -14,20 +14,16 @@ enum decided {
 	DECIDED_ALL,		/* passes with what it belongs to */
 };
 
-/* What is added to the engine's token: for DECIDED_PACKET, and for what the proxy sends. */
-#define DECIDED_BY_ITSELF 1
-#define DECIDED_FORWARDED 2
-
 /* Reads the mark of a packet, and takes it off. */
 static __always_inline enum decided packet_decided(struct __sk_buff *skb)
 {
 	__u32 zero = 0, mark = skb->mark;
 	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
 
-	if (!engine || !engine->token || (mark != engine->token && mark != engine->token + DECIDED_BY_ITSELF))
+	if (!engine || !engine->token || (mark != engine->token + MARK_DECIDED && mark != engine->token + MARK_PASSED))
 		return DECIDED_NOTHING;
 	skb->mark = 0;
-	return mark == engine->token ? DECIDED_ALL : DECIDED_PACKET;
+	return mark == engine->token + MARK_DECIDED ? DECIDED_ALL : DECIDED_PACKET;
 }
 
 /* Whether a packet is the proxy's, and enters here as if the pod had sent it, see from_proxy; reads the mark, and takes it off. */
@@ -36,7 +32,7 @@ static __always_inline int packet_is_forwarded(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
 
-	if (!engine || !engine->token || skb->mark != engine->token + DECIDED_FORWARDED)
+	if (!engine || !engine->token || skb->mark != engine->token + MARK_FORWARDED)
 		return 0;
 	skb->mark = 0;
 	return 1;

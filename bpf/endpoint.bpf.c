@@ -69,6 +69,8 @@ int hold(struct __sk_buff *skb)
 
 	if (!question || !engine)
 		return drop(skb, REASON_FAIL_HOLD);
+	if (question->direction == DIRECTION_INGRESS && engine->proxy && skb->ingress_ifindex == engine->proxy)
+		question->flags |= ASK_PROXIED;
 	/* The heartbeat may be written by another CPU after time_ns was read: compare without going below zero. */
 	if (engine->heartbeat_ns + engine->stale_ns < question->time_ns)
 		return hold_fail(skb, question, REASON_FAIL_ENGINE_STALE);
@@ -92,9 +94,9 @@ int release(struct __sk_buff *skb)
 	if (!ifindex || !engine)
 		return OUTCOME_DROP;
 	if (skb->mark & RELEASE_DECIDED)
-		skb->mark = engine->token;
+		skb->mark = engine->token + MARK_DECIDED;
 	else
-		skb->mark = skb->mark & RELEASE_PASSED ? engine->token + DECIDED_BY_ITSELF : 0;
+		skb->mark = skb->mark & RELEASE_PASSED ? engine->token + MARK_PASSED : 0;
 	return bpf_redirect(ifindex, BPF_F_INGRESS);
 }
 

@@ -185,7 +185,7 @@ static __always_inline int packet_is_proxied(struct __sk_buff *skb, const __u32 
 {
 	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, zero);
 
-	return engine && engine->proxy && skb->ingress_ifindex == engine->proxy;
+	return engine && engine->proxy && (skb->ingress_ifindex == engine->proxy || skb->mark == engine->token + MARK_PROXIED);
 }
 
 /* Hands a packet from a pod to the engine's proxy, in whose network everything is local. */

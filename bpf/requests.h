@@ -341,7 +341,7 @@ static __always_inline int proxy_forward(struct __sk_buff *skb, const struct pac
 		connection_key_fill(&tracking.key, packet, local->id, DIRECTION_EGRESS);
 		connection_track(skb, &tracking, policy, packet, &judged, DIRECTION_EGRESS);
 	}
-	skb->mark = engine->token + DECIDED_FORWARDED;
+	skb->mark = engine->token + MARK_FORWARDED;
 	return bpf_redirect(local->id, BPF_F_INGRESS);
 }
 

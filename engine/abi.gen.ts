@@ -209,6 +209,16 @@ export const ProxyListener = {
 } as const;
 export type ProxyListener = (typeof ProxyListener)[keyof typeof ProxyListener];
 
+/** enum mark */
+export const Mark = {
+  DECIDED: 0,
+  PASSED: 1,
+  FORWARDED: 2,
+  PROXIED: 3,
+  MAX: 4,
+} as const;
+export type Mark = (typeof Mark)[keyof typeof Mark];
+
 /** enum plugin_status */
 export const PluginStatus = {
   OFF: 0,
@@ -222,6 +232,7 @@ export const AskFlag = {
   VLAN: 2,
   AGAIN: 16,
   REFUSED: 32,
+  PROXIED: 64,
   DECIDED: 4,
   PASSED: 8,
 } as const;

@@ -7,6 +7,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { Context } from './abi.gen.ts';
 import { messageOf } from './errors.ts';
 import type { LoadedPlugin } from './flow/loaded-plugin.ts';
 import { PluginCaller } from './flow/plugin-caller.ts';
@@ -112,6 +113,7 @@ function handle(message: ToProxy): void {
         plugins.set(id, plugin);
         timeouts.delete(id);
         decider.forget();
+        if (plugin.versions.some(({ guest }) => guest?.answers(Context.CONNECT))) served?.renew();
       });
       return;
     case 'remove':

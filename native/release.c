@@ -96,7 +96,7 @@ static uint32_t message_mark(const struct sluice_release *release, const struct 
 
 	if (ask->direction == DIRECTION_EGRESS)
 		return ask->endpoint | (decided ? RELEASE_DECIDED : 0) | (passed ? RELEASE_PASSED : 0);
-	return decided ? release->token : passed ? release->token + 1 : 0;
+	return decided ? release->token + MARK_DECIDED : passed ? release->token + MARK_PASSED : ask->flags & ASK_PROXIED ? release->token + MARK_PROXIED : 0;
 }
 
 static void message_fill(struct message *message, struct msghdr *header, const struct sluice_release *release,

@@ -23,6 +23,7 @@ import {
   knownAddressCodec,
   knownKeyCodec,
   localEndpointCodec,
+  Mark,
   namedKeyCodec,
   namePatternCodec,
   nameShareCodec,
@@ -197,7 +198,7 @@ export class Datapath {
 
     for (const [map, index, program] of STAGES) this.#setStage(map, index, program);
     const cell = Buffer.alloc(8);
-    const token = randomInt(1, 2 ** 32 - 2);
+    const token = randomInt(1, 2 ** 32 - Mark.MAX);
     const { release: releaseInterface, releasePeer } = ownInterfaces(pinDirectory);
     const attachment = native.sluice_release__open(
       releaseInterface,

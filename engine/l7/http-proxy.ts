@@ -65,6 +65,11 @@ export class HttpProxy {
   /** Takes over another revision of policy. */
   setPolicy(policy: ProxyPolicy): void {
     this.#desk.setPolicy(policy);
+    this.renew();
+  }
+
+  /** Lets nobody use a connection to a backend again: who allowed it may not any more. */
+  renew(): void {
     this.#pool.clear();
   }
 

@@ -107,7 +107,11 @@ export class Http2Proxy {
   /** Takes over another revision of policy. */
   setPolicy(policy: ProxyPolicy): void {
     this.#desk.setPolicy(policy);
-    // What is under way on them ends first.
+    this.renew();
+  }
+
+  /** Lets nobody use a connection to a backend again: who allowed it may not any more. What is under way on them ends first. */
+  renew(): void {
     for (const { session } of this.#sessions.values()) session.close();
     this.#sessions.clear();
   }

@@ -1,6 +1,6 @@
 /** Packets that are decided by what they say: what passes unread, what is asked about, and what the engine's decision changes. */
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { ConnectionFlag, connectionCodec, Reason, Verdict } from '../../engine/abi.gen.ts';
+import { ConnectionFlag, connectionCodec, Mark, Reason, Verdict } from '../../engine/abi.gen.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import { compiled, snapshotOf } from '../support/compiled.ts';
 import { type DnsMessage, datagram, encodeMessage, QUESTION, RESPONSE, segment } from '../support/dns.ts';
@@ -122,7 +122,7 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
 
     test('a mark that the engine did not make is no decision', () => {
       open();
-      for (const mark of [1, runner.token - 1, runner.token + 3, 0xffffffff]) expect(say(1001, 100, mark)).toEqual(asked);
+      for (const mark of [1, runner.token - 1, runner.token + Mark.MAX, 0xffffffff]) expect(say(1001, 100, mark)).toEqual(asked);
     });
 
     test('a SYN on top of a connection, which its server does not answer, tells of no stream', () => {

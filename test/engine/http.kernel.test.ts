@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildPlugin } from '../../engine/author/build-plugin.ts';
 import type { FlowView } from '../../engine/flow/flow-log.ts';
+import { askingPolicy } from '../support/cluster.ts';
 import { CHECKOUT, CHECKOUT_IPV6, httpLab, plugin, SERVICES, tag } from '../support/http-cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
@@ -187,6 +188,29 @@ describe('requests of a pod', () => {
     await node.apply();
     expect((await curl('-i', ...CANARY, `http://${CHECKOUT}/`)).stdout).toMatch(/^HTTP\/1.1 503 [\s\S]*cannot be reached/);
     node.delete('ingress.yaml');
+    await node.apply();
+    await until(async () => (await get(...CANARY)).startsWith('v2'), 5000);
+  });
+
+  test('reach a backend whose own plugin decides who may connect', async () => {
+    const asked = (await buildPlugin('plugins/egress-allow-list', join(node.directory, 'list.wasm'))).path;
+    const list = (label: string): string =>
+      askingPolicy('list', {
+        file: asked,
+        spec: `config: { allow: [{ label: ${label}, port: 80 }] }`,
+        app: 'checkout',
+        direction: 'ingress',
+      });
+    node.write('list.yaml', list('app=checkout'));
+    await node.apply();
+    // At once: nobody has to say anything twice.
+    const { stdout } = await curl('-o', '/dev/null', '-w', '%{http_code} %{time_total}', ...CANARY, `http://${CHECKOUT}/`);
+    expect(stdout).toMatch(/^200 0\./);
+    expect(Number(stdout.split(' ')[1])).toBeLessThan(0.9);
+    node.write('list.yaml', list('app=nobody'));
+    await node.apply();
+    expect((await curl('-i', ...CANARY, `http://${CHECKOUT}/`)).stdout).toMatch(/^HTTP\/1.1 503 [\s\S]*cannot be reached/);
+    node.delete('list.yaml');
     await node.apply();
     await until(async () => (await get(...CANARY)).startsWith('v2'), 5000);
   });
