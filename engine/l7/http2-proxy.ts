@@ -26,6 +26,7 @@ const {
   HTTP2_HEADER_AUTHORITY,
   HTTP2_HEADER_STATUS,
   NGHTTP2_CANCEL,
+  NGHTTP2_FLAG_END_STREAM,
   NGHTTP2_REFUSED_STREAM,
   NGHTTP2_NO_ERROR,
 } = constants;
@@ -225,7 +226,13 @@ export class Http2Proxy {
       if (status) stream.close(NGHTTP2_CANCEL);
     }, this.#timeouts.exchange);
     out.on('error', () => {});
-    out.on('response', (answered) => {
+    // Interim answers: 103 and its like, and 100 by itself.
+    const interim = (headers: IncomingHttpHeaders): void => {
+      if (!stream.destroyed && !stream.headersSent) stream.additionalHeaders(headers);
+    };
+    out.on('headers', interim);
+    out.on('continue', () => interim({ [HTTP2_HEADER_STATUS]: '100' }));
+    out.on('response', (answered, flags) => {
       timer.refresh();
       status = Number(answered[HTTP2_HEADER_STATUS]);
       if (stream.destroyed) {
@@ -233,7 +240,9 @@ export class Http2Proxy {
         return;
       }
       const cookies = decision.cookie ? { 'set-cookie': [...(answered['set-cookie'] ?? []), decision.cookie] } : {};
-      stream.respond({ ...answered, ...cookies }, { waitForTrailers: true });
+      // An answer without a body says in its head what others say behind it, and must end with that: so gRPC tells an error.
+      const ends = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
+      stream.respond({ ...answered, ...cookies }, ends ? { endStream: true } : { waitForTrailers: true });
     });
     let trailers: IncomingHttpHeaders = {};
     out.on('trailers', (sent) => (trailers = sent));

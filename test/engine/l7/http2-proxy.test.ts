@@ -1,6 +1,12 @@
 /** Clients that speak HTTP/2 and backends that do, on real sockets; who decides stands in for the desk. */
 import { once } from 'node:events';
-import { type ClientHttp2Session, connect as connectHttp2, createServer as createHttp2, type ServerHttp2Stream } from 'node:http2';
+import {
+  type ClientHttp2Session,
+  connect as connectHttp2,
+  constants,
+  createServer as createHttp2,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import { connect, createServer, type Socket } from 'node:net';
 import ffi from 'ffi-napi';
 import { afterEach, expect, test } from 'vitest';
@@ -111,6 +117,25 @@ test('a stream on which something happens goes on for longer than that', async (
 test('a backend that does not answer is given up with 504', async () => {
   const here = await stand(300, () => {});
   expect(await ask(here)).toMatchObject({ status: 504 });
+});
+
+test('interim answers are passed on, and an answer that is a head alone stays one', async () => {
+  const here = await stand(5000, (stream) => {
+    stream.additionalHeaders({ ':status': 103, link: '</style.css>' });
+    stream.respond({ ':status': 200, 'grpc-status': '5' }, { endStream: true });
+  });
+  const stream = here.client.request({ ':path': '/' });
+  const said: unknown[] = [];
+  stream.on('headers', (headers) => said.push([headers[':status'], headers.link]));
+  stream.on('response', (headers, flags) =>
+    said.push([headers[':status'], headers['grpc-status'], flags & constants.NGHTTP2_FLAG_END_STREAM]),
+  );
+  stream.resume();
+  await once(stream, 'close');
+  expect(said).toEqual([
+    [103, '</style.css>'],
+    [200, '5', 1],
+  ]);
 });
 
 test('a session that is drained answers what is under way, and then ends', async () => {
