@@ -103,7 +103,7 @@ const cleanup: CommandModule<object, { bpffs: string }> = {
   builder: (yargs) => yargs.option('bpffs', bpffs).example('$0 cleanup', 'what an engine left behind') as Argv<never>,
   handler: async ({ bpffs: directory }) => {
     requireRoot();
-    const { removeDatapath } = await import('../kernel/datapath.ts');
+    const { removeDatapath } = await import('../kernel/pins.ts');
     const removed = await removeDatapath(directory);
     console.log(removed.length ? `removed ${removed.length} things below ${directory}` : `nothing to remove below ${directory}`);
   },

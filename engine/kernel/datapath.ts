@@ -4,98 +4,20 @@
  * Everything is pinned below one bpffs directory, so that enforcement outlives the process: maps by name, tcx links
  * as `from_pod-<ifindex>` and `to_pod-<ifindex>`, links of cgroups likewise.
  */
-import { createHash, randomInt } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
-import {
-  Abi,
-  backendKeyCodec,
-  backendSetCodec,
-  connectionCodec,
-  connectionKeyCodec,
-  connectionShareCodec,
-  counterCodec,
-  Direction,
-  dnsNameCodec,
-  EndpointId,
-  endpointCodec,
-  engineStateCodec,
-  knownAddressCodec,
-  knownKeyCodec,
-  localEndpointCodec,
-  Mark,
-  namedKeyCodec,
-  namePatternCodec,
-  nameShareCodec,
-  networkKeyCodec,
-  pluginStateCodec,
-  policyEntryCodec,
-  policyKeyCodec,
-  policyStateCodec,
-  portKeyCodec,
-  queryCodec,
-  queryKeyCodec,
-  Reason,
-  ruleCodec,
-  translationCodec,
-  verdictEntryCodec,
-  verdictKeyCodec,
-} from '../abi.gen.ts';
+import { randomInt } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { Abi, counterCodec, EndpointId, engineStateCodec, Mark, Reason } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
-import { KernelMap, openPinnedMap } from './kernel-map.ts';
+import { KernelMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
-
-/** The engine's own interfaces; one of each for each bpffs directory. */
-interface OwnInterfaces {
-  /** The veth through which held packets go back to where they were held. */
-  readonly release: string;
-  readonly releasePeer: string;
-  /** The node's side of the proxy's. */
-  readonly proxy: string;
-}
-
-function ownInterfaces(pinDirectory: string): OwnInterfaces {
-  const hash = createHash('sha256').update(pinDirectory).digest('hex').slice(0, 8);
-  return { release: `slr-${hash}`, releasePeer: `slp-${hash}`, proxy: `slx-${hash}` };
-}
-
-/** A heartbeat older than this means that the engine hangs; a killed engine is noticed at once without it. */
-export const STALE_MS = 1000;
+import { detachEndpoint, requireAlone, requireBpffs, STALE_MS } from './pins.ts';
+import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, MAPS, type MapName, ownInterfaces, STAGES } from './programs.ts';
 
 /** A pinned map has another layout; errno(3) knows the number, and Node has no name for it. */
 const EUCLEAN = 117;
 
 /** Verifier logs are long, and worth keeping whole. */
 const PROBLEM_BYTES = 1 << 20;
-
-/** Map → sizes of key and value, as the generated codecs have them; entries as bpf/maps.h has them unless they are sized. */
-const MAPS = {
-  endpoints: [4, endpointCodec.size, 4096],
-  cgroup_ids: [8, 8, 0],
-  policy_states: [4, policyStateCodec.size, 1],
-  peers: [16, 4, 262_144],
-  networks: [networkKeyCodec.size, 4, 262_144],
-  policies: [policyKeyCodec.size, policyEntryCodec.size, 524_288],
-  ports: [portKeyCodec.size, ruleCodec.size, 262_144],
-  name_patterns: [8, namePatternCodec.size, 65_536],
-  named_rule_sets: [namedKeyCodec.size, 4, 262_144],
-  resolvers: [16, 4, 1024],
-  backends: [backendKeyCodec.size, translationCodec.size, 131_072],
-  backend_sets: [4, backendSetCodec.size, 16_384],
-  service_backends: [translationCodec.size, 4, 16_384],
-  rule_backends: [4, 4, 16_384],
-  local_endpoints: [16, localEndpointCodec.size, 8192],
-  known_addresses: [knownKeyCodec.size, knownAddressCodec.size, 131_072],
-  queries: [queryKeyCodec.size, queryCodec.size, 65_536],
-  name_shares: [4, nameShareCodec.size, 4096],
-  dns_names: [8, dnsNameCodec.size, 16_384],
-  plugins: [4, pluginStateCodec.size, Abi.PLUGINS_MAX],
-  verdicts: [verdictKeyCodec.size, verdictEntryCodec.size, 65_536],
-  connections: [connectionKeyCodec.size, connectionCodec.size, 131_072],
-  shares: [4, connectionShareCodec.size, 4096],
-  engine_states: [4, engineStateCodec.size, 1],
-} as const;
-export type MapName = keyof typeof MAPS;
 
 /** Maps that the engine fills, and how many entries they must have room for. */
 export type MapSizes = Partial<Record<'peers' | 'networks' | 'policies' | 'ports', number>>;
@@ -105,40 +27,6 @@ const SIZE_BYTES = 24;
 /** How programs are attached on this kernel. */
 export type Attachment = 'tcx' | 'clsact';
 const ATTACHMENTS: readonly Attachment[] = ['tcx', 'clsact'];
-
-const INTERFACE_PROGRAMS = [
-  { name: 'from_pod', direction: Direction.EGRESS },
-  { name: 'to_pod', direction: Direction.INGRESS },
-] as const;
-/** The programs that read what packets carry, where they are reached from: map, index, program. */
-const STAGES = [
-  ['pod_dns', Direction.EGRESS, 'dns_from_pod'],
-  ['pod_dns', Direction.INGRESS, 'dns_to_pod'],
-  ['sent_dns', 0, 'dns_from_process'],
-  ['received_dns', 0, 'dns_to_process'],
-  ['pod_hello', Direction.EGRESS, 'hello_from_pod'],
-  ['pod_hello', Direction.INGRESS, 'hello_to_pod'],
-  ['pod_requests', 0, 'requests_routed'],
-  ['pod_requests', 1, 'requests_opened'],
-  ['pod_requests', 2, 'requests_fallback'],
-  ['pod_requests', 3, 'requests_refused'],
-  ['pod_requests', 4, 'requests_returned'],
-  ['pod_requests', 5, 'requests_delivered'],
-  ['sent_requests', 0, 'requests_sent'],
-  ['pod_translation', Direction.EGRESS, 'translated_from_pod'],
-  ['pod_translation', Direction.INGRESS, 'translated_to_pod'],
-] as const;
-/** Packets first: what the other programs let through is judged there once more. */
-const CGROUP_PROGRAMS = [
-  'from_process',
-  'to_process',
-  'connect4',
-  'connect6',
-  'sendmsg4',
-  'sendmsg6',
-  'getpeername4',
-  'getpeername6',
-] as const;
 
 /** Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. */
 export type Place = { readonly interface: string } | { readonly cgroup: string };
@@ -385,48 +273,6 @@ export class Datapath {
   }
 }
 
-/**
- * Removes every program, link and map below a bpffs directory, and the engine's veth.
- *
- * Returns what was removed, by path. A clsact filter leaves with its endpoint's entry, which names the interface.
- *
- * @throws EngineError `ENGINE_RUNNING` while an engine uses them.
- */
-export async function removeDatapath(pinDirectory: string): Promise<string[]> {
-  await requireAlone(pinDirectory);
-  const removed: string[] = [];
-  let names: string[];
-  try {
-    names = readdirSync(pinDirectory);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    names = [];
-  }
-  const endpoints = names.includes('endpoints') ? openPinnedMap(`${pinDirectory}/endpoints`, 'endpoints', ...MAPS.endpoints) : undefined;
-  for (const key of endpoints?.dump().keys() ?? []) detachEndpoint(pinDirectory, Buffer.from(key, 'latin1').readUInt32LE(0));
-  if (endpoints) native.sluice_map__close(endpoints.fd);
-  for (const name of names) {
-    rmSync(`${pinDirectory}/${name}`, { force: true });
-    removed.push(`${pinDirectory}/${name}`);
-  }
-  rmSync(pinDirectory, { force: true, recursive: true });
-  const { release, proxy } = ownInterfaces(pinDirectory);
-  for (const name of [release, proxy]) {
-    if (native.sluice_kernel__ifindex(name) > 0) removed.push(name);
-    check(native.sluice_release__remove(name), `remove interface ${name}`);
-  }
-  return removed;
-}
-
-function detachEndpoint(pinDirectory: string, id: number): void {
-  const linkPath = (name: string): string => `${pinDirectory}/${name}-${id}`;
-  if (id >= EndpointId.CGROUP)
-    for (const name of CGROUP_PROGRAMS) check(native.sluice_cgroup__detach(linkPath(name)), `detach ${name} from its cgroup`);
-  else
-    for (const { name, direction } of INTERFACE_PROGRAMS)
-      check(native.sluice_link__detach(id, direction, linkPath(name)), `detach ${name} from interface ${id}`);
-}
-
 /** Where a cgroup of the unified hierarchy is in the file system. */
 function cgroupPath(cgroup: string): string {
   const mount = readFileSync('/proc/self/mounts', 'utf8')
@@ -435,39 +281,6 @@ function cgroupPath(cgroup: string): string {
     .find(([, , type]) => type === 'cgroup2')?.[1];
   if (!mount) throw new EngineError('KERNEL_UNSUPPORTED', `Cannot find cgroup ${cgroup}: no cgroup2 file system is mounted`);
   return `${mount}${cgroup}`;
-}
-
-/** @throws EngineError `NO_BPFFS` unless the directory is, or can be made, on a BPF file system. */
-function requireBpffs(pinDirectory: string): void {
-  let parent = dirname(pinDirectory);
-  while (!existsSync(parent)) parent = dirname(parent);
-  const advice = 'mount one with: mount -t bpf bpf /sys/fs/bpf';
-  const state = native.sluice_kernel__is_bpffs(parent);
-  if (state < 0) throw new EngineError('NO_BPFFS', `Cannot use ${pinDirectory}: ${parent}: ${errnoName(state)}; ${advice}`);
-  if (state === 0) throw new EngineError('NO_BPFFS', `Cannot use ${pinDirectory}: ${parent} is not on a BPF file system; ${advice}`);
-  try {
-    mkdirSync(pinDirectory, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new EngineError('NOT_ROOT', `Cannot make ${pinDirectory}: ${(error as NodeJS.ErrnoException).code}; run as root`, error);
-  }
-}
-
-/** @throws EngineError `ENGINE_RUNNING` when the heartbeat of another engine goes on. */
-async function requireAlone(pinDirectory: string): Promise<void> {
-  const state = openPinnedMap(`${pinDirectory}/engine_states`, 'engine_states', ...MAPS.engine_states);
-  if (!state) return;
-  const heartbeat = (): bigint => state.find(Buffer.alloc(4))?.readBigUInt64LE(engineStateCodec.offsets.heartbeatNs) ?? 0n;
-  const before = heartbeat();
-  const fresh = kernelNowNs() - before < BigInt(STALE_MS) * 1_000_000n;
-  // A living engine beats every 50 ms.
-  if (fresh) await new Promise((resolve) => setTimeout(resolve, 200));
-  const beats = fresh && heartbeat() !== before;
-  native.sluice_map__close(state.fd);
-  if (beats)
-    throw new EngineError(
-      'ENGINE_RUNNING',
-      `Cannot use ${pinDirectory}: another engine is using it; stop it, or name another place with --bpffs`,
-    );
 }
 
 function loadError(result: number, problem: string, pinDirectory: string): EngineError {

@@ -19,8 +19,9 @@ import {
   RuleSet,
 } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
-import type { Datapath, MapName, Place } from './datapath.ts';
+import type { Datapath, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
+import type { MapName } from './programs.ts';
 
 const MAPS = [
   'backends',

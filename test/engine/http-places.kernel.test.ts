@@ -200,8 +200,9 @@ status: { podIPs: [{ ip: ${ELSEWHERE} }, { ip: '${ELSEWHERE_IPV6}' }] }
     await until(async () => (await get()).startsWith('v1'), 10_000);
   });
   afterAll(async () => {
+    const { stderr } = await node.run('ip', 'netns', 'delete', other);
     await node.remove();
-    await node.run('ip', 'netns', 'delete', other);
+    expect(stderr).toBe('');
   });
 
   test('are decided, answered, and see the pod', async () => {

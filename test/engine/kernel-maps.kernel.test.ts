@@ -8,7 +8,8 @@ import { EntryMap } from '../../engine/policy/entry-map.ts';
 const PIN = `/sys/fs/bpf/sluice-test-sizes-${process.pid}`;
 
 describe.skipIf(inject('missing'))('map sizes', async () => {
-  const { Datapath, removeDatapath } = await import('../../engine/kernel/datapath.ts');
+  const { Datapath } = await import('../../engine/kernel/datapath.ts');
+  const { removeDatapath } = await import('../../engine/kernel/pins.ts');
   const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
 
   afterAll(async () => {

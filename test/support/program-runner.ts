@@ -2,8 +2,9 @@
 import { rmSync } from 'node:fs';
 import { type Direction, engineStateCodec, PluginStatus, pluginStateCodec, policyStateCodec, type Verdict } from '../../engine/abi.gen.ts';
 import { DEFAULT_LIMITS } from '../../engine/config.ts';
-import { Datapath, removeDatapath } from '../../engine/kernel/datapath.ts';
+import { Datapath } from '../../engine/kernel/datapath.ts';
 import { native } from '../../engine/kernel/native.ts';
+import { removeDatapath } from '../../engine/kernel/pins.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import type { Compiler } from '../../engine/policy/compile.ts';
 import { EMPTY_SNAPSHOT, type PolicyRule } from '../../engine/policy/snapshot.ts';
