@@ -42,8 +42,27 @@ int link_attach_passing(int program, uint32_t ifindex, uint32_t direction);
 
 /* proxy.c */
 
-/* What a process meant that is connected to a listener of the proxy. Returns 0, -ENOENT when it is nobody's whom policy sends here, or -errno. */
-int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin);
+/*
+ * Says whose connection the listener has accepted, and what it is for. Returns 0, -ENOENT when it is nobody's whom policy sends there, or
+ * -errno.
+ */
+int proxy_ends(struct sluice_stream_ends *ends, int socket, enum proxy_listener listener);
+
+/* backlog.c */
+
+struct backlog {
+	uint8_t *bytes;
+	uint32_t from, to, room;
+};
+
+/* Of all connections. */
+uint32_t backlog_total(void);
+uint32_t backlog_length(const struct backlog *backlog);
+/* Keeps more; returns 0, -ENOBUFS or -ENOMEM. */
+int backlog_keep(struct backlog *backlog, const uint8_t *bytes, uint32_t length);
+/* Sends what is taken of it; returns 0 or -errno. */
+int backlog_send(struct backlog *backlog, int socket);
+void backlog_forget(struct backlog *backlog);
 
 /* checksum.c */
 

@@ -324,7 +324,8 @@ int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port)
 }
 
 
-int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin)
+/* What a process meant that is connected to a listener of the proxy. Returns 0, -ENOENT when policy has sent nobody there, or -errno. */
+static int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin)
 {
 	struct {
 		struct origin origin;
@@ -343,5 +344,40 @@ int proxy_origin(const struct translation *listener, const struct translation *c
 	if (error || options.retval)
 		return error ? error : -ENOENT;
 	*origin = packet.origin;
+	return 0;
+}
+
+static void end_read(struct translation *end, const struct sockaddr_in6 *from)
+{
+	memcpy(end->address, &from->sin6_addr, sizeof(end->address));
+	end->port = from->sin6_port;
+}
+
+int proxy_ends(struct sluice_stream_ends *ends, int socket, enum proxy_listener listener)
+{
+	struct translation client = {}, meant = {};
+	struct origin origin = {};
+	struct sockaddr_in6 address;
+	socklen_t length = sizeof(address);
+	int error;
+
+	if (getpeername(socket, (void *)&address, &length))
+		return -errno;
+	end_read(&client, &address);
+	length = sizeof(address);
+	if (getsockname(socket, (void *)&address, &length))
+		return -errno;
+	end_read(&meant, &address);
+	if (listener != PROXY_LISTENER_PODS) {
+		error = proxy_origin(&meant, &client, &origin);
+		if (error)
+			return error;
+		meant = origin.opened;
+	}
+	memcpy(ends->remote, client.address, sizeof(ends->remote));
+	memcpy(ends->local, meant.address, sizeof(ends->local));
+	ends->remote_port = ntohs(client.port);
+	ends->local_port = ntohs(meant.port);
+	ends->endpoint = origin.endpoint;
 	return 0;
 }

@@ -22,14 +22,13 @@
 #define ACCEPTED_MAX 64
 /*
  * What is read of one connection at once: much, for a large body goes through in fewer turns, but little where a lot waits for clients
- * that do not take it. Beyond PENDING_MAX a connection that cannot be written to is broken off.
+ * that do not take it.
  */
 #define READ_BYTES (1024 * 1024)
 #define READ_BYTES_LEAST (16 * 1024)
 /* Kept for a connection that is not there yet, before its sender is told to wait. */
 #define CONNECTING_BYTES (64u * 1024)
 #define PENDING_MUCH (32u * 1024 * 1024)
-#define PENDING_MAX (256u * 1024 * 1024)
 /* How long a closed connection may take nothing of what is left for it. */
 #define CLOSING_MS 30000
 /* Numbers in epoll's data that are no streams: a listener is the first and its index. */
@@ -45,8 +44,7 @@ struct stream {
 	uint8_t finish;		/* enum stream_finish, when everything is written */
 	uint8_t told;		/* that not everything could be written */
 	uint8_t gone;		/* it was told that it is gone: only its close is to come */
-	uint8_t *pending;	/* what could not be written yet */
-	uint32_t from, to, room;
+	struct backlog backlog;	/* what could not be written yet */
 	uint32_t next_free;
 };
 
@@ -70,7 +68,6 @@ static struct {
 	int in_turn;
 	int epoll, listeners[PROXY_LISTENER_MAX];
 	uint32_t used;		/* of the memory `in`, in this turn */
-	uint32_t pending;	/* bytes of all streams that could not be written yet */
 } loop;
 
 #define NONE 0xffffffff
@@ -87,7 +84,7 @@ static void socket_reset(int socket)
 static void stream_watch(uint32_t id, struct stream *stream)
 {
 	uint32_t wanted = (stream->paused || stream->ended ? 0 : EPOLLIN) |
-			  (stream->connecting || stream->from != stream->to ? EPOLLOUT : 0);
+			  (stream->connecting || backlog_length(&stream->backlog) ? EPOLLOUT : 0);
 	struct epoll_event event = { .events = wanted, .data.u32 = id };
 
 	if (wanted == stream->watched)
@@ -131,18 +128,9 @@ static int stream_add(int socket, int connecting)
 	return error;
 }
 
-/* Gives up what could not be written. */
-static void stream_forget(struct stream *stream)
-{
-	loop.pending -= stream->to - stream->from;
-	free(stream->pending);
-	stream->pending = NULL;
-	stream->from = stream->to = stream->room = 0;
-}
-
 static void stream_free(uint32_t id, struct stream *stream)
 {
-	stream_forget(stream);
+	backlog_forget(&stream->backlog);
 	stream->socket = -1;
 	stream->next_free = loop.in_turn ? loop.free : loop.freed;
 	*(loop.in_turn ? &loop.free : &loop.freed) = id;
@@ -168,7 +156,7 @@ static void stream_lose(uint32_t id, struct stream *stream, int error)
 	if (stream->gone)
 		return;
 	stream->gone = 1;
-	stream_forget(stream);
+	backlog_forget(&stream->backlog);
 	(void)epoll_ctl(loop.epoll, EPOLL_CTL_DEL, stream->socket, NULL);
 	if (stream->finish == FINISH_CLOSE)
 		stream_close(id, stream);
@@ -188,40 +176,13 @@ static void stream_finish(uint32_t id, struct stream *stream)
 	stream_watch(id, stream);
 }
 
-/* Keeps what could not be written; returns 0, -ENOBUFS or -ENOMEM. */
-static int stream_keep(struct stream *stream, const uint8_t *bytes, uint32_t length)
-{
-	if (loop.pending + length > PENDING_MAX)
-		return -ENOBUFS;
-	if (stream->from == stream->to)
-		stream->from = stream->to = 0;
-	if (stream->to + length > stream->room) {
-		uint32_t kept = stream->to - stream->from, room = 2 * (kept + length);
-		uint8_t *grown = malloc(room);
-
-		if (!grown)
-			return -ENOMEM;
-		if (kept)
-			memcpy(grown, stream->pending + stream->from, kept);
-		free(stream->pending);
-		stream->pending = grown;
-		stream->from = 0;
-		stream->to = kept;
-		stream->room = room;
-	}
-	memcpy(stream->pending + stream->to, bytes, length);
-	stream->to += length;
-	loop.pending += length;
-	return 0;
-}
-
 static void stream_write(uint32_t id, struct stream *stream, const uint8_t *bytes, uint32_t length, int more)
 {
 	ssize_t sent = 0;
 
 	if (stream->gone)
 		return;
-	if (stream->from == stream->to && !stream->connecting) {
+	if (!backlog_length(&stream->backlog) && !stream->connecting) {
 		sent = send(stream->socket, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
 		if (sent < 0 && errno != EAGAIN && errno != EINTR) {
 			stream_lose(id, stream, errno);
@@ -232,13 +193,13 @@ static void stream_write(uint32_t id, struct stream *stream, const uint8_t *byte
 	}
 	if ((uint32_t)sent == length)
 		return;
-	if (stream_keep(stream, bytes + sent, length - (uint32_t)sent)) {
+	if (backlog_keep(&stream->backlog, bytes + sent, length - (uint32_t)sent)) {
 		stream_lose(id, stream, ENOBUFS);
 		return;
 	}
-	if (!stream->told && (!stream->connecting || stream->to - stream->from > CONNECTING_BYTES)) {
+	if (!stream->told && (!stream->connecting || backlog_length(&stream->backlog) > CONNECTING_BYTES)) {
 		stream->told = 1;
-		event_add(id, SLUICE_STREAM_BLOCKED, 0, stream->to - stream->from);
+		event_add(id, SLUICE_STREAM_BLOCKED, 0, backlog_length(&stream->backlog));
 	}
 	stream_watch(id, stream);
 }
@@ -246,24 +207,19 @@ static void stream_write(uint32_t id, struct stream *stream, const uint8_t *byte
 /* The other side takes more. */
 static void stream_flush(uint32_t id, struct stream *stream)
 {
+	int error;
+
 	if (stream->connecting) {
 		stream->connecting = 0;
 		event_add(id, SLUICE_STREAM_CONNECTED, 0, 0);
 	}
-	while (stream->from != stream->to) {
-		ssize_t sent = send(stream->socket, stream->pending + stream->from, stream->to - stream->from, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (sent < 0 && errno == EAGAIN)
-			break;
-		if (sent < 0) {
-			stream_lose(id, stream, errno);
-			return;
-		}
-		stream->from += (uint32_t)sent;
-		loop.pending -= (uint32_t)sent;
+	error = backlog_send(&stream->backlog, stream->socket);
+	if (error) {
+		stream_lose(id, stream, -error);
+		return;
 	}
-	if (stream->from == stream->to) {
-		stream_forget(stream);
+	if (!backlog_length(&stream->backlog)) {
+		backlog_forget(&stream->backlog);
 		if (stream->told) {
 			stream->told = 0;
 			event_add(id, SLUICE_STREAM_DRAINED, 0, 0);
@@ -303,10 +259,10 @@ static void command_run(const struct sluice_stream_command *command, int more)
 	case SLUICE_STREAM_END:
 	case SLUICE_STREAM_CLOSE:
 		/* Nobody looks after it any more: who takes nothing of what is left loses it. */
-		if (command->operation == SLUICE_STREAM_CLOSE && stream->from != stream->to)
+		if (command->operation == SLUICE_STREAM_CLOSE && backlog_length(&stream->backlog))
 			(void)setsockopt(stream->socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &(unsigned){ CLOSING_MS }, sizeof(unsigned));
 		stream->finish = command->operation == SLUICE_STREAM_END ? FINISH_END : FINISH_CLOSE;
-		if (stream->gone || (stream->from == stream->to && !stream->connecting))
+		if (stream->gone || (!backlog_length(&stream->backlog) && !stream->connecting))
 			stream_finish(command->id, stream);
 		return;
 	case SLUICE_STREAM_RESET:
@@ -330,42 +286,6 @@ static void streams_commit(void)
 	turn->command_count = 0;
 }
 
-static void end_read(struct translation *end, const struct sockaddr_in6 *from)
-{
-	memcpy(end->address, &from->sin6_addr, sizeof(end->address));
-	end->port = from->sin6_port;
-}
-
-/* Says whose connection was accepted, and what it is for. Returns 0 or -errno. */
-static int ends_fill(struct sluice_stream_ends *ends, int socket, enum proxy_listener index)
-{
-	struct translation client = {}, meant = {};
-	struct origin origin = {};
-	struct sockaddr_in6 address;
-	socklen_t length = sizeof(address);
-	int error;
-
-	if (getpeername(socket, (void *)&address, &length))
-		return -errno;
-	end_read(&client, &address);
-	length = sizeof(address);
-	if (getsockname(socket, (void *)&address, &length))
-		return -errno;
-	end_read(&meant, &address);
-	if (index != PROXY_LISTENER_PODS) {
-		error = proxy_origin(&meant, &client, &origin);
-		if (error)
-			return error;
-		meant = origin.opened;
-	}
-	memcpy(ends->remote, client.address, sizeof(ends->remote));
-	memcpy(ends->local, meant.address, sizeof(ends->local));
-	ends->remote_port = ntohs(client.port);
-	ends->local_port = ntohs(meant.port);
-	ends->endpoint = origin.endpoint;
-	return 0;
-}
-
 /* Takes new connections, as long as there is room to tell of them. */
 static void listener_accept(enum proxy_listener index)
 {
@@ -375,7 +295,7 @@ static void listener_accept(enum proxy_listener index)
 		if (socket < 0)
 			return;
 		/* Whoever connects to the loopback without having been sent there is nobody's client. */
-		if (ends_fill((void *)(loop.memory.in + loop.used), socket, index)) {
+		if (proxy_ends((void *)(loop.memory.in + loop.used), socket, index)) {
 			socket_reset(socket);
 			loop.memory.turn->refused_count++;
 			continue;
@@ -391,7 +311,7 @@ static void listener_accept(enum proxy_listener index)
 
 static void stream_read(uint32_t id, struct stream *stream)
 {
-	size_t most = loop.pending > PENDING_MUCH ? READ_BYTES_LEAST : READ_BYTES, room = loop.memory.in_capacity - loop.used;
+	size_t most = backlog_total() > PENDING_MUCH ? READ_BYTES_LEAST : READ_BYTES, room = loop.memory.in_capacity - loop.used;
 	ssize_t length;
 
 	if (room < READ_BYTES_LEAST)
@@ -445,7 +365,7 @@ static void streams_abandon(void)
 		if (stream->socket < 0)
 			continue;
 		socket_reset(stream->socket);
-		free(stream->pending);
+		backlog_forget(&stream->backlog);
 	}
 	free(loop.streams);
 	close(loop.epoll);

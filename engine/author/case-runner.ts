@@ -6,7 +6,7 @@ import { PluginTrap } from '../plugins/host-functions.ts';
 import type { PluginInstance } from '../plugins/instance.ts';
 import { trapLines } from '../plugins/line-table.ts';
 import { createInstance } from '../plugins/version-parts.ts';
-import { DEFAULT_FUEL } from '../sources/schema.ts';
+import { DEFAULT_FUEL } from '../sources/plugin-schema.ts';
 import { actionOf, scopeOf, ttlMsOf } from '../verdict-word.ts';
 import type { PluginCase, PluginCases } from './cases.ts';
 

@@ -11,7 +11,7 @@ import { Context, Direction } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import { parseAddress } from '../policy/address.ts';
 import { ADDRESS_WORDS, type IdentityTexts, Question } from '../question.ts';
-import { flattenConfig, hostSet } from '../sources/schema.ts';
+import { flattenConfig, hostSet } from '../sources/plugin-schema.ts';
 import { shownPath } from './paths.ts';
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1, icmpv6: 58 };

@@ -20,6 +20,7 @@ import type {
 } from '../policy/snapshot.ts';
 import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
 import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, serviceParents } from './http-route-schema.ts';
+import * as pluginSchema from './plugin-schema.ts';
 import * as schema from './schema.ts';
 import { endpointSlice, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
 import { isRecord, type ObjectPlace, type Path, readDocuments, Source, SourceText } from './source-text.ts';
@@ -229,7 +230,7 @@ function readClusterPolicy(source: Source): ClusterPolicy | undefined {
 
 function readPluginPolicy(source: Source): PluginPolicy | undefined {
   const metadata = source.parse(schema.metadata, ['metadata']);
-  const spec = source.parse(schema.pluginPolicySpec, ['spec']);
+  const spec = source.parse(pluginSchema.pluginPolicySpec, ['spec']);
   const namespace = metadata?.namespace ?? 'default';
   if (metadata && spec) {
     const rules = Object.entries(spec.rules).map(([direction, list]) => [direction, list.map((rule) => rule(namespace))]);
@@ -251,7 +252,7 @@ function readPluginPolicy(source: Source): PluginPolicy | undefined {
 
 function readPolicyPlugin(source: Source): PolicyPlugin | undefined {
   const metadata = source.parse(schema.metadata, ['metadata']);
-  const spec = source.parse(schema.policyPluginSpec, ['spec']);
+  const spec = source.parse(pluginSchema.policyPluginSpec, ['spec']);
   if (!metadata || !spec) return undefined;
   const { file, ...rest } = spec;
   return { name: metadata.name, ...rest, ...(file && { file: resolve(dirname(source.file), file) }) };
