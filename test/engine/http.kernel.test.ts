@@ -23,8 +23,8 @@ describe('requests of a pod', () => {
       .filter(Boolean)
       .map((line) => JSON.parse(line) as FlowView);
 
-  /** Says bytes on one connection, and returns what comes until it is closed or quiet for a moment. */
-  const say = (bytes: string, quietMs = 400, to = CHECKOUT, more?: Promise<string>): Promise<string> =>
+  /** Says bytes on one connection, more when it is there, and returns what comes until it is closed or quiet for a moment. */
+  const say = (bytes: string, quietMs = 400, to = CHECKOUT, more?: Promise<string>, heard?: () => void): Promise<string> =>
     new Promise((resolve) => {
       const child = spawn('nsenter', [
         `--net=/run/netns/${node.podNetns('shop/client')}`,
@@ -39,7 +39,10 @@ describe('requests of a pod', () => {
         socket.write(Buffer.from(${JSON.stringify(Buffer.from(bytes, 'latin1').toString('base64'))}, 'base64')); setTimeout(quiet, 1500);`,
       ]);
       let out = '';
-      child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString('latin1')));
+      child.stdout.on('data', (chunk: Buffer) => {
+        out += chunk.toString('latin1');
+        heard?.();
+      });
       child.on('exit', () => resolve(out));
       more?.then((rest) => child.stdin.write(rest));
     });
@@ -148,6 +151,23 @@ describe('requests of a pod', () => {
     );
     expect((await h2(...CANARY, `http://${CHECKOUT}/`)).stdout).toContain('v2 over HTTP/2');
     expect((await h2(`http://${CHECKOUT}/admin`)).stdout).toMatch(/^HTTP\/2 403[\s\S]*x-sluice-reason: admin only/);
+  });
+
+  test('of h2load are answered, many at once on each connection', async () => {
+    const { stdout } = await node.exec(
+      'shop/client',
+      'h2load',
+      '-n',
+      '2000',
+      '-c',
+      '10',
+      '-m',
+      '20',
+      '-H',
+      CANARY[1] ?? '',
+      `http://${CHECKOUT}/`,
+    );
+    expect(stdout).toContain('2000 succeeded, 0 failed, 0 errored');
   });
 
   test('whose backend dies are answered all the same: with the reason, or broken off where the answer had begun', async () => {
@@ -396,9 +416,9 @@ spec: { parentRefs: [{ group: "", kind: Service, name: checkout, port: 80 }], ru
     const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
     const request = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
     const ruled = Promise.withResolvers<string>();
-    const kept = say(request, 8000, v1, ruled.promise);
-    await until(async () => (await node.exec('shop/client', 'ss', '-Htn', 'dst', v1)).stdout.includes('ESTAB'), 5000);
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    const answered = Promise.withResolvers<void>();
+    const kept = say(request, 8000, v1, ruled.promise, answered.resolve);
+    await answered.promise;
     node.write('tag.yaml', tag('canary', '[{ podSelector: { matchLabels: { app: checkout } } }]'));
     await node.apply();
     ruled.resolve(request);

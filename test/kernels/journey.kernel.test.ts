@@ -6,10 +6,10 @@ import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { TestCgroup } from '../support/cgroup.ts';
-import { askingPolicy, networkPolicy, webPod, withAddresses } from '../support/cluster.ts';
+import { askingPolicy, barePod, networkPolicy, webPod, withAddresses } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
-const module = fileURLToPath(new URL('../../plugins/egress-allow-list/build/egress-allow-list.wasm', import.meta.url));
+const built = (plugin: string): string => fileURLToPath(new URL(`../../plugins/${plugin}/build/${plugin}.wasm`, import.meta.url));
 
 describe.skipIf(inject('missing'))(`on Linux ${release()}`, () => {
   const node = new TestNode();
@@ -20,7 +20,8 @@ describe.skipIf(inject('missing'))(`on Linux ${release()}`, () => {
   const attachment = major > 6 || (major === 6 && minor >= 6) ? 'tcx' : 'clsact';
 
   beforeAll(async () => {
-    await node.lab(withAddresses(webPod('shop', 'web'), web, web6) + withAddresses(webPod('shop', 'db'), db, db6));
+    const versions = webPod('http', 'v1') + webPod('http', 'v2') + barePod('http', 'client');
+    await node.lab(withAddresses(webPod('shop', 'web'), web, web6) + withAddresses(webPod('shop', 'db'), db, db6) + versions);
     node.write(
       'agent.yaml',
       `apiVersion: v1\nkind: Pod\nmetadata: { name: agent, namespace: host, annotations: { sluice.dev/cgroup: ${cgroup.name} } }\nspec: { hostNetwork: true }\n`,
@@ -63,7 +64,7 @@ spec: { tier: Admin, priority: 1, subject: { namespaces: {} }, ingress: [{ actio
     node.write(
       'plugin.yaml',
       askingPolicy('list', {
-        file: module,
+        file: built('egress-allow-list'),
         app: 'db',
         spec: 'limits: { evaluateMs: 1000 }, config: { allow: [{ label: app=web, port: 80 }] }',
       }),
@@ -75,6 +76,48 @@ spec: { tier: Admin, priority: 1, subject: { namespaces: {} }, ingress: [{ actio
     const decided = stdout.split('\n').filter((line) => line.includes('"plugin":"list"'));
     expect(decided.some((line) => line.includes('"verdict":"allow"'))).toBe(true);
     node.delete('plugin.yaml');
+    await node.apply();
+  });
+
+  test('requests of a pod and of a process are decided one by one, and without an engine by the failure policy', async () => {
+    const service = (name: string, ips: string, app: string): string =>
+      `apiVersion: v1\nkind: Service\nmetadata: { name: ${name}, namespace: http }\nspec: { clusterIPs: [${ips}], selector: { app: ${app} }, ports: [{ port: 80, targetPort: 80 }] }\n`;
+    const tag = (namespace: string): string => `apiVersion: sluice.dev/v1alpha1
+kind: PluginPolicy
+metadata: { name: canary, namespace: ${namespace} }
+spec:
+  podSelector: {}
+  egress:
+    - to: [{ service: { name: checkout, namespace: http } }]
+      ask: { plugin: canary, context: http }
+      http:
+        routes: { stable: { service: v1, namespace: http, port: 80 }, canary: { service: v2, namespace: http, port: 80 } }
+        default: stable
+`;
+    const plugin = `apiVersion: sluice.dev/v1alpha1\nkind: PolicyPlugin\nmetadata: { name: canary }\nspec: { module: { file: ${built('canary')} }, failurePolicy: Allow, limits: { evaluateMs: 1000 } }\n`;
+    const services = [
+      service('checkout', "10.96.0.10, 'fd96::10'", 'v1'),
+      service('v1', '10.96.0.11', 'v1'),
+      service('v2', '10.96.0.12', 'v2'),
+    ];
+    node.write('http.yaml', [...services, plugin, tag('http'), tag('host')].join('---\n'));
+    await node.apply();
+    const clients = {
+      pod: (...args: string[]) => node.exec('http/client', 'curl', '-gsS', '-m', '9', ...args),
+      process: (...args: string[]) => node.run(...cgroup.enter('curl', '-gsS', '-m', '9', ...args)),
+    };
+    const canary = ['-H', 'Cookie: canary=v2'];
+    for (const [name, curl] of Object.entries(clients))
+      for (const host of ['10.96.0.10', '[fd96::10]']) {
+        await until(async () => (await curl(`http://${host}/`)).stdout.startsWith('v1'), 5000);
+        expect((await curl(`http://${host}/`, ...canary)).stdout, `${name} ${host}`).toMatch(/^v2 asked by/);
+        expect((await curl('-i', `http://${host}/admin`)).stdout, `${name} ${host}`).toMatch(/^HTTP\/1.1 403/);
+      }
+    await node.stopEngines('SIGKILL');
+    for (const curl of Object.values(clients))
+      await until(async () => (await curl('http://10.96.0.10/', ...canary)).stdout.startsWith('v1'), 5000);
+    await node.engine('--hold-timeout', '5s');
+    node.delete('http.yaml');
     await node.apply();
   });
 
