@@ -4,6 +4,8 @@ import { EngineError } from './errors.ts';
 import type { Datapath } from './kernel/datapath.ts';
 import type { KnownNames } from './kernel/known-names.ts';
 import { probeKernel, readRuleSet } from './kernel/probe.ts';
+import type { StreamEnds } from './kernel/streams.ts';
+import type { ExplainedRequest, Request } from './l7/messages.ts';
 import { addressKey, formatAddress, isIpv4, parseAddress } from './policy/address.ts';
 import { canonicalName, nameHash } from './policy/domain-name.ts';
 import { type EndExplanation, explain, formatParty, type Party, type Question } from './policy/explain.ts';
@@ -18,6 +20,16 @@ export interface ExplainQuery {
   /** `80/tcp`, `53/udp`, `icmp`. */
   readonly port: string;
   readonly verify: boolean;
+  /** A request on that flow: its method, host, path, headers as `name: value` and cookies as `name=value`. */
+  readonly request?: RequestQuery;
+}
+
+export interface RequestQuery {
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  readonly headers: readonly string[];
+  readonly cookies: readonly string[];
 }
 
 type Verdict = 'allow' | 'deny' | 'ask';
@@ -41,6 +53,8 @@ export interface ExplainedFlow {
   readonly port: number;
   readonly verdict: Verdict;
   readonly ends: EndView[];
+  /** What becomes of the request that was asked about; null where requests on this flow are not decided, or nobody decides now. */
+  readonly request?: (ExplainedRequest & { readonly method: string; readonly url: string }) | null;
 }
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1 };
@@ -50,13 +64,23 @@ const SOMEWHERE = parseAddress('192.0.2.1') as Uint8Array;
 const SOMEWHERE_IPV6 = parseAddress('2001:db8::1') as Uint8Array;
 const VERDICTS: Readonly<Record<Action, Verdict>> = { [Action.ALLOW]: 'allow', [Action.DENY]: 'deny', [Action.ASK]: 'ask' };
 
+export interface ExplainerParts {
+  readonly reconciler: Reconciler;
+  readonly datapath: Datapath;
+  readonly known: KnownNames;
+  readonly pluginName: (id: number) => string;
+  readonly explainRequest: (ends: StreamEnds, request: Request) => Promise<ExplainedRequest | undefined>;
+}
+
 export class Explainer {
   readonly #reconciler: Reconciler;
   readonly #datapath: Datapath;
   readonly #known: KnownNames;
   readonly #pluginName: (id: number) => string;
+  readonly #explainRequest: ExplainerParts['explainRequest'];
 
-  constructor(parts: { reconciler: Reconciler; datapath: Datapath; known: KnownNames; pluginName: (id: number) => string }) {
+  constructor(parts: ExplainerParts) {
+    this.#explainRequest = parts.explainRequest;
     this.#reconciler = parts.reconciler;
     this.#datapath = parts.datapath;
     this.#known = parts.known;
@@ -68,7 +92,7 @@ export class Explainer {
    *
    * @throws EngineError `CONFIG_INVALID` for what names no pod, address or port.
    */
-  explain({ from, to, port, verify }: ExplainQuery): ExplainedFlow[] {
+  async explain({ from, to, port, verify, request }: ExplainQuery): Promise<ExplainedFlow[]> {
     const [, number = '', protocol = ''] = /^(?:(\d{1,5})\/)?([a-z]+)$/.exec(port.toLowerCase()) ?? [];
     if (!Object.hasOwn(PROTOCOLS, protocol) || Number(number) > 65_535 || (protocol === 'icmp') !== (number === ''))
       throw new EngineError('CONFIG_INVALID', `Cannot explain port "${port}": must be such as 80/tcp, 53/udp, 9/sctp or icmp`);
@@ -79,7 +103,7 @@ export class Explainer {
         .map((destination) => ({ source, destination })),
     );
     if (!pairs.length) throw new EngineError('CONFIG_INVALID', `Cannot explain ${from} to ${to}: they have no address family in common`);
-    return pairs.map(({ source, destination }) => {
+    const explained = pairs.map(async ({ source, destination }) => {
       const icmp = isIpv4(source.address) ? PROTOCOLS.icmp : ICMP6;
       const question = {
         source,
@@ -87,8 +111,47 @@ export class Explainer {
         protocol: (protocol === 'icmp' ? icmp : PROTOCOLS[protocol]) as number,
         port: Number(number),
       };
-      return this.#explainFlow(question, protocol, verify);
+      const flow = this.#explainFlow(question, protocol, verify);
+      return request ? { ...flow, request: await this.#explainRequestOn(question, request) } : flow;
     });
+    return Promise.all(explained);
+  }
+
+  async #explainRequestOn(
+    { source, destination, port }: Question,
+    { method, host, path, headers, cookies }: RequestQuery,
+  ): Promise<NonNullable<ExplainedFlow['request']> | null> {
+    const name = source.pod && podText(source.pod);
+    const endpoint = this.#reconciler.status.endpoints.find(({ pod }) => pod === name);
+    if (!endpoint) return null;
+    const authority = host || formatAddress(destination.address);
+    const [plain = '', query = ''] = path.split(/\?(.*)/s, 2);
+    const lines = headers.flatMap((header) => {
+      const [, field, value] = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):\s*([^\r\n]*)$/.exec(header) ?? [];
+      if (!field) throw new EngineError('CONFIG_INVALID', `Cannot explain header "${header}": must be such as "x-user: 7"`);
+      return [field.toLowerCase(), value ?? ''];
+    });
+    for (const cookie of cookies)
+      if (!/^[^=;\s]+=[^;\r\n]*$/.test(cookie))
+        throw new EngineError('CONFIG_INVALID', `Cannot explain cookie "${cookie}": must be such as canary=v2`);
+    if (!plain.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot explain path "${path}": must begin with a slash`);
+    const explained = await this.#explainRequest(
+      {
+        remote: source.address,
+        remotePort: 0,
+        local: destination.address,
+        localPort: port,
+        endpoint: endpoint.cgroup === undefined ? 0 : endpoint.id,
+      },
+      {
+        method,
+        host: authority,
+        path: plain,
+        query,
+        headers: ['host', authority, ...lines, ...(cookies.length ? ['cookie', cookies.join('; ')] : [])],
+      },
+    );
+    return explained ? { method, url: `http://${authority}${path}`, ...explained } : null;
   }
 
   #explainFlow(question: Question, protocol: string, verify: boolean): ExplainedFlow {

@@ -163,7 +163,13 @@ async function assemble(
   });
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
   const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
-  const explainer = new Explainer({ reconciler, datapath, known, pluginName: (id) => registry.nameOf(id) });
+  const explainer = new Explainer({
+    reconciler,
+    datapath,
+    known,
+    pluginName: (id) => registry.nameOf(id),
+    explainRequest: (ends, request) => proxy.explain(ends, request),
+  });
   const names = namesOf(
     reconciler,
     (id) => registry.nameOf(id),

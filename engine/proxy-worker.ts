@@ -130,6 +130,9 @@ function handle(message: ToProxy): void {
     case 'connection':
       if (served instanceof Http2Proxy) served.serve(message.fd, Buffer.from(message.first), message.ends);
       return;
+    case 'explain':
+      send({ type: 'explained', seq: message.seq, request: desk.explain(message.ends, message.request, performance.now()) });
+      return;
     case 'ping':
       send({ type: 'pong' });
       return;

@@ -77,7 +77,18 @@ const wait: CommandModule<object, { api: string; timeout: string }> = {
   },
 };
 
-const explain: CommandModule<object, { api: string; output: string; from: string; to: string; port: string; verify: boolean }> = {
+const REQUEST_OPTIONS = ['method', 'host', 'path', 'header', 'cookie'] as const;
+
+interface ExplainOptions extends Readonly<Partial<Record<(typeof REQUEST_OPTIONS)[number], string | string[]>>> {
+  readonly api: string;
+  readonly output: string;
+  readonly from: string;
+  readonly to: string;
+  readonly port: string;
+  readonly verify: boolean;
+}
+
+const explain: CommandModule<object, ExplainOptions> = {
   command: 'explain',
   describe: 'Say which tier, policy and rule decide a flow, and why',
   builder: (yargs) =>
@@ -90,15 +101,22 @@ const explain: CommandModule<object, { api: string; output: string; from: string
         default: false,
         describe: 'ask the kernel’s maps and programs too; exit code 1 where they disagree',
       })
+      .option('host', { type: 'string', describe: 'of an HTTP request on that flow: what becomes of it is explained, too' })
+      .option('path', { type: 'string', describe: 'of the request, with its query; / where it is not said' })
+      .option('method', { type: 'string', describe: 'of the request; GET where it is not said' })
+      .option('header', { type: 'string', array: true, nargs: 1, describe: 'of the request, as "name: value"; may be repeated' })
+      .option('cookie', { type: 'string', array: true, nargs: 1, describe: 'of the request, as name=value; may be repeated' })
       .option('output', outputOption)
       .example('$0 explain --from shop/web --to shop/db --port 5432/tcp', 'both ends of a connection between pods')
       .example('$0 explain --from shop/web --to api.example.com --port 443/tcp', 'by rules about domain names')
+      .example('$0 explain --from 192.0.2.7 --to shop/web --port 443/tcp --verify', 'from outside, compared with the kernel')
       .example(
-        '$0 explain --from 192.0.2.7 --to shop/web --port 443/tcp --verify',
-        'from outside, compared with the kernel',
+        '$0 explain --from shop/web --to 10.96.0.10 --port 80/tcp --host shop.example --cookie canary=v2',
+        'where a request goes, by which plugin',
       ) as Argv<never>,
-  handler: async ({ api, output: format, from, to, port, verify }) => {
+  handler: async ({ api, output: format, from, to, port, verify, ...options }) => {
     const query = new URLSearchParams({ from, to, port, verify: String(verify) });
+    for (const name of REQUEST_OPTIONS) for (const value of [options[name] ?? []].flat()) query.append(name, value);
     const flows = await new ApiClient(api).request<Explanation[]>('GET', `/v1/explain?${query}`);
     if (format === 'json') console.log(JSON.stringify(flows, null, 2));
     else for (const flow of flows) showExplanation(flow);
@@ -119,6 +137,22 @@ function showExplanation(flow: Explanation): void {
     if (end.kernel)
       console.log(`    ${end.kernel.agrees ? 'the kernel agrees' : paint('red', 'the kernel disagrees')}: ${end.kernel.says}`);
   }
+  if (flow.request) console.log(requestLine(flow.request));
+  else if (flow.request === null) console.log('  requests on this flow are not decided one by one here');
+}
+
+/** What becomes of the request that was asked about. */
+function requestLine(request: NonNullable<Explanation['request']>): string {
+  const { method, url, allowed, status, route, backends, cookie, version, reason } = request;
+  const verdict = allowed ? paint('green', 'allow') : paint('red', `deny with ${status}`);
+  const told = [
+    reason,
+    route && `route ${route}`,
+    version && `decided by ${version}`,
+    cookie && `sets the cookie ${cookie}`,
+    allowed && (backends.length ? `to ${backends.join(' or ')}` : paint('red', 'but there is no backend that is ready and allowed')),
+  ];
+  return `  ${method} ${url}: ${verdict}: ${told.filter(Boolean).join(', ')}`;
 }
 
 type KnownName = z.infer<typeof knownNameSchema>;

@@ -12,13 +12,22 @@ import { addPlugins, type PluginParts } from './plugin-routes.ts';
 import * as schemas from './schemas.ts';
 import { addStreams, type StreamParts } from './streams.ts';
 
+export interface ExplainQuery {
+  readonly from: string;
+  readonly to: string;
+  readonly port: string;
+  readonly verify: boolean;
+  /** A request on that flow. */
+  readonly request?: ReturnType<typeof requestOf>;
+}
+
 export interface ApiParts extends PluginParts, StreamParts {
   readonly version: string;
   readonly ready: () => boolean;
   readonly status: () => z.infer<typeof schemas.status>;
   /** Puts in force what is in the source now. */
   readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
-  readonly explain: (query: { from: string; to: string; port: string; verify: boolean }) => z.infer<typeof schemas.explanation>[];
+  readonly explain: (query: ExplainQuery) => Promise<z.infer<typeof schemas.explanation>[]>;
   readonly names: () => z.infer<typeof schemas.knownName>[];
   readonly hostFirewall: () => z.infer<typeof schemas.hostFirewall>;
   readonly changeHostFirewall: (change: 'confirm' | 'retry') => Promise<void>;
@@ -124,7 +133,7 @@ function addPolicy(api: FastifyInstance, parts: ApiParts): void {
     async () => parts.names(),
   );
   const text = { type: 'string', maxLength: 512 };
-  api.get<{ Querystring: { from: string; to: string; port: string; verify?: boolean } }>(
+  api.get<{ Querystring: ExplainQuerystring }>(
     '/v1/explain',
     {
       schema: {
@@ -137,14 +146,36 @@ function addPolicy(api: FastifyInstance, parts: ApiParts): void {
             to: { ...text, description: 'NAMESPACE/POD, an address or a domain name' },
             port: { ...text, description: '80/tcp, 53/udp, icmp' },
             verify: { type: 'boolean', default: false, description: 'also ask the kernel, and compare' },
+            method: { ...text, description: 'of a request on that flow: any of these has it explained, too' },
+            host: { ...text, description: 'of the request; the address where it is absent' },
+            path: { type: 'string', maxLength: 8192, description: 'of the request, with its query; / where it is absent' },
+            header: { type: 'array', maxItems: 64, items: { type: 'string', maxLength: 8192 }, description: 'of the request: name: value' },
+            cookie: { type: 'array', maxItems: 64, items: { type: 'string', maxLength: 8192 }, description: 'of the request: name=value' },
           },
           required: ['from', 'to', 'port'],
         },
         response: { 200: schemas.json(z.array(schemas.explanation)), default: schemas.json(schemas.failure) },
       },
     },
-    async ({ query: { from, to, port, verify = false } }) => parts.explain({ from, to, port, verify }),
+    async ({ query: { from, to, port, verify = false, ...request } }) =>
+      parts.explain({ from, to, port, verify, ...(Object.keys(request).length && { request: requestOf(request) }) }),
   );
+}
+
+interface ExplainQuerystring {
+  readonly from: string;
+  readonly to: string;
+  readonly port: string;
+  readonly verify?: boolean;
+  readonly method?: string;
+  readonly host?: string;
+  readonly path?: string;
+  readonly header?: readonly string[];
+  readonly cookie?: readonly string[];
+}
+
+function requestOf({ method = 'GET', host = '', path = '/', header = [], cookie = [] }: Omit<ExplainQuerystring, 'from' | 'to' | 'port'>) {
+  return { method: method.toUpperCase(), host, path, headers: header, cookies: cookie };
 }
 
 function addHostFirewall(api: FastifyInstance, parts: ApiParts): void {

@@ -176,6 +176,21 @@ export const explanation = z.object({
       kernel: z.object({ agrees: z.boolean(), says: z.string() }).optional().describe('what the kernel says, with verify'),
     }),
   ),
+  request: z
+    .object({
+      method: z.string(),
+      url: z.string(),
+      allowed: z.boolean(),
+      status: z.int().describe('of the answer, where it is denied; 0 where it is not'),
+      route: z.string().describe('what the plugin calls where it goes'),
+      backends: z.array(z.string()).describe('who may take it, such as "shop/checkout-v2:80 10.0.0.3:80"'),
+      cookie: z.string().describe('set with the answer'),
+      version: z.string().describe('of the plugin that decided; empty where none did'),
+      reason: z.string(),
+    })
+    .nullable()
+    .optional()
+    .describe('what becomes of the request that was asked about; null where requests on this flow are not decided'),
 });
 
 export const event = z.object({

@@ -4,12 +4,13 @@ import type { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
 import { Body } from './body.ts';
 import type { Clock } from './clock.ts';
-import type { Decision, Request } from './decider.ts';
+import type { Decision } from './decider.ts';
 import type { Client, Timeouts } from './desk.ts';
 import { Exchange, type ExchangeBackends, type ExchangeClient } from './exchange.ts';
 import { type RequestHead, readRequest } from './head.ts';
 import { append } from './inbox.ts';
 import { HEAD_BYTES_MAX, HttpError } from './llhttp.ts';
+import type { Request } from './messages.ts';
 import { Tunnel } from './tunnel.ts';
 
 const END_OF_HEAD = Buffer.from('\r\n\r\n');

@@ -14,7 +14,7 @@ import type { BackendRef, RequestRule } from '../policy/snapshot.ts';
 import { findCookie, type IdentityTexts, type Question } from '../question.ts';
 import { actionOf, scopeOf, ttlMsOf } from '../verdict-word.ts';
 import { headerOf } from './head.ts';
-import type { ProxyRule, ProxySet } from './messages.ts';
+import type { ProxyRule, ProxySet, Request } from './messages.ts';
 import type { Party } from './party.ts';
 import { policyPath } from './policy-path.ts';
 import type { Tally } from './tally.ts';
@@ -25,16 +25,6 @@ const KEPT_MAX = 16_384;
 const KEY_MAX = 2048;
 /** Fields that no two requests can be said to share. */
 const UNSHARED = PluginField.TIME | PluginField.FLOW | PluginField.HOST_STATE | PluginField.SOURCE_PORT | PluginField.ESTABLISHED;
-
-/** A request as it is decided: of either version of HTTP. */
-export interface Request {
-  readonly method: string;
-  readonly host: string;
-  readonly path: string;
-  readonly query: string;
-  /** Names in lower case, and values in turn. */
-  readonly headers: readonly string[];
-}
 
 export interface Decision {
   readonly allowed: boolean;
@@ -80,6 +70,7 @@ export class Decider {
   readonly #parts: DeciderParts;
   readonly #kept = new Map<string, Kept>();
   #made = new WeakMap<RunningVersion, Map<RequestRule, Map<string, Decision>>>();
+  #keeps = true;
   /** Of rules that ask nobody. */
   #plain = new WeakMap<RequestRule, Decision>();
   /** Plugins of which verdicts were kept. */
@@ -109,6 +100,16 @@ export class Decider {
     return NO_RULE;
   }
 
+  /** The same for somebody who only wants to know: nothing is kept of it. The plugin is asked all the same. */
+  explain(rule: ProxyRule, party: Party, request: Request, nowMs: number): Decision {
+    this.#keeps = false;
+    try {
+      return this.decide(rule, party, request, nowMs);
+    } finally {
+      this.#keeps = true;
+    }
+  }
+
   #ask(rule: ProxyRule, spec: RequestRule, party: Party, request: Request, path: string, now: number): Decision {
     const id = rule.plugins.get(spec.plugin) ?? 0;
     const plugin = this.#parts.plugins.get(id);
@@ -127,7 +128,7 @@ export class Decider {
     if (failure) return failed(spec, plugin, id, FAILURE_TEXT[failure]);
     const { word } = caller;
     const decision = this.#known(spec, plugin, word) ?? this.#decisionOf(spec, plugin);
-    if (ttlMsOf(word)) this.#keep(rule, spec, plugin, party, decision, now);
+    if (this.#keeps && ttlMsOf(word)) this.#keep(rule, spec, plugin, party, decision, now);
     return decision;
   }
 

@@ -7,8 +7,8 @@ import type { ProxyNetwork } from '../kernel/proxy-network.ts';
 import type { StreamEnds } from '../kernel/streams.ts';
 import { formatAddress } from '../policy/address.ts';
 import { type Backend, Backends } from './backends.ts';
-import type { Decider, Decision, Request } from './decider.ts';
-import type { AccessRecord, ProxyPolicy } from './messages.ts';
+import type { Decider, Decision } from './decider.ts';
+import type { AccessRecord, ExplainedRequest, ProxyPolicy, Request } from './messages.ts';
 import { type Party, Policy } from './party.ts';
 import type { Tally } from './tally.ts';
 
@@ -131,6 +131,20 @@ export class Desk {
     if (party.service) return this.#backends.choose(this.#backends.named(party.service), permitted, except, nowMs);
     const single = this.#backends.single(party.destination, party.destinationPort);
     return permitted(single) ? single : undefined;
+  }
+
+  /** What would become of a request; undefined where policy does not have it decided. */
+  explain(ends: StreamEnds, request: Request, nowMs: number): ExplainedRequest | undefined {
+    const party = this.#policy.find(ends);
+    if (!party) return undefined;
+    const { allowed, status, route, to, cookie, version, reason } = this.#decider.explain(party.rule, party, request, nowMs);
+    const named = to
+      ? to.filter(({ weight }) => weight).flatMap((ref) => this.#backends.of(ref))
+      : party.service
+        ? this.#backends.named(party.service)
+        : [this.#backends.single(party.destination, party.destinationPort)];
+    const reachable = allowed ? named.filter((backend) => this.#policy.permits(party, backend)) : [];
+    return { allowed, status, route, backends: reachable.map(({ name }) => name), cookie, version, reason };
   }
 
   noteFailure(backend: Backend, nowMs: number): void {

@@ -34,6 +34,32 @@ export interface ProxyProcess {
   readonly ipv6: Uint8Array;
 }
 
+/** A request as it is decided: of either version of HTTP. */
+export interface Request {
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  readonly query: string;
+  /** Names in lower case, and values in turn. */
+  readonly headers: readonly string[];
+}
+
+/** What would become of a request. */
+export interface ExplainedRequest {
+  readonly allowed: boolean;
+  /** Of the answer, where it is denied; 0 where it is not. */
+  readonly status: number;
+  /** What the plugin calls where it goes; empty where it does not say. */
+  readonly route: string;
+  /** Who may take it: `namespace/name:port 10.0.0.1:80`. */
+  readonly backends: string[];
+  /** That is set with the answer; empty where none is. */
+  readonly cookie: string;
+  /** That decided: `canary 1.2.0`; empty where no plugin did. */
+  readonly version: string;
+  readonly reason: string;
+}
+
 /** Everything that the proxy goes by, as of one revision of policy. */
 export interface ProxyPolicy {
   readonly rules: ReadonlyMap<number, ProxyRule>;
@@ -52,6 +78,7 @@ export type ToProxy =
   | Extract<FlowMessage, { type: 'cluster' | 'plugin' | 'remove' | 'switch-off' }>
   /** A client that speaks this thread's version of HTTP: its socket, what it has said, who it is. */
   | { readonly type: 'connection'; readonly fd: number; readonly first: Uint8Array; readonly ends: StreamEnds }
+  | { readonly type: 'explain'; readonly seq: number; readonly ends: StreamEnds; readonly request: Request }
   | { readonly type: 'ping' }
   | { readonly type: 'stop' };
 
@@ -107,6 +134,8 @@ export type FromProxy =
   | { readonly type: 'ready'; readonly handle: number }
   | { readonly type: 'hand-over'; readonly fd: number; readonly first: Uint8Array; readonly ends: StreamEnds }
   | { readonly type: 'pong' }
+  /** Undefined: policy does not have requests of these ends decided. */
+  | { readonly type: 'explained'; readonly seq: number; readonly request: ExplainedRequest | undefined }
   | { readonly type: 'failed'; readonly reason: string }
   | Extract<FlowReport, { type: 'ack' | 'trap' | 'log' | 'error' }>
   /** It overran its time; switchedOff: it is not asked any more. */

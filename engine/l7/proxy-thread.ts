@@ -6,7 +6,8 @@
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { EngineError, messageOf } from '../errors.ts';
 import type { IdentityEntry, PluginSetup, ToWorker } from '../flow/messages.ts';
-import { DRAIN_MS, type FromProxy, type ProxyPolicy, type ToProxy } from './messages.ts';
+import type { StreamEnds } from '../kernel/streams.ts';
+import { DRAIN_MS, type ExplainedRequest, type FromProxy, type ProxyPolicy, type Request, type ToProxy } from './messages.ts';
 
 const READY_MS = 10_000;
 const ANSWER_MS = 2000;
@@ -44,11 +45,12 @@ export interface ProxyThreadOptions {
 interface Running {
   readonly worker: Worker;
   readonly port: MessagePort;
-  readonly waiting: Map<number, (error: string | undefined) => void>;
+  readonly waiting: Map<number, (answer: Answer | undefined) => void>;
   handle: number;
   missed: number;
 }
 
+type Answer = Extract<FromProxy, { type: 'ack' | 'explained' }>;
 type ClusterMessage = Extract<ToWorker, { type: 'cluster' }>;
 
 export class ProxyThread {
@@ -103,12 +105,18 @@ export class ProxyThread {
   /** Puts a version in force that has been tried elsewhere. @throws EngineError `PLUGIN_INVALID` */
   async install(setup: PluginSetup): Promise<void> {
     this.#setups.set(setup.id, setup);
-    await this.#ask((seq) => ({ type: 'plugin', seq, setup }));
+    await this.#tell((seq) => ({ type: 'plugin', seq, setup }));
   }
 
   async remove(id: number): Promise<void> {
     this.#setups.delete(id);
-    await this.#ask((seq) => ({ type: 'remove', seq, id }));
+    await this.#tell((seq) => ({ type: 'remove', seq, id }));
+  }
+
+  /** What would become of a request; undefined where nobody says, or policy does not have it decided. */
+  async explain(ends: StreamEnds, request: Request): Promise<ExplainedRequest | undefined> {
+    const answer = await this.#ask((seq) => ({ type: 'explain', seq, ends, request }));
+    return answer?.type === 'explained' ? answer.request : undefined;
   }
 
   /** Returns whether there is somebody to be told. */
@@ -183,12 +191,17 @@ export class ProxyThread {
     this.#options.events.error(reason);
   }
 
-  async #ask(message: (seq: number) => ToProxy): Promise<void> {
+  async #tell(message: (seq: number) => ToProxy): Promise<void> {
+    const answer = await this.#ask(message);
+    if (answer?.type === 'ack' && answer.error !== undefined) throw new EngineError('PLUGIN_INVALID', answer.error);
+  }
+
+  async #ask(message: (seq: number) => ToProxy): Promise<Answer | undefined> {
     const running = this.#running;
-    if (!running) return;
+    if (!running) return undefined;
     this.#seq += 1;
     const seq = this.#seq;
-    const error = await new Promise<string | undefined>((resolve) => {
+    const answer = await new Promise<Answer | undefined>((resolve) => {
       // A proxy that hangs is replaced, and the next one has everything from the start.
       const timer = setTimeout(() => resolve(undefined), ANSWER_MS);
       running.waiting.set(seq, (answer) => {
@@ -198,13 +211,13 @@ export class ProxyThread {
       this.post(message(seq));
     });
     running.waiting.delete(seq);
-    if (error !== undefined) throw new EngineError('PLUGIN_INVALID', error);
+    return answer;
   }
 
   #receive(running: Running, message: FromProxy): void {
     const { events } = this.#options;
     running.missed = 0;
-    if (message.type === 'ack') running.waiting.get(message.seq)?.(message.error);
+    if (message.type === 'ack' || message.type === 'explained') running.waiting.get(message.seq)?.(message);
     else if (message.type === 'requests') events.requests(message);
     else if (message.type === 'hand-over') events.handOver(message);
     else if (message.type === 'trap') events.trap(message.serial, message.message, message.offsets);

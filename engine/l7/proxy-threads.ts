@@ -1,6 +1,7 @@
 /** Both threads of the proxy as one: what one is told the other is told too, and clients go from the first to the second. */
 import type { PluginSetup } from '../flow/messages.ts';
-import type { ProxyPolicy } from './messages.ts';
+import type { StreamEnds } from '../kernel/streams.ts';
+import type { ExplainedRequest, ProxyPolicy, Request } from './messages.ts';
 import { type ProxyEvents, ProxyThread, type RequestsReport } from './proxy-thread.ts';
 
 export interface ProxyOptions {
@@ -65,6 +66,11 @@ export class ProxyThreads {
 
   async remove(id: number): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.remove(id)));
+  }
+
+  /** What would become of a request; undefined where nobody says, or policy does not have it decided. */
+  explain(ends: StreamEnds, request: Request): Promise<ExplainedRequest | undefined> {
+    return this.#http1.explain(ends, request);
   }
 
   /** Asks a plugin no more. */

@@ -104,6 +104,25 @@ describe('requests of a pod', () => {
     });
   });
 
+  test("are explained: the plugin's answer, who may take them, and why not", async () => {
+    const explain = async (...args: string[]): Promise<string> =>
+      (await node.sluiceOk('explain', '--from', 'shop/client', '--to', CHECKOUT, '--port', '80/tcp', ...args)).stdout;
+    expect(await explain('--host', 'shop.example', '--cookie', 'session=1', '--cookie', 'canary=v2')).toMatch(
+      /GET http:\/\/shop.example\/: allow: route canary, decided by canary 1.1.0, to shop\/checkout-v2:80 [\d.]+:80\n$/,
+    );
+    expect(await explain('--path', '/cart?x=1', '--header', 'X-Other: a')).toMatch(/\/cart\?x=1: allow: route stable, .*checkout-v1:80/);
+    expect(await explain('--method', 'post', '--path', '/admin')).toMatch(
+      /POST http:.*\/admin: deny with 403: admin only, decided by canary/,
+    );
+    expect(await explain()).not.toContain('http://');
+    const asked = JSON.parse(await explain('--cookie', 'canary=v2', '-o', 'json')) as { request: { route: string } }[];
+    expect(asked.map(({ request }) => request.route)).toEqual(['canary']);
+    const { stdout } = await node.sluiceOk('explain', '--from', 'shop/v1', '--to', CHECKOUT, '--port', '80/tcp', '--host', 'x');
+    expect(stdout).toContain('requests on this flow are not decided one by one here');
+    const wrong = await node.sluice('explain', '--from', 'shop/client', '--to', CHECKOUT, '--port', '80/tcp', '--cookie', 'canary');
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('Cannot explain cookie "canary": must be such as canary=v2') });
+  });
+
   test('that two readers could read differently are refused, and nothing of them goes on', async () => {
     const head = 'POST /sum HTTP/1.1\r\nHost: x\r\n';
     for (const bytes of [
