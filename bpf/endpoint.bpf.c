@@ -69,7 +69,7 @@ int hold(struct __sk_buff *skb)
 
 	if (!question || !engine)
 		return drop(skb, REASON_FAIL_HOLD);
-	if (question->direction == DIRECTION_INGRESS && engine->proxy && skb->ingress_ifindex == engine->proxy)
+	if (question->direction == DIRECTION_INGRESS && packet_is_proxied(skb, &zero))
 		question->flags |= ASK_PROXIED;
 	/* The heartbeat may be written by another CPU after time_ns was read: compare without going below zero. */
 	if (engine->heartbeat_ns + engine->stale_ns < question->time_ns)

@@ -323,7 +323,6 @@ int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port)
 	return error;
 }
 
-
 /* What a process meant that is connected to a listener of the proxy. Returns 0, -ENOENT when policy has sent nobody there, or -errno. */
 static int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin)
 {
