@@ -25,10 +25,12 @@
  * that do not take it.
  */
 #define READ_BYTES (1024 * 1024)
-#define READ_BYTES_LEAST (16 * 1024)
+#define READ_BYTES_LESS (16 * 1024)
+#define READ_BYTES_LEAST (4 * 1024)
 /* Kept for a connection that is not there yet, before its sender is told to wait. */
 #define CONNECTING_BYTES (64u * 1024)
 #define PENDING_MUCH (32u * 1024 * 1024)
+#define PENDING_MOST (96u * 1024 * 1024)
 /* How long a closed connection may take nothing of what is left for it. */
 #define CLOSING_MS 30000
 /* Numbers in epoll's data that are no streams: a listener is the first and its index. */
@@ -309,12 +311,20 @@ static void listener_accept(enum proxy_listener index)
 	}
 }
 
+/* So that no endpoint's share of clients (half of 32,768), each with what was read for it at once, comes to the bound of all. */
+static size_t read_most(void)
+{
+	uint32_t pending = backlog_total();
+
+	return pending > PENDING_MOST ? READ_BYTES_LEAST : pending > PENDING_MUCH ? READ_BYTES_LESS : READ_BYTES;
+}
+
 static void stream_read(uint32_t id, struct stream *stream)
 {
-	size_t most = backlog_total() > PENDING_MUCH ? READ_BYTES_LEAST : READ_BYTES, room = loop.memory.in_capacity - loop.used;
+	size_t room = loop.memory.in_capacity - loop.used, most = read_most();
 	ssize_t length;
 
-	if (room < READ_BYTES_LEAST)
+	if (room < READ_BYTES_LESS)
 		return;		/* in the next turn: epoll says so again */
 	length = recv(stream->socket, loop.memory.in + loop.used, most < room ? most : room, MSG_DONTWAIT);
 	if (length > 0) {

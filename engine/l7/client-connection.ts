@@ -57,6 +57,7 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
   #body: Body | undefined;
   #deadlineMs: number;
   #ended = false;
+  #leaves = false;
   #discarding = 0;
   #begun = false;
   #advancing = false;
@@ -92,8 +93,9 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
 
   /** Lets the request under way finish, and no other one begin. */
   drain(): void {
-    if (this.#exchange) this.#ended = true;
-    else if (this.#tunnelled) this.destroy();
+    this.#leaves = true;
+    if (this.#exchange) return;
+    if (this.#tunnelled) this.destroy();
     else this.#close();
   }
 
@@ -303,6 +305,10 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
     this.#deadlineMs = this.#service.clock.nowMs + (this.#input.length ? timeouts.head : timeouts.idle);
   }
 
+  get leaves(): boolean {
+    return this.#leaves;
+  }
+
   write(bytes: Buffer): boolean {
     return this.#stream.write(bytes);
   }
@@ -310,7 +316,7 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
   onAnswered(exchange: Exchange, reusable: boolean): void {
     this.#note(exchange, exchange.status, '');
     this.#rest();
-    if (!reusable || (this.#ended && !this.#input.length)) {
+    if (!reusable || this.#leaves || (this.#ended && !this.#input.length)) {
       this.#body?.close();
       this.#close();
       return;
@@ -321,7 +327,7 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
 
   onFailed(exchange: Exchange, status: number, reason: string): void {
     this.#note(exchange, status, reason);
-    const keep = exchange.head.keepAlive && this.#body?.complete === true;
+    const keep = exchange.head.keepAlive && !this.#leaves && this.#body?.complete === true;
     this.#stream.write(answerOf(status, reason, exchange.head.method === 'HEAD' ? '' : `${reason}\n`, keep, Buffer.byteLength(reason) + 1));
     this.#rest();
     if (!keep) this.#close();

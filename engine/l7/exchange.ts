@@ -24,6 +24,8 @@ const NOT_CONNECTED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREAC
 export interface ExchangeClient {
   /** False: it takes no more for now; onClientDrain() follows. */
   write(bytes: Buffer): boolean;
+  /** Its connection ends with this answer. */
+  readonly leaves: boolean;
   /** Everything that is to come of the answer has been written. `reusable`: the client may send its next request. */
   onAnswered(exchange: Exchange, reusable: boolean): void;
   /** Nothing was answered, and nothing will be. */
@@ -196,7 +198,7 @@ export class Exchange implements BackendUser {
       }
       const end = found + END_OF_HEAD.length;
       if (end - from > HEAD_BYTES_MAX) throw new HttpError('a head that is too long');
-      const answer = readResponse(bytes, from, end, this.head.method, this.head.keepAlive);
+      const answer = readResponse(bytes, from, end, this.head.method, this.head.keepAlive && !this.#client.leaves);
       this.#pending = undefined;
       if (answer.status === 101) {
         this.#switch(answer, bytes.subarray(from, end), bytes.subarray(end));
@@ -219,15 +221,14 @@ export class Exchange implements BackendUser {
     this.status = answer.status;
     this.#body = new Body(answer.body);
     const { cookie } = this.decision;
+    const lines = `${cookie && `set-cookie: ${cookie}\r\n`}${this.#client.leaves && this.head.keepAlive ? 'connection: close\r\n' : ''}`;
     const taken = this.#body.take(bytes, end);
     const { rewritten } = answer;
-    if (!rewritten && !cookie) this.#write(from === 0 && end + taken === bytes.length ? bytes : bytes.subarray(from, end + taken));
+    if (!rewritten && !lines) this.#write(from === 0 && end + taken === bytes.length ? bytes : bytes.subarray(from, end + taken));
     else {
       const head = rewritten ?? bytes.subarray(from, end);
-      // A line is added before the empty one.
-      this.#write(
-        cookie ? Buffer.concat([head.subarray(0, head.length - 2), Buffer.from(`set-cookie: ${cookie}\r\n\r\n`, 'latin1')]) : head,
-      );
+      // Lines are added before the empty one.
+      this.#write(lines ? Buffer.concat([head.subarray(0, head.length - 2), Buffer.from(`${lines}\r\n`, 'latin1')]) : head);
       if (taken) this.#write(bytes.subarray(end, end + taken));
     }
     this.#afterBody(bytes, end + taken);
