@@ -163,6 +163,18 @@ describe('requests of a pod', () => {
     expect(said).toMatch(/^HTTP\/1.1 101 [\s\S]*ping$/);
   });
 
+  test('of a WebSocket are decided, and then both sides talk until one closes', async () => {
+    const script = `
+const socket = new WebSocket('ws://${CHECKOUT}/chat', { headers: { cookie: process.argv[1] ?? '' } });
+socket.onopen = () => socket.send('hello');
+socket.onmessage = ({ data }) => { console.log(data); socket.close(1000); };
+socket.onclose = ({ code }) => console.log(code);
+socket.onerror = ({ message }) => console.log('error', message);`;
+    const talk = async (cookie: string) => (await node.exec('shop/client', process.execPath, '-e', script, cookie)).stdout;
+    expect(await talk('session=1')).toBe('v1 heard hello\n1000\n');
+    expect(await talk('canary=v2')).toBe('v2 heard hello\n1000\n');
+  });
+
   test('over HTTP/2 without TLS are decided stream by stream, with trailers', async () => {
     const h2 = (...args: string[]) => curl('--http2-prior-knowledge', '-i', ...args);
     expect((await h2(`http://${CHECKOUT}/shop.Cart/Get`)).stdout).toMatch(
