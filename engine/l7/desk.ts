@@ -186,7 +186,7 @@ export class Desk {
     return false;
   }
 
-  /** Whether anybody is connected. */
+  /** Whether nobody is connected. */
   get idle(): boolean {
     return !this.#clients.size;
   }
