@@ -136,8 +136,10 @@ int requests_sent(struct __sk_buff *skb)
 	struct packet packet = {};
 	struct plugin_state *plugin;
 
-	if (!ask || !policy || packet_parse(skb, &packet, 0) != PARSED_FLOW)
+	if (!ask || !policy || packet_parse(skb, &packet, 0) != PARSED_FLOW) {
+		count(skb, REASON_DROP_MALFORMED);
 		return CGROUP_DENY;
+	}
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (sk)

@@ -4,7 +4,8 @@
  *
  * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
- * All but hold_stage, proxy_stage, proxy_listeners and readings are pinned, so that a restarted engine finds them.
+ * All but what lasts for one packet (questions, chosen_backends, readings) or as long as an engine (hold_stage, proxy_stage,
+ * proxy_listeners) are pinned, so that a restarted engine finds them.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H

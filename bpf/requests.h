@@ -3,9 +3,10 @@
  * Connections of which each HTTP request is decided, or whose backend a verdict names.
  *
  * The first go to the engine's proxy: a network namespace of its own in which every address is local, behind one veth. The
- * pod's packets are handed over at its interface, before any address translation of the node; what the proxy sends goes to the
- * interface that its destination is at, with the address of the service or of the pod as its source. Connections whose
- * verdict is known never go there: their packets get the backend's address on the way out, and lose it on the way back.
+ * pod's packets are handed over at its interface, before any address translation of the node; what the proxy sends, with the
+ * address of the service or of the pod as its source, goes to a pod of this node directly, and elsewhere as if the pod had
+ * sent it. Connections whose verdict is known never go there: their packets get the backend's address on the way out, and
+ * lose it on the way back.
  *
  * Programs are entered by tail call for a SYN, or what stands in its place, with the question of this CPU filled in, the
  * reason so far in cb[0], the endpoint in cb[1] and the revision of policy that it was judged by in cb[2].
@@ -407,7 +408,7 @@ int from_proxy(struct __sk_buff *skb)
 	struct packet packet = {};
 
 	if (packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW)
-		return OUTCOME_DROP;
+		return drop(skb, REASON_DROP_MALFORMED);
 	local = bpf_map_lookup_elem(&local_endpoints, packet.destination);
 	if (!local)
 		return proxy_forward(skb, &packet);

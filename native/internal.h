@@ -42,6 +42,8 @@ int link_attach_passing(int program, uint32_t ifindex, uint32_t direction);
 
 /* proxy.c */
 
+/* Notes that the proxy lives: without it for a second, new connections get their failure policy. */
+void proxy_beat(void);
 /*
  * Says whose connection the listener has accepted, and what it is for. Returns 0, -ENOENT when it is nobody's whom policy sends there, or
  * -errno.

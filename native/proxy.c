@@ -180,7 +180,7 @@ static int proxy_publish(int engine_states, int ifindex, int listener)
 	if (getsockopt(listener, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size))
 		return -errno;
 	closing = 0;
-	sluice_proxy__beat();
+	proxy_beat();
 	__atomic_store_n(&published->network, cookie, __ATOMIC_RELAXED);
 	__atomic_store_n(&published->proxy, (uint32_t)ifindex, __ATOMIC_RELEASE);
 	return 0;
@@ -232,7 +232,7 @@ int sluice_proxy__join(void)
 	return opened < 0 ? -ENODEV : setns(opened, CLONE_NEWNET) ? -errno : 0;
 }
 
-void sluice_proxy__beat(void)
+void proxy_beat(void)
 {
 	if (published && !closing)
 		__atomic_store_n(&published->proxy_heartbeat_ns, sluice_kernel__now_ns(), __ATOMIC_RELAXED);

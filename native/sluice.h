@@ -169,8 +169,6 @@ struct sluice_proxy_parts {
  * where it was then.
  */
 SLUICE_API int sluice_proxy__open(const struct sluice_proxy_parts *parts, int32_t *sockets);
-/* Notes that the proxy lives; costs no argument. */
-SLUICE_API void sluice_proxy__beat(void);
 /* Says that the proxy takes no new connections; it goes on with those that there are. */
 SLUICE_API void sluice_proxy__close(void);
 /*

@@ -446,7 +446,7 @@ int sluice_streams__turn(void)
 		loop.free = id;
 	}
 	streams_commit();
-	sluice_proxy__beat();
+	proxy_beat();
 	count = epoll_wait(loop.epoll, ready, READY_MAX, turn->event_count ? 0 : turn->timeout_ms);
 	for (int i = 0; i < count; i++) {
 		uint64_t wakes;

@@ -92,18 +92,12 @@ export interface HttpView {
   readonly durationUs: number;
 }
 
+type AskedParty = 'source' | 'destination' | 'sourcePort' | 'destinationPort' | 'sourceIdentity' | 'destinationIdentity';
+
 /** A request as it is told. */
-export interface RequestRecord extends HttpView {
+export interface RequestRecord extends HttpView, Pick<AskedFlow, AskedParty | 'rule' | 'plugin'> {
   /** Unix time in milliseconds. */
   readonly timeMs: number;
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly sourceIdentity: number;
-  readonly destinationIdentity: number;
-  readonly rule: number;
-  readonly plugin: number;
   readonly allowed: boolean;
   readonly audited: boolean;
   readonly reason: string;

@@ -55,7 +55,6 @@ const library = ffi.Library(libraryPath, {
   sluice_release__close: ['void', ['size_t']],
   sluice_release__remove: ['int', ['string']],
   sluice_proxy__open: ['int', ['pointer', 'pointer']],
-  sluice_proxy__beat: ['void', []],
   sluice_proxy__close: ['void', []],
   sluice_proxy__connect: ['int', ['pointer', 'pointer', 'uint32']],
   sluice_proxy__join: ['int', []],

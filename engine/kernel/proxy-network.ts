@@ -43,11 +43,6 @@ export class ProxyNetwork {
     check(native.sluice_proxy__join(), 'enter the network of the proxy');
   }
 
-  /** Says that the proxy lives: without it for a second, new connections get their failure policy. */
-  beat(): void {
-    native.sluice_proxy__beat();
-  }
-
   /** Has new connections get their failure policy from now on; those that there are go on. */
   close(): void {
     native.sluice_proxy__close();

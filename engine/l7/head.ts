@@ -76,9 +76,18 @@ function nameAt(text: string, i: number): string {
   return text.slice(spans.nameAt[i], spans.nameEnd[i]).toLowerCase();
 }
 
+/** Without spaces and tabs around it, and nothing else: a no-break space, which trim() would take away, others take for part of it. */
 function valueAt(text: string, i: number): string {
-  const at = spans.valueAt[i] as number;
-  return at < 0 ? '' : text.slice(at, spans.valueEnd[i]).trim();
+  let at = spans.valueAt[i] as number;
+  if (at < 0) return '';
+  let end = spans.valueEnd[i] as number;
+  while (at < end && isBlank(text.charCodeAt(at))) at++;
+  while (at < end && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(at, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 /** Whether all that a head says about its connection is what is so for the next one, too; then it need not be taken out. */
@@ -88,10 +97,7 @@ function saysKeepAlive(hops: readonly number[], minor: number, connection: strin
 
 /** The connection's options, in lower case. */
 function listed(value: string): string[] {
-  return value
-    .toLowerCase()
-    .split(',')
-    .map((option) => option.trim());
+  return value.toLowerCase().split(/[ \t]*,[ \t]*/);
 }
 
 /** The head without some of its lines; undefined: without none. `lines` are indexes of headers, ascending. */

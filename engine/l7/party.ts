@@ -47,10 +47,6 @@ export class Policy {
     this.#network = network;
   }
 
-  get sets(): ProxyPolicy['sets'] {
-    return this.#policy.sets;
-  }
-
   /** Takes over another revision: everything is asked anew. */
   set(policy: ProxyPolicy): void {
     this.#policy = policy;

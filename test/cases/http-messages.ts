@@ -121,6 +121,20 @@ export const HTTP_MESSAGES: readonly HttpCase[] = [
   { name: 'two hosts', bytes: get('Host: y\r\n'), proxy: refused(400) },
   { name: 'two hosts that are the same', bytes: get('Host: shop.example\r\n'), proxy: refused(400) },
   { name: 'a host that is none', bytes: 'GET / HTTP/1.1\r\nHost: a b\r\n\r\n', proxy: refused(400) },
+  {
+    name: 'a no-break space before a host',
+    bytes: 'GET / HTTP/1.1\r\nHost: \xa0shop\r\n\r\n',
+    proxy: refused(400),
+    nginx: [200],
+    why: 'two readers could see two hosts',
+  },
+  {
+    name: 'a no-break space behind a host',
+    bytes: 'GET / HTTP/1.1\r\nHost: shop\xa0\r\n\r\n',
+    proxy: refused(400),
+    nginx: [200],
+    why: 'two readers could see two hosts',
+  },
   { name: 'a host with a path', bytes: 'GET / HTTP/1.1\r\nHost: a/b\r\n\r\n', proxy: refused(400) },
   { name: 'a host with a user', bytes: 'GET / HTTP/1.1\r\nHost: a@b\r\n\r\n', proxy: refused(400), nginx: [200], why: 'RFC 9110, 4.2.4' },
   {

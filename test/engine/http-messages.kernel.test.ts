@@ -40,7 +40,7 @@ events {} http { access_log off; ${temporary.join(' ')} server { listen 80; list
     node.write('canary.yaml', `${plugin('canary', canary)}---\n${tag('canary')}`);
     await node.engine();
     await node.apply();
-    const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
+    const v1 = node.podAddress('v1');
     await until(async () => (await node.exec('shop/client', 'curl', '-gsf', `http://${v1}/`)).code === 0, 10_000);
     proxied = await say(CHECKOUT);
     direct = await say(v1);

@@ -119,7 +119,7 @@ spec: { podSelector: { matchLabels: { app: agent } }, policyTypes: [Egress], egr
   });
 
   test('are decided, too, where a rule is about the pods themselves', async () => {
-    const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
+    const v1 = node.podAddress('v1');
     policies(plugin('canary', canary), tag('canary', '[{ podSelector: { matchLabels: { app: checkout } } }]', 'agent'));
     await node.apply();
     expect((await curl('-i', `http://${v1}/admin`)).stdout).toMatch(/^HTTP\/1.1 403/);

@@ -324,7 +324,7 @@ socket.onerror = ({ message }) => console.log('error', message);`;
   test('are decided where the node translates addresses itself', async () => {
     node.write('canary.yaml', `${plugin('canary', join(node.directory, 'canary.wasm'))}---\n${tag('canary')}`);
     await node.apply();
-    const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
+    const v1 = node.podAddress('v1');
     const rules = `table ip kube { chain pre { type nat hook prerouting priority -100; ip daddr ${CHECKOUT} tcp dport 80 dnat to ${v1}:80; }
 chain onward { type filter hook forward priority 0; ct state invalid drop; }
 }`;
@@ -444,7 +444,7 @@ spec: { parentRefs: [{ group: "", kind: Service, name: checkout, port: 80 }], ru
   test('of connections that were there before a rule about them are reset, so that the next one is decided', async () => {
     node.write('canary.yaml', plugin('canary', join(node.directory, 'canary.wasm')));
     await node.apply();
-    const v1 = /name: v1\n[\s\S]*?ip: ([\d.]+)/.exec((await node.run('cat', join(node.source, 'cluster.yaml'))).stdout)?.[1] ?? '';
+    const v1 = node.podAddress('v1');
     const request = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
     const ruled = Promise.withResolvers<string>();
     const answered = Promise.withResolvers<void>();

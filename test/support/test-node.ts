@@ -4,7 +4,7 @@
  * remove() takes everything away, also when the test failed half way; call it from afterAll or afterEach.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -182,6 +182,14 @@ export class TestNode {
   async api<T>(path: string, ...args: string[]): Promise<T> {
     const { stdout } = await this.run('curl', '-gs', '-m', String(10 * SLOW), ...args, `http://127.0.0.1:9470${path}`);
     return JSON.parse(stdout) as T;
+  }
+
+  /** The IPv4 address that the lab gave a pod; its name without the namespace. */
+  podAddress(name: string): string {
+    const manifests = readFileSync(join(this.source, 'cluster.yaml'), 'utf8');
+    const [, address] = new RegExp(`name: ${name}\\n[\\s\\S]*?ip: ([\\d.]+)`).exec(manifests) ?? [];
+    if (!address) throw new Error(`the lab has no pod ${name}`);
+    return address;
   }
 
   podNetns(pod: string): string {

@@ -94,6 +94,7 @@ describe('readRequest()', () => {
     ['an encoding with a vertical tab', get('Transfer-Encoding: \x0bchunked\r\n')],
     ['chunks in HTTP/1.0', 'POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n'],
     ['too many headers', get(Array.from({ length: 200 }, (_, i) => `X-${i}: 1\r\n`).join(''))],
+    ['a no-break space around the host', 'GET / HTTP/1.1\r\nHost: \xa0x\r\n\r\n'],
     ['a header without a name', get(': a\r\n')],
     ['a header without a colon', get('abc\r\n')],
   ])('refuses %s', (_, text) => {
@@ -148,6 +149,7 @@ describe('readResponse()', () => {
     expect(() => response('HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n')).toThrow();
     expect(() => response('HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n')).toThrow();
     expect(() => response('ICY 200 OK\r\n\r\n')).toThrow();
+    expect(() => response('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\xa0\r\n\r\n')).toThrow();
   });
 });
 
