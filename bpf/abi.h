@@ -571,7 +571,7 @@ _Static_assert(sizeof(struct counter) == 16, "counter changed size");
 
 /*
  * What a verdict may depend on: bits of plugin_context.fields (filled in) and plugin_result.fields (read). A manifest
- * names those that it wants; the host writes no others. Their order here is that of the names in engine/plugins/fields.ts.
+ * names those that it wants; the host writes no others. Their order here is that of the names in engine/plugin-runtime/fields.ts.
  */
 enum plugin_field {
 	PLUGIN_FIELD_SOURCE_IDENTITY = 1 << 0,

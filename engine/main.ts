@@ -1,15 +1,11 @@
 /** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
 import { setFlagsFromString } from 'node:v8';
 import { Reason } from './abi.gen.ts';
+import { createApi, listen } from './api/api.ts';
+import { createMetrics, type PluginSample } from './api/metrics.ts';
 import type { Config } from './config.ts';
-import { Explainer } from './explainer.ts';
-import { FlowLog } from './flow/flow-log.ts';
-import { type FromWorker, FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './flow/messages.ts';
-import { WorkerPool } from './flow/pool.ts';
-import { addCounts, emptyCounts } from './flow/reporter.ts';
-import { HostFirewall } from './host-firewall.ts';
-import { createApi, listen } from './http/api.ts';
-import { createMetrics, type PluginSample } from './http/metrics.ts';
+import { Explainer } from './explain/explainer.ts';
+import { viewNames } from './explain/known-names-view.ts';
 import { Datapath, type MapSizes } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
@@ -20,23 +16,27 @@ import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import { closeSocket, wakeStreams } from './kernel/streams.ts';
-import type { FromProxy } from './l7/messages.ts';
-import { ProxyThreads } from './l7/proxy-threads.ts';
-import { RequestTotals } from './l7/request-totals.ts';
 import type { Logger } from './log.ts';
-import { viewNames } from './names.ts';
+import { FlowLog } from './observe/flow-log.ts';
+import { type FromWorker, FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './plugin-runtime/messages.ts';
+import { addCounts, emptyCounts } from './plugin-runtime/reporter.ts';
+import { tableFacts } from './plugin-runtime/version-parts.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
 import type { ManagedPlugin } from './plugins/managed-plugin.ts';
 import { actionsOf, pluginView, reasonsOf } from './plugins/plugin-view.ts';
 import { PluginRegistry } from './plugins/registry.ts';
 import { readTrustedKey } from './plugins/signature.ts';
-import { tableFacts } from './plugins/version-parts.ts';
 import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
 import { wireToName } from './policy/domain-name.ts';
 import type { Problem } from './policy/snapshot.ts';
-import { namesOf, nodeAddresses, Reconciler } from './reconciler.ts';
+import type { FromProxy } from './proxy/messages.ts';
+import { RequestTotals } from './proxy/request-totals.ts';
+import { HostFirewall } from './reconcile/host-firewall.ts';
+import { namesOf, nodeAddresses, Reconciler } from './reconcile/reconciler.ts';
 import { DirectorySource } from './sources/directory.ts';
+import { WorkerPool } from './threads/pool.ts';
+import { ProxyThreads } from './threads/proxy-threads.ts';
 import { VERSION } from './version.ts';
 
 /** How often denied flows are fetched from the kernel. */
@@ -78,7 +78,7 @@ async function assemble(
   stops: (() => Promise<void> | void)[],
 ): Promise<Engine> {
   const pool = new WorkerPool({
-    worker: new URL('./worker.ts', import.meta.url),
+    worker: new URL('./flow/flow-worker.ts', import.meta.url),
     data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
     wakeServing: () => datapath.wakeAsks(),
     log: log.child({ room: 'flow' }),
@@ -94,7 +94,7 @@ async function assemble(
     },
   });
   const proxy = new ProxyThreads({
-    worker: new URL('./proxy-worker.ts', import.meta.url),
+    worker: new URL('./proxy/proxy-worker.ts', import.meta.url),
     data: { handles: datapath.proxyHandles },
     wake: wakeStreams,
     closeSocket,
@@ -106,7 +106,7 @@ async function assemble(
       trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
       log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
       timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
-      error: (message) => log.error({ room: 'l7', reason: message }, 'proxy failed'),
+      error: (message) => log.error({ room: 'proxy', reason: message }, 'proxy failed'),
     },
   });
   const requests = new RequestTotals();
@@ -245,7 +245,7 @@ async function assemble(
     moduleBytesMax: MODULE_BYTES_MAX,
     access: config.access,
     listen: config.api,
-    log: log.child({ room: 'http' }),
+    log: log.child({ room: 'api' }),
   });
   const url = await listen(api, config.api);
   stops.push(() => api.close());

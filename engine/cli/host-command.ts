@@ -1,7 +1,7 @@
 /** `sluice host`: the host firewall, whose changes want a confirmation. */
 import type { Argv, CommandModule } from 'yargs';
 import type { z } from 'zod';
-import type { hostFirewall as schema } from '../http/schemas.ts';
+import type { hostFirewall as schema } from '../api/schemas.ts';
 import { ApiClient } from './client.ts';
 import { outputOption, paint } from './output.ts';
 

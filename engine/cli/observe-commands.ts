@@ -5,12 +5,12 @@ import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
 import type { Argv, CommandModule } from 'yargs';
 import type { z } from 'zod';
+import type { explanation as explanationSchema, knownName as knownNameSchema, status as statusSchema } from '../api/schemas.ts';
 import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
-import type { FlowView } from '../flow/flow-log.ts';
-import type { explanation as explanationSchema, knownName as knownNameSchema, status as statusSchema } from '../http/schemas.ts';
+import type { FlowView } from '../observe/flow-log.ts';
 import { formatProblem } from '../policy/snapshot.ts';
-import type { PolicyEvent } from '../reconciler.ts';
+import type { PolicyEvent } from '../reconcile/reconciler.ts';
 import { ApiClient } from './client.ts';
 import { flowLine, outputOption, paint, table } from './output.ts';
 

@@ -1,7 +1,7 @@
 /** How commands show their results: tables for people, JSON for programs. */
 import { styleText } from 'node:util';
 import Table from 'cli-table3';
-import type { FlowView } from '../flow/flow-log.ts';
+import type { FlowView } from '../observe/flow-log.ts';
 
 const BORDERLESS = {
   top: '',

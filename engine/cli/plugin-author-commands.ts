@@ -6,11 +6,11 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import type { Argv, CommandModule } from 'yargs';
-import type { Compiler } from '../author/build-plugin.ts';
-import type { CaseResult, CaseRunner } from '../author/case-runner.ts';
-import type { PluginCases } from '../author/cases.ts';
-import { modulePath, shownPath } from '../author/paths.ts';
 import { EngineError, messageOf } from '../errors.ts';
+import type { Compiler } from '../plugin-tools/build-plugin.ts';
+import type { CaseResult, CaseRunner } from '../plugin-tools/case-runner.ts';
+import type { PluginCases } from '../plugin-tools/cases.ts';
+import { modulePath, shownPath } from '../plugin-tools/paths.ts';
 import { outputOption, paint, table } from './output.ts';
 
 const directoryOption = { type: 'string', demandOption: true, describe: 'the plugin’s folder' } as const;
@@ -21,7 +21,7 @@ const create: CommandModule<object, { directory: string }> = {
   builder: (yargs) =>
     yargs.positional('directory', { type: 'string', demandOption: true }).example('$0 plugin new my-policy', '') as Argv<never>,
   handler: async ({ directory }) => {
-    const { newPlugin } = await import('../author/new-plugin.ts');
+    const { newPlugin } = await import('../plugin-tools/new-plugin.ts');
     for (const file of newPlugin(directory)) console.log(`wrote ${file}`);
     console.log(`\nnext: sluice plugin test ${directory}`);
   },
@@ -43,7 +43,7 @@ const build: CommandModule<object, { directories: string[]; out: string | undefi
   handler: async ({ directories, out }) => {
     if (out !== undefined && directories.length > 1)
       throw new EngineError('CONFIG_INVALID', 'Cannot use --out with several plugins: build them one by one');
-    const { Compiler } = await import('../author/build-plugin.ts');
+    const { Compiler } = await import('../plugin-tools/build-plugin.ts');
     const compiler = new Compiler();
     try {
       for (const directory of directories) await buildAndTell(directory, out, compiler);
@@ -54,7 +54,7 @@ const build: CommandModule<object, { directories: string[]; out: string | undefi
 };
 
 async function buildAndTell(directory: string, out: string | undefined, compiler: Compiler): Promise<void> {
-  const { buildPlugin } = await import('../author/build-plugin.ts');
+  const { buildPlugin } = await import('../plugin-tools/build-plugin.ts');
   const started = performance.now();
   const built = await buildPlugin(directory, out, compiler);
   if (built.messages) console.error(built.messages);
@@ -97,9 +97,9 @@ const test: CommandModule<object, TestFlags> = {
 /** The plugin as it is now, built if its source is newer than its module, and what it is to be asked. */
 async function load(directory: string, flows: readonly string[]): Promise<{ runner: CaseRunner; cases: PluginCases }> {
   const [{ buildPlugin }, { CaseRunner }, { readCases }] = await Promise.all([
-    import('../author/build-plugin.ts'),
-    import('../author/case-runner.ts'),
-    import('../author/cases.ts'),
+    import('../plugin-tools/build-plugin.ts'),
+    import('../plugin-tools/case-runner.ts'),
+    import('../plugin-tools/cases.ts'),
   ]);
   const cases = readCases(directory, flows);
   if (!cases.cases.length)
@@ -140,7 +140,7 @@ const bench: CommandModule<object, TestFlags & { evaluations: number }> = {
   handler: async ({ directory, flows, evaluations, output }) => {
     if (!(evaluations >= 1)) throw new EngineError('CONFIG_INVALID', 'Cannot use --evaluations: must be at least 1');
     const { runner, cases } = await load(directory, flows);
-    const { benchPlugin } = await import('../author/plugin-bench.ts');
+    const { benchPlugin } = await import('../plugin-tools/plugin-bench.ts');
     const results = benchPlugin(runner, cases, evaluations);
     if (output === 'json') {
       console.log(JSON.stringify(results, null, 2));

@@ -1,21 +1,13 @@
 /** `sluice plugin push`, `watch`, `list`, `show`, `promote`, `rollback` and `rm`: the life of versions in a running engine. */
 import { basename, resolve } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
-import type { z } from 'zod';
 import { EngineError } from '../errors.ts';
-import type { plugin as pluginSchema, pushed as pushedSchema } from '../http/schemas.ts';
 import { ApiClient } from './client.ts';
 import { outputOption, paint, table } from './output.ts';
 import { moduleFile, readModuleFile } from './plugin-author-commands.ts';
-
-export type Plugin = z.infer<typeof pluginSchema>;
-export type Pushed = z.infer<typeof pushedSchema>;
+import { type Plugin, type Pushed, pluginPath, showPushed } from './pushed-plugin.ts';
 
 const nameOption = { type: 'string', demandOption: true, describe: 'of the PolicyPlugin' } as const;
-
-export function pluginPath(name: string, rest = ''): string {
-  return `/v1/plugins/${encodeURIComponent(name)}${rest}`;
-}
 
 interface PushFlags {
   api: string;
@@ -50,18 +42,6 @@ const push: CommandModule<object, PushFlags> = {
     else showPushed(pushed, mode);
   },
 };
-
-export function showPushed({ plugin, audit }: Pushed, mode: string): void {
-  const how = mode === 'enforce' ? `in force, epoch ${plugin.epoch}` : mode === 'canary' ? `canary of ${plugin.candidate?.weight} %` : mode;
-  console.log(`${paint('green', plugin.name)} ${audit.version} (${audit.sha256.slice(0, 12)}): ${how}`);
-  const reads = [...audit.fields, ...audit.headers.map((name) => `header ${name}`), ...audit.cookies.map((name) => `cookie ${name}`)];
-  console.log(paint('dim', `  answers ${audit.hooks.join(', ')}; reads ${reads.join(', ') || 'nothing'}`));
-  if (audit.capabilities.length) console.log(paint('dim', `  uses ${audit.capabilities.join(', ')}`));
-  if (audit.signer) console.log(paint('dim', `  signed by ${audit.signer}`));
-  for (const change of audit.changes)
-    console.log(`  ${paint(change.startsWith('+') ? 'green' : change.startsWith('-') ? 'red' : 'yellow', change)}`);
-  if (plugin.problem) console.log(paint('yellow', `  ${plugin.problem}`));
-}
 
 const watch: CommandModule<object, { api: string; directory: string; name: string | undefined }> = {
   command: 'watch <directory>',

@@ -1,14 +1,14 @@
 /** `sluice plugin watch`: save, and half a second later the version runs as a shadow and says what it would change. */
 import { watch } from 'chokidar';
-import { buildPlugin, Compiler } from '../author/build-plugin.ts';
-import { CaseRunner } from '../author/case-runner.ts';
-import { readCases } from '../author/cases.ts';
-import { modulePath } from '../author/paths.ts';
 import { EngineError } from '../errors.ts';
+import { buildPlugin, Compiler } from '../plugin-tools/build-plugin.ts';
+import { CaseRunner } from '../plugin-tools/case-runner.ts';
+import { readCases } from '../plugin-tools/cases.ts';
+import { modulePath } from '../plugin-tools/paths.ts';
 import type { ApiClient } from './client.ts';
 import { paint } from './output.ts';
 import { readModuleFile, showResults } from './plugin-author-commands.ts';
-import { type Plugin, type Pushed, pluginPath, showPushed } from './plugin-life-commands.ts';
+import { type Plugin, type Pushed, pluginPath, showPushed } from './pushed-plugin.ts';
 
 /** How often the engine is asked what the shadow would have changed. */
 const ASK_MS = 500;

@@ -1,9 +1,9 @@
 /** A batch of drained asks, as records in memory: struct ask behind a header, then the packet's bytes. */
 import { AskFlag, askCodec, type Context } from '../abi.gen.ts';
-import { HeldPacket } from '../content/held-packet.ts';
-import type { IdentityTexts, Question } from '../question.ts';
-import { BATCH_RECORDS_MAX, RECORD_HEADER } from './control.ts';
-import type { AskedFlow } from './messages.ts';
+import { HeldPacket } from '../held/held-packet.ts';
+import { BATCH_RECORDS_MAX, RECORD_HEADER } from '../plugin-runtime/control.ts';
+import type { AskedFlow } from '../plugin-runtime/messages.ts';
+import type { IdentityTexts, Question } from '../plugin-runtime/question.ts';
 
 const ASK = askCodec.offsets;
 

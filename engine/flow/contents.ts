@@ -1,10 +1,10 @@
 /** What the packets of a batch are part of, where that decides them: made once for each packet, kept for as long as its batch. */
 import { Abi, Context } from '../abi.gen.ts';
-import type { Content } from '../content/content.ts';
-import { Conversations } from '../content/conversations.ts';
-import { Pieces } from '../content/dns-pieces.ts';
-import { HeldAnswer } from '../content/held-answer.ts';
-import type { HeldPacket } from '../content/held-packet.ts';
+import type { Content } from '../held/content.ts';
+import { Conversations } from '../held/conversations.ts';
+import { Pieces } from '../held/dns-pieces.ts';
+import { HeldAnswer } from '../held/held-answer.ts';
+import type { HeldPacket } from '../held/held-packet.ts';
 import type { AskBatch } from './ask-batch.ts';
 
 export class Contents {

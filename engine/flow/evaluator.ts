@@ -5,28 +5,21 @@
  * plugin's failure policy; the loop goes on. Runs in a flow worker, on memory that its standby can see.
  */
 import { Abi, PluginAction, Scope } from '../abi.gen.ts';
-import type { Content } from '../content/content.ts';
-import { refuseHello } from '../content/server-names.ts';
+import type { Content } from '../held/content.ts';
+import { refuseHello } from '../held/server-names.ts';
+import { Control, DECIDED, FAILURE_TEXT, Failure, REPEATED, type SharedMemory, WAITING } from '../plugin-runtime/control.ts';
+import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
+import type { PluginSetup } from '../plugin-runtime/messages.ts';
+import { PluginCaller, TRAPPED } from '../plugin-runtime/plugin-caller.ts';
+import { Question } from '../plugin-runtime/question.ts';
+import { Reporter } from '../plugin-runtime/reporter.ts';
+import { actionOf, scopeOf, ttlMsOf } from '../plugin-runtime/verdict-word.ts';
 import type { ServerNames } from '../policy/snapshot.ts';
-import { Question } from '../question.ts';
-import { actionOf, scopeOf, ttlMsOf } from '../verdict-word.ts';
 import { AskBatch, type Cluster } from './ask-batch.ts';
 import { Contents } from './contents.ts';
-import { Control, DECIDED, FAILURE_TEXT, Failure, REPEATED, type SharedMemory, WAITING } from './control.ts';
-import type { LoadedPlugin, RunningVersion } from './loaded-plugin.ts';
-import type { PluginSetup } from './messages.ts';
-import { PluginCaller, TRAPPED } from './plugin-caller.ts';
+import type { Kernel } from './kernel.ts';
 import { ReleaseBox } from './release-box.ts';
-import { Reporter } from './reporter.ts';
 import { type Outcome, VerdictWriter } from './verdict-writer.ts';
-
-export interface Kernel {
-  /**
-   * Writes the first verdicts of the shared memory, then releases the first packets of its offsets. Returns how many
-   * could not be released. Throws when not every verdict landed; nothing is released then.
-   */
-  settle(verdicts: number, releases: number): number;
-}
 
 /** Decisions remembered for packets of the same flow that were held before the verdict was there. */
 const RECENT_MAX = 4096;

@@ -1,9 +1,9 @@
 /** Packets on their way back to the kernel, with what was decided about them: copied behind the batch, where they are sent from. */
 import { AskFlag } from '../abi.gen.ts';
-import type { Outbox } from '../content/content.ts';
-import type { HeldPacket } from '../content/held-packet.ts';
-import { BATCH_BYTES, BATCH_RECORDS_MAX, RECORD_HEADER, SENT_BYTES, type SharedMemory } from './control.ts';
-import type { Kernel } from './evaluator.ts';
+import type { Outbox } from '../held/content.ts';
+import type { HeldPacket } from '../held/held-packet.ts';
+import { BATCH_BYTES, BATCH_RECORDS_MAX, RECORD_HEADER, SENT_BYTES, type SharedMemory } from '../plugin-runtime/control.ts';
+import type { Kernel } from './kernel.ts';
 
 const FLAGS = { decided: AskFlag.DECIDED, passed: AskFlag.PASSED } as const;
 

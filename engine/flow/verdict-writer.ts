@@ -1,7 +1,7 @@
 /** Packs verdicts for the kernel's cache: which packets each answers, and until when. */
 import { askCodec, Scope, Verdict, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
-import type { SharedMemory } from './control.ts';
-import type { PluginSetup } from './messages.ts';
+import type { SharedMemory } from '../plugin-runtime/control.ts';
+import type { PluginSetup } from '../plugin-runtime/messages.ts';
 
 /** Longer than a released packet takes to come round, shorter than a port is reused. */
 const ONCE_NS = 1_000_000_000n;

@@ -3,10 +3,18 @@
  * Every refusal tells its author what to do.
  */
 import { EngineError } from '../errors.ts';
-import { type Capability, formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS, type Signature, sameSignature } from './abi.ts';
+import {
+  type Capability,
+  formatSignature,
+  GUEST_EXPORTS,
+  HOST_FUNCTIONS,
+  MANIFEST_SECTION,
+  type Signature,
+  sameSignature,
+} from '../plugin-runtime/abi.ts';
+import type { Manifest } from '../plugin-runtime/manifest.ts';
+import { readManifest } from '../plugin-runtime/manifest-schema.ts';
 import { METER_EXPORTS, meter } from './fuel.ts';
-import { MANIFEST_SECTION, type Manifest } from './manifest.ts';
-import { readManifest } from './manifest-schema.ts';
 import { findSigner, isSigned, type TrustedKey } from './signature.ts';
 import { MalformedWasm } from './wasm/binary.ts';
 import { customSection, type ModuleView, parseModule } from './wasm/module.ts';

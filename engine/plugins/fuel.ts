@@ -5,7 +5,7 @@
  * entry and every loop head takes the static weight of its region from it. A wrapper sets the budget and calls
  * sluice_eval, so that no second crossing from JavaScript is needed. An instruction costs 1; what takes longer costs more.
  */
-import { HOST_FUNCTIONS } from './abi.ts';
+import { HOST_FUNCTIONS } from '../plugin-runtime/abi.ts';
 import { ByteReader, ByteWriter, MalformedWasm } from './wasm/binary.ts';
 import { EMPTY_BLOCK, Op, step } from './wasm/instructions.ts';
 import { HEADER, type ModuleView, Section } from './wasm/module.ts';

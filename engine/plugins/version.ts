@@ -1,12 +1,12 @@
 /** One version of a plugin: a module under the settings of its PolicyPlugin, audited, and what it has done so far. */
 import { createHash } from 'node:crypto';
-import type { Capability } from './abi.ts';
+import type { Capability } from '../plugin-runtime/abi.ts';
+import { manifestChanges } from '../plugin-runtime/manifest.ts';
+import type { SetContent } from '../plugin-runtime/named-set.ts';
+import type { VersionParts } from '../plugin-runtime/version-parts.ts';
 import { type AuditedModule, auditModule } from './audit.ts';
 import { trapLines } from './line-table.ts';
-import { manifestChanges } from './manifest.ts';
-import type { SetContent } from './named-set.ts';
 import type { TrustedKey } from './signature.ts';
-import type { VersionParts } from './version-parts.ts';
 import { hashOf, type Origin } from './version-store.ts';
 
 /** What the source says about a plugin. */

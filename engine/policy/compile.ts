@@ -5,7 +5,6 @@
  * difference and not the cluster; objects that did not change must be the same objects.
  */
 import { Direction, type Endpoint, EndpointFlag, endpointCodec, Identity, RuleSet as RuleSetId } from '../abi.gen.ts';
-import { Identities, type IdentityInfo } from '../identity/identities.ts';
 import {
   ADDRESS_BITS,
   addressKey,
@@ -18,6 +17,7 @@ import {
 } from './address.ts';
 import { difference } from './array-diff.ts';
 import { EntryMap } from './entry-map.ts';
+import { Identities, type IdentityInfo } from './identities.ts';
 import { NamedRules } from './named-rules.ts';
 import { PeerIndex } from './peer-index.ts';
 import { PortTables } from './port-table.ts';

@@ -3,11 +3,11 @@
  * kernel was given. For a pod that is no endpoint here, what its own node would compile.
  */
 import { Abi, Action, Context, Direction, Identity, type Rule } from '../abi.gen.ts';
-import type { IdentityInfo } from '../identity/identities.ts';
 import { addressKey, formatAddress, NetworkIndex } from './address.ts';
 import type { CompiledEndpoint, Compiler } from './compile.ts';
 import { findIdentity, findNamedRule } from './decide.ts';
 import { covers } from './domain-name.ts';
+import type { IdentityInfo } from './identities.ts';
 import { matchesPeer } from './peer-index.ts';
 import { ALLOWED, decideTable, type PlacedRule } from './port-table.ts';
 import { type Membership, resolvePorts } from './rule-set.ts';

@@ -2,7 +2,7 @@
  * Which identities the peers in rules stand for. Kept up to date: an identity that comes or goes tells the rule sets whose
  * peers it matches.
  */
-import type { IdentityInfo } from '../identity/identities.ts';
+import type { IdentityInfo } from './identities.ts';
 import { peerText } from './rules.ts';
 import { matches } from './selector.ts';
 import type { Namespace, Peer } from './snapshot.ts';

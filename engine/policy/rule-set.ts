@@ -6,9 +6,9 @@
  * the old policy said to what the new one says, with nothing in between.
  */
 import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
-import type { IdentityInfo } from '../identity/identities.ts';
 import { difference } from './array-diff.ts';
 import type { EntryMap } from './entry-map.ts';
+import type { IdentityInfo } from './identities.ts';
 import type { AddressPeer, PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
 import { decideTable, type PlacedRule, type PortRange, type PortTables } from './port-table.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';

@@ -10,7 +10,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestNode } from '../support/test-node.ts';
 import { bringUp, buildLoad, type Measured, median, PORT, root, type Turn, takeTurns, type Variant, variant } from './pairs.ts';
 import { otherRule, RIVALS, type Rival } from './rivals.ts';

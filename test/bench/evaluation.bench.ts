@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { Context } from '../../engine/abi.gen.ts';
+import type { Question } from '../../engine/plugin-runtime/question.ts';
 import { auditModule } from '../../engine/plugins/audit.ts';
 import { meter } from '../../engine/plugins/fuel.ts';
 import { parseModule } from '../../engine/plugins/wasm/module.ts';
-import type { Question } from '../../engine/question.ts';
 import { BuiltPlugins, FUEL, GRANTS, plugin, question, start } from '../support/plugin-modules.ts';
 
 const { values: options } = parseArgs({

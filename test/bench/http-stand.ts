@@ -7,7 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestNode, until } from '../support/test-node.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { CHECKOUT, plugin, service, tag } from '../support/http-cluster.ts';
 import { TestNode } from '../support/test-node.ts';
 

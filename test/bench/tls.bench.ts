@@ -11,7 +11,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestNode } from '../support/test-node.ts';
 import { clientHello } from '../support/tls.ts';
 import { bringUp, buildLoad, type Measured, median, PORT, root, takeTurns, variant } from './pairs.ts';

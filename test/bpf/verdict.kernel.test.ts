@@ -11,9 +11,9 @@ import {
   verdictEntryCodec,
   verdictKeyCodec,
 } from '../../engine/abi.gen.ts';
-import { createSharedMemory } from '../../engine/flow/control.ts';
-import type { PluginSetup } from '../../engine/flow/messages.ts';
 import { VerdictWriter } from '../../engine/flow/verdict-writer.ts';
+import { createSharedMemory } from '../../engine/plugin-runtime/control.ts';
+import type { PluginSetup } from '../../engine/plugin-runtime/messages.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import { compiled, snapshotOf } from '../support/compiled.ts';
 import { frame, ipv4, tcp, udp } from '../support/packets.ts';

@@ -2,8 +2,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
-import type { FlowView } from '../../engine/flow/flow-log.ts';
+import type { FlowView } from '../../engine/observe/flow-log.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { networkPolicy, webPod } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { CHECKOUT, CHECKOUT_IPV6, httpLab, plugin, SERVICES, tag } from '../support/http-cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { type Answers, HTTP_MESSAGES } from '../cases/http-messages.ts';
 import { CHECKOUT, httpLab, plugin, SERVICES, tag } from '../support/http-cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
-import type { FlowView } from '../../engine/flow/flow-log.ts';
+import type { FlowView } from '../../engine/observe/flow-log.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestCgroup } from '../support/cgroup.ts';
 import { CHECKOUT, CHECKOUT_IPV6, httpLab, plugin, SERVICES, service, tag } from '../support/http-cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';

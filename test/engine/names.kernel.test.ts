@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestCgroup } from '../support/cgroup.ts';
 import { networkPolicy, webPod } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';

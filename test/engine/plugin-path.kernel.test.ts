@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { askingPolicy, barePod, networkPolicy, webPod } from '../support/cluster.ts';
 import { type RunningEngine, TestNode, until } from '../support/test-node.ts';
 

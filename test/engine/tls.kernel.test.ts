@@ -1,7 +1,7 @@
 /** The hello of TLS read on the way: real clients, real servers, whatever the hello looks like on the wire. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { buildPlugin } from '../../engine/author/build-plugin.ts';
+import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { barePod, webPod, withAddresses } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';
 import { clientHello, clientHelloMessage, inRecords, TLS_SERVER } from '../support/tls.ts';

@@ -1,6 +1,6 @@
 /** Held packets, as the kernel hands them over. */
 import { AskFlag, askCodec, Context, Direction } from '../../engine/abi.gen.ts';
-import { HeldPacket } from '../../engine/content/held-packet.ts';
+import { HeldPacket } from '../../engine/held/held-packet.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import { frame, ipv4, ipv6, type Transport } from './packets.ts';
 

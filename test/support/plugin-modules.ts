@@ -3,14 +3,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import binaryen from 'binaryen';
-import { buildPlugin, Compiler } from '../../engine/author/build-plugin.ts';
+import { MANIFEST_SECTION } from '../../engine/plugin-runtime/abi.ts';
+import type { PluginInstance } from '../../engine/plugin-runtime/instance.ts';
+import type { SetContent } from '../../engine/plugin-runtime/named-set.ts';
+import { Question } from '../../engine/plugin-runtime/question.ts';
+import { createInstance, type Lender } from '../../engine/plugin-runtime/version-parts.ts';
+import { buildPlugin, Compiler } from '../../engine/plugin-tools/build-plugin.ts';
 import { type AuditedModule, auditModule, type Grants } from '../../engine/plugins/audit.ts';
-import type { PluginInstance } from '../../engine/plugins/instance.ts';
-import { MANIFEST_SECTION } from '../../engine/plugins/manifest.ts';
-import type { SetContent } from '../../engine/plugins/named-set.ts';
-import { createInstance, type Lender } from '../../engine/plugins/version-parts.ts';
 import { withCustomSection } from '../../engine/plugins/wasm/module.ts';
-import { Question } from '../../engine/question.ts';
 
 export const FUEL = 1_000_000;
 

@@ -1,0 +1,44 @@
+/** A held DNS answer. Allowed, it goes on and the kernel learns from it; denied, it says so in the resolver's place. */
+import type { Question } from '../plugin-runtime/question.ts';
+import type { Content, Decision, Outbox, Reading } from './content.ts';
+import { capTtl, type DnsAnswer, LENGTH_PREFIX, readAnswer, refuse } from './dns-answer.ts';
+import type { HeldPacket } from './held-packet.ts';
+
+/** Response code: nobody could decide it (RFC 1035, 4.1.1). */
+const SERVER_FAILURE = 2;
+
+export class HeldAnswer implements Content {
+  readonly reading: Reading;
+  readonly #packet: HeldPacket;
+  readonly #message: Buffer;
+  readonly #answer: DnsAnswer | undefined;
+
+  constructor(packet: HeldPacket) {
+    this.#packet = packet;
+    this.#message = packet.data.subarray(packet.isTcp ? LENGTH_PREFIX : 0);
+    this.#answer = readAnswer(this.#message);
+    this.reading = this.#answer ? { state: 'read' } : { state: 'unreadable', reason: 'not a DNS answer that can be read' };
+  }
+
+  describe(question: Question): void {
+    const { name = '', type = 0, ttlS = 0, addresses = [] } = this.#answer ?? {};
+    question.dnsName = name;
+    question.dnsType = type;
+    question.dnsTtlS = ttlS;
+    question.dnsAddresses = addresses.join('\n');
+  }
+
+  wait(): void {}
+
+  settle({ allowed, ttlMs, code, failed }: Decision, outbox: Outbox): void {
+    if (allowed) {
+      if (this.#answer && ttlMs) capTtl(this.#message, this.#answer, Math.floor(ttlMs / 1000));
+    } else {
+      // What nobody can read cannot be answered either: its sender times out.
+      if (!this.#answer) return;
+      const length = refuse(this.#message, this.#answer, failed ? SERVER_FAILURE : code, this.#packet.isTcp);
+      if (!this.#packet.isTcp) this.#packet.shorten(length);
+    }
+    outbox.send(this.#packet, 'decided');
+  }
+}

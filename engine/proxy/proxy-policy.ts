@@ -1,0 +1,51 @@
+/** What the proxy goes by, of what was compiled. */
+
+import { addressKey, addressPair } from '../policy/address.ts';
+import type { Compiler } from '../policy/compile.ts';
+import { formatOrigin } from '../policy/rules.ts';
+import type { Pod } from '../policy/snapshot.ts';
+import type { ProxyPolicy, ProxyProcess, ProxyRule } from './messages.ts';
+
+/** `ids`: of the endpoints that are attached here, by pod. */
+export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<Pod, number>, pluginIds: ReadonlyMap<string, number>): ProxyPolicy {
+  const rules = new Map<number, ProxyRule>();
+  for (const [id, { requests }] of compiler.requestRules) {
+    if (!requests) continue;
+    const asked = requests.rules.flatMap(({ plugin }) => {
+      const known = pluginIds.get(plugin);
+      return known === undefined ? [] : [[plugin, known] as const];
+    });
+    rules.set(id, { id, name: formatOrigin(compiler.origins.get(id)), requests, plugins: new Map(asked) });
+  }
+  const endpoints = new Map<string, { id: number; identity: number }>();
+  const processes = new Map<number, ProxyProcess>();
+  if (rules.size)
+    for (const { pod, identity } of compiler.endpoints.values()) {
+      const id = ids.get(pod);
+      if (id === undefined) continue;
+      if (pod.cgroup === undefined) for (const address of pod.addresses) endpoints.set(addressKey(address), { id, identity });
+      else processes.set(id, { id, identity, ...addressPair(pod.addresses) });
+    }
+  return {
+    rules,
+    sets: compiler.requests.sets,
+    frontends: new Map([...compiler.requests.frontends].map(([key, set]) => [key, set.name])),
+    endpoints,
+    processes,
+  };
+}
+
+/** Equal texts, equal policy. */
+export function policyText({ rules, sets, endpoints, processes }: ProxyPolicy): string {
+  if (!rules.size) return '';
+  const backends = [...sets.values()].map(({ name, backends }) => [
+    name,
+    backends.map(({ address, port }) => `${Buffer.from(address).toString('hex')}:${port}`),
+  ]);
+  return JSON.stringify([
+    [...rules.values()].map((rule) => [rule, [...rule.plugins]]),
+    backends,
+    [...endpoints],
+    [...processes.values()].map(({ id, identity, ipv4, ipv6 }) => [id, identity, ...ipv4, ...ipv6]),
+  ]);
+}

@@ -1,0 +1,230 @@
+/**
+ * A thread of the proxy: decides HTTP requests one by one, and carries them to their backends.
+ *
+ * There are two. The one for HTTP/1 makes the proxy's network and takes every connection, in turns of native calls; who turns out
+ * to speak HTTP/2 is handed to the other one, which runs on Node's own loop. The kernel hands new connections over only while
+ * the first one's heart beats.
+ */
+import { performance } from 'node:perf_hooks';
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { Context } from '../abi.gen.ts';
+import { messageOf } from '../errors.ts';
+import type { ProxyHandles } from '../kernel/datapath.ts';
+import { mapFile } from '../kernel/mapped-file.ts';
+import { ProxyNetwork } from '../kernel/proxy-network.ts';
+import { flowHash } from '../plugin-runtime/context-writer.ts';
+import { TIMEOUTS_MAX } from '../plugin-runtime/control.ts';
+import type { LoadedPlugin } from '../plugin-runtime/loaded-plugin.ts';
+import { Guests } from '../plugin-runtime/loaded-plugins.ts';
+import { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
+import { Question } from '../plugin-runtime/question.ts';
+import { Reporter } from '../plugin-runtime/reporter.ts';
+import type { VersionParts } from '../plugin-runtime/version-parts.ts';
+import { Decider } from './decider.ts';
+import { Desk } from './desk.ts';
+import { HttpProxy } from './http-proxy.ts';
+import { Http2Proxy } from './http2-proxy.ts';
+import { DRAIN_MS, type FromProxy, type ToProxy } from './messages.ts';
+import { Tally } from './tally.ts';
+
+export interface ProxyWorkerData {
+  readonly handles: ProxyHandles;
+  readonly port: MessagePort;
+  readonly speaks: 'HTTP/1' | 'HTTP/2';
+}
+
+/** Far below the time after which the kernel takes the proxy for gone: each turn is a beat. */
+const TURN_MS = 50;
+const REPORT_MS = 200;
+/** For clients to close, when nobody waits for an answer any more. */
+const FAREWELL_MS = 300;
+/** What a slow processor gets through. */
+const FUEL_PER_MS = 300_000;
+const SWEEP_MS = 250;
+
+const { handles, port, speaks } = workerData as ProxyWorkerData;
+const send = (message: FromProxy): void => port.postMessage(message);
+const network = new ProxyNetwork(handles);
+const guests = new Guests(send, mapFile);
+const plugins = new Map<number, LoadedPlugin>();
+const versions = new Map<number, string>();
+const reporter = new Reporter();
+const tally = new Tally();
+const timeouts = new Map<number, number>();
+let told = '';
+let stopping = false;
+/** What this thread serves with, once it does. */
+let served: HttpProxy | Http2Proxy | undefined;
+
+const decider = new Decider({
+  plugins,
+  caller: new PluginCaller({
+    reporter,
+    watch: { begin: () => {}, end: () => {}, spend: noteTime },
+    flowHash,
+    onTrap: (running, error) => guests.replaceTrapped(running, error),
+  }),
+  question: new Question(),
+  identities: guests.identities,
+  pods: guests.pods,
+  network,
+  tally,
+  versionName: (serial) => versions.get(serial) ?? '',
+  error: (message) => send({ type: 'error', message }),
+});
+const desk = new Desk({ network, decider, tally });
+
+/**
+ * Fuel ends a loop; a plugin that is granted so much of it that it overruns its time is asked no more after some time. What took long
+ * without using much has waited for the processor, or for the collector of garbage.
+ */
+function noteTime({ setup }: LoadedPlugin, ms: number, fuel: number): void {
+  if (ms <= setup.evaluateMs || fuel < setup.evaluateMs * FUEL_PER_MS) return;
+  const times = (timeouts.get(setup.id) ?? 0) + 1;
+  timeouts.set(setup.id, times);
+  const switchedOff = times >= TIMEOUTS_MAX;
+  const plugin = plugins.get(setup.id);
+  if (plugin && switchedOff) plugin.suspended = true;
+  send({ type: 'timeout', plugin: setup.id, switchedOff });
+}
+
+function nameVersions(plugin: LoadedPlugin | undefined, before: LoadedPlugin | undefined): void {
+  for (const { version } of before?.versions ?? []) versions.delete(version.serial);
+  for (const { version } of plugin?.versions ?? []) {
+    const { plugin: name, manifest } = version.parts as VersionParts;
+    versions.set(version.serial, `${name} ${manifest.version}`);
+  }
+}
+
+function handle(message: ToProxy): void {
+  switch (message.type) {
+    case 'policy':
+      served?.setPolicy(message.policy);
+      return;
+    case 'cluster':
+      guests.setCluster(message);
+      return;
+    case 'plugin':
+      guests.acknowledge(message.seq, () => {
+        const { id } = message.setup;
+        const before = plugins.get(id);
+        const plugin = guests.load(message.setup, before, false);
+        nameVersions(plugin, before);
+        plugins.set(id, plugin);
+        timeouts.delete(id);
+        decider.forget();
+        if (plugin.versions.some(({ guest }) => guest?.answers(Context.CONNECT))) served?.renew();
+      });
+      return;
+    case 'remove':
+      guests.acknowledge(message.seq, () => {
+        nameVersions(undefined, plugins.get(message.id));
+        plugins.delete(message.id);
+      });
+      return;
+    case 'switch-off': {
+      const plugin = plugins.get(message.id);
+      if (plugin) plugin.suspended = true;
+      return;
+    }
+    case 'connection':
+      if (served instanceof Http2Proxy) served.serve(message.fd, Buffer.from(message.first), message.ends);
+      return;
+    case 'explain':
+      send({ type: 'explained', seq: message.seq, request: desk.explain(message.ends, message.request, performance.now()) });
+      return;
+    case 'ping':
+      send({ type: 'pong' });
+      return;
+    case 'stop':
+      stopping = true;
+  }
+}
+
+function report(): void {
+  const taken = tally.take();
+  const report = reporter.take();
+  const counts = JSON.stringify(taken.counts);
+  if (taken.traffic.length || report || counts !== told) send({ type: 'requests', ...taken, report });
+  told = counts;
+}
+
+/** Takes connections in turns until it is told to stop. */
+function serveHttp1(): void {
+  const proxy = new HttpProxy({
+    desk,
+    listeners: network.open(),
+    failed: (error) => send({ type: 'error', message: error.stack ?? error.message }),
+    handOver: (fd, first, ends) => send({ type: 'hand-over', fd, first: Uint8Array.from(first), ends }),
+  });
+  served = proxy;
+  send({ type: 'ready', handle: proxy.handle });
+  for (let reportedMs = 0; !stopping; ) {
+    for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) handle(received.message as ToProxy);
+    proxy.turn(stopping ? 0 : TURN_MS);
+    const nowMs = performance.now();
+    if (nowMs - reportedMs < REPORT_MS) continue;
+    reportedMs = nowMs;
+    report();
+  }
+  network.close();
+  desk.drain();
+  for (const drain = new Drain(); !drain.over(); ) proxy.turn(TURN_MS);
+  desk.close();
+  proxy.turn(0);
+  report();
+  port.close();
+}
+
+/** How long a thread that is told to stop goes on for the sake of who is connected. */
+class Drain {
+  readonly #startedMs = performance.now();
+
+  over(): boolean {
+    const ms = performance.now() - this.#startedMs;
+    // Who has his answer is told that nothing follows, and closes.
+    return desk.idle || ms > DRAIN_MS || (!desk.busy && ms > FAREWELL_MS);
+  }
+}
+
+/** Serves what it is handed, on Node's loop. */
+function serveHttp2(): void {
+  network.join();
+  // What one stream does must not end the others': it is told, and its stream ends by its time.
+  process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
+  const proxy = new Http2Proxy(desk, (from, to, port) => network.connect(from, to, port));
+  const timers = [
+    setInterval(report, REPORT_MS),
+    setInterval(() => {
+      const nowMs = performance.now();
+      desk.sweep(nowMs);
+      proxy.sweep(nowMs);
+    }, SWEEP_MS),
+  ];
+  let drains = false;
+  port.on('message', (message: ToProxy) => {
+    handle(message);
+    if (!stopping || drains) return;
+    drains = true;
+    desk.drain();
+    const drain = new Drain();
+    const look = setInterval(() => {
+      if (!drain.over()) return;
+      for (const timer of [...timers, look]) clearInterval(timer);
+      desk.close();
+      proxy.close();
+      report();
+      port.close();
+    }, TURN_MS);
+  });
+  served = proxy;
+  send({ type: 'ready', handle: 0 });
+}
+
+try {
+  if (speaks === 'HTTP/2') serveHttp2();
+  else serveHttp1();
+} catch (error) {
+  send({ type: 'failed', reason: messageOf(error) });
+  port.close();
+}
