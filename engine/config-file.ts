@@ -58,13 +58,13 @@ const schema = z.strictObject({
   trustedKeys: z.array(path).default([]),
 });
 
-/** What the file says in place of flags. @throws EngineError `CONFIG_INVALID` */
+/** The settings of the file that stand in place of flags. @throws EngineError `CONFIG_INVALID` */
 export function readConfigFlags(file: string): Record<string, unknown> {
   const { access: _access, trustedKeys: _trustedKeys, ...flags } = readDocument(file);
   return flags;
 }
 
-/** What the file says beside flags. @throws EngineError `CONFIG_INVALID` with the file, the field and what to write instead. */
+/** The settings of the file that have no flag. @throws EngineError `CONFIG_INVALID` with the file, the field and what to write instead. */
 export function readConfigFile(file: string): ConfigFile {
   const { access: rawAccess, trustedKeys: rawKeys } = readDocument(file);
   const read = (what: string): string => readText(file, resolve(dirname(file), what));

@@ -1,4 +1,4 @@
-/** What the engine is told by flags and environment, as one frozen value. */
+/** The engine's settings, of flags and environment, as one frozen value. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { PolicyFlag } from './abi.gen.ts';

@@ -140,7 +140,7 @@ function podNetwork(lab: string, network: number, manifest: Manifest, index: num
   return { namespace, name, netns: `${netnsPrefix(lab)}${namespace}.${name}`, interface: `sl${hash}`, addresses };
 }
 
-/** What a node fills in: where the pod is attached, and its addresses. */
+/** The pod with the fields that a node fills in: where it is attached, and its addresses. */
 function fillIn(manifest: Manifest, pod: LabPod): void {
   manifest.metadata = { ...manifest.metadata, annotations: { ...manifest.metadata?.annotations, [INTERFACE_ANNOTATION]: pod.interface } };
   manifest.status = { ...manifest.status, phase: 'Running', podIPs: pod.addresses.map((ip) => ({ ip })) };

@@ -23,7 +23,7 @@ export class ConnectionRate extends Policy {
     const before = opened.get(key().address(connection.source.address).number(window - 1));
     const carried = <i32>((<u64>before * (this.windowMs - past)) / this.windowMs);
     const now = key().address(connection.source.address).number(window);
-    // What is refused does not count: it would keep a client out that goes on trying.
+    // A refused connection does not count: it would keep a client out that goes on trying.
     if (carried + opened.get(now) >= this.limit) return deny('too many new connections');
     opened.add(now);
     return allow();

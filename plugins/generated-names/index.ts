@@ -49,7 +49,7 @@ export class GeneratedNames extends Policy {
     if (score < this.limit) return allow();
     const reason = `looks generated: score ${score} of 100`;
     if (this.observe) return audit(reason);
-    // What does not exist yet is what such programs try by the thousand: no address, no difference.
+    // Names that do not exist yet are tried by such programs by the thousand: no address, no difference.
     return answer.addresses.isEmpty ? nxdomain(reason) : deny(reason);
   }
 }

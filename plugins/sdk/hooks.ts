@@ -1,4 +1,4 @@
-/** What each hook adds to the flow that it is about. Handles, never objects. */
+/** The flow, and what each hook adds to it. Handles, never objects. */
 import { PLUGIN_CONTEXT_SIZE, PLUGIN_HEADER_SIZE, pluginContextCookies, pluginContextDnsTtlS, pluginContextDnsType, PluginContextFlagValue, pluginContextFlags, pluginContextHeaders, PluginFieldValue, PluginSlotValue } from './abi.gen';
 import { Flow } from './flow';
 import { CONTEXT, noteRead, slot } from './state';
@@ -23,7 +23,7 @@ export class DnsAnswer extends Flow {
     return textOf(slot(PluginSlotValue.DNS_NAME));
   }
 
-  /** What was asked for: 1 A, 28 AAAA, 16 TXT, ... */
+  /** The record type that was asked for: 1 A, 28 AAAA, 16 TXT, ... */
   get type(): u16 {
     noteRead(PluginFieldValue.DNS_ANSWER);
     return pluginContextDnsType(CONTEXT);
@@ -63,7 +63,7 @@ export class TlsHello extends Flow {
     return (pluginContextFlags(CONTEXT) & <u8>PluginContextFlagValue.ENCRYPTED_HELLO) != 0;
   }
 
-  /** What the client offers to speak (ALPN), one a line: `h2`, `http/1.1`. */
+  /** The protocols that the client offers (ALPN), one a line: `h2`, `http/1.1`. */
   get applicationProtocols(): Text {
     noteRead(PluginFieldValue.APPLICATION_PROTOCOLS);
     return textOf(slot(PluginSlotValue.APPLICATION_PROTOCOLS));

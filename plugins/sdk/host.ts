@@ -1,5 +1,5 @@
 /**
- * What the host lends: counters that outlive the plugin, sets that the operator fills, the clock, the log.
+ * Lent by the host: counters that outlive the plugin, sets that the operator fills, the clock, the log.
  * Names are literals: the build writes them into the manifest, and the PolicyPlugin grants them.
  */
 import { Address } from './address';

@@ -1,4 +1,4 @@
-/** What a plugin imports from "@sluice/plugin-sdk". */
+/** All that a plugin imports from "@sluice/plugin-sdk". */
 export { Address } from './address';
 export { Config } from './config';
 export { Destination, Flow, Source } from './flow';

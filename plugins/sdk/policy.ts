@@ -1,4 +1,4 @@
-/** What a plugin author extends. Which methods answer which hooks is said by @on, which plugin it is by @policy. */
+/** The class that a plugin author extends. Which methods answer which hooks is said by @on, which plugin it is by @policy. */
 import { Config } from './config';
 
 export class Policy {

@@ -16,7 +16,7 @@ assert(PLUGIN_CONTEXT_SIZE == 152 && PLUGIN_HEADER_SIZE == 12 && PLUGIN_RESULT_S
 
 /** Which fields were read: a signed plugin's verdict is cached no wider than these allow. */
 export let fieldsRead: u32 = 0;
-/** What the verdict was given: resolved to numbers of the manifest when the evaluation ends. */
+/** The parts that the verdict was given: resolved to numbers of the manifest when the evaluation ends. */
 export let givenReason: string = '';
 export let givenRoute: string = '';
 /** Of a denied DNS answer. */

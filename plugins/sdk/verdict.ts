@@ -1,4 +1,4 @@
-/** What a plugin answers: a word of 32 bits, built without allocation. */
+/** The answer of a plugin: a word of 32 bits, built without allocation. */
 import { PluginActionValue, ScopeValue, VerdictWordValue } from './abi.gen';
 import { setReason, setResponseCode, setRoute } from './state';
 

@@ -23,7 +23,7 @@
 #define BYTES 64
 #define FIRST_MAX 16384
 
-/* What a connection says first. */
+/* The first words of a connection. */
 static char first[FIRST_MAX];
 static size_t first_length = BYTES;
 

@@ -21,7 +21,7 @@ const RESOLVER = '10.0.0.53';
 const POD = '10.0.0.1';
 const REDIRECT = 7;
 const ROUNDS = 1500;
-/** What the library's types leave out: its reading of names. */
+/** The library's reading of names, which its types leave out. */
 const { name: wireNames } = dnsPacket as unknown as { name: { decode: { (bytes: Buffer, at: number): string; bytes: number } } };
 /** Why the kernel believes nothing of a message that a library reads: it takes no damage, wherever it is. */
 const STRICTER: readonly number[] = [
@@ -82,13 +82,13 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
 
   const wrap = (fields: IpFields, transport: Transport): Buffer =>
     frame(`${fields.from}${fields.to}`.includes(':') ? ipv6(fields, transport) : ipv4(fields, transport));
-  /** What the pod asks, and what becomes of the query. */
+  /** The pod's query, and what becomes of it. */
   const ask = (
     message: DnsMessage,
     { to = RESOLVER, from = to.includes(':') ? 'fd00::1' : POD, sport = 40_000, carry = datagram } = {},
   ): { outcome: number; reasons: number[] } =>
     runner.run('from_pod', wrap({ from, to }, carry(encodeMessage(message), { sport, dport: 53 })));
-  /** What comes back for it. */
+  /** The answer to it. */
   const answer = (
     message: DnsMessage,
     { from = RESOLVER, to = from.includes(':') ? 'fd00::1' : POD, dport = 40_000, carry = datagram } = {},
@@ -394,7 +394,7 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
       ask({ name });
       expect(answer(message).reasons).toContain(reason);
       expect(known()).toEqual([]);
-      // What a forger sends does not use the query up.
+      // A forged answer does not use the query up.
       if (reason === Reason.DNS_UNSOLICITED || reason === Reason.DNS_MISMATCH || reason === Reason.DNS_HEADER)
         expect(answer(good).reasons).toEqual(learned);
     });
@@ -567,7 +567,7 @@ describe.skipIf(inject('missing'))('names in the kernel', async () => {
       if (want === undefined) expect(got, where).toEqual([]);
       else if (got.length) expect(got, where).toEqual(want);
       outcomes[got.length ? 'learned' : want === undefined ? 'refused' : 'nothing'] += 1;
-      // What the library takes and the kernel does not, it refuses for a reason of its own.
+      // An answer that the library takes and the kernel does not is refused for a reason of its own.
       if (want?.length && !got.length)
         expect(
           STRICTER.some((reason) => reasons.includes(reason)),

@@ -1,5 +1,5 @@
 /**
- * What policies mean: one table of policies, flows and expected verdicts, which several executors run: the compiled maps, the
+ * The meaning of policies: one table of policies, flows and expected verdicts, which several executors run: the compiled maps, the
  * programs through test-run, and real sockets between namespaces, each over IPv4 and IPv6.
  *
  * Pods: shop/web, shop/db and bank/web. Each answers on TCP 80, 81 and 8080, which is named `web`; UDP 53 is named `dns`.

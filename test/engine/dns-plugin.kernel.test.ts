@@ -10,7 +10,7 @@ import { TestNode, until } from '../support/test-node.ts';
 const RESOLVER = '198.18.255.53';
 const RESOLVER_IPV6 = 'fd98::53';
 
-/** What a busy machine delays is not what is tested here. */
+/** Long enough for a busy machine: delays are not tested here. */
 const FLAGS = ['--resolver', RESOLVER, '--resolver', RESOLVER_IPV6, '--hold-timeout', '2s'];
 
 const plugin = (file: string, spec = ''): string => `apiVersion: sluice.dev/v1alpha1

@@ -186,7 +186,7 @@ describe.skipIf(inject('missing'))('enforcement', () => {
     await until(() => answers > 3, 5000);
     node.write('policy.yaml', allowFrontend);
     await node.apply();
-    // What was on its way may still come; then nothing does.
+    // Packets that were on their way may still come; then nothing does.
     let seen = -1;
     await until(async () => {
       const same = seen === answers;

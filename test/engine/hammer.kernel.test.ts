@@ -135,7 +135,7 @@ function ready(child: Child): Promise<void> {
   return new Promise((resolve) => child.stdout?.once('data', () => resolve()));
 }
 
-/** What it prints until it ends. */
+/** All that it prints until it ends. */
 function output(child: Child): Promise<string> {
   let text = '';
   child.stdout?.on('data', (chunk) => (text += chunk));

@@ -1,4 +1,4 @@
-/** What the proxy makes of messages, good ones and bad ones, beside what nginx makes of them; nginx is also who gets them behind the proxy. */
+/** Messages, good ones and bad ones, through the proxy and, beside it, to nginx; nginx is also who gets them behind the proxy. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

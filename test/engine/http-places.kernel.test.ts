@@ -165,7 +165,7 @@ describe('requests to backends that are not on this node', () => {
   const [ELSEWHERE, ELSEWHERE_IPV6] = ['10.77.0.5', 'fd77::5'];
   const curl = (...args: string[]) => node.exec('shop/client', 'curl', '-gsS', '-m', '5', ...args);
   const get = async (...args: string[]): Promise<string> => (await curl(`http://${CHECKOUT}/`, ...args)).stdout.trim();
-  /** What a node would have: forwarding, and a firewall that knows half a connection when it sees one. */
+  /** The settings of a real node: forwarding, and a firewall that knows half a connection when it sees one. */
   const SETUP = `set -e
 ip link add uplink type veth peer name node netns ${other}
 ip addr add 10.99.0.1/24 dev uplink; ip addr add fd99::1/64 dev uplink nodad; ip link set uplink up

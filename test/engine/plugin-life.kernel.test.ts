@@ -63,7 +63,7 @@ describe.skipIf(inject('missing'))('the life of a plugin', () => {
     built.remove();
   });
   beforeEach(async () => {
-    // What was pushed is kept for a plugin that is not declared for a while.
+    // A pushed module is kept for a plugin that is not declared for a while.
     await node.api('/v1/plugins/p', '-X', 'DELETE');
     node.delete('ask.yaml');
     await node.apply();
@@ -392,7 +392,7 @@ describe.skipIf(inject('missing'))('the life of a plugin', () => {
     try {
       expect((await node.sluice('plugin', 'list')).stderr).toContain('[API_DENIED]');
       process.env.SLUICE_TOKEN = token;
-      // What is declared is not signed: it does not run, and that is said.
+      // The declared module is not signed: it does not run, and that is said.
       expect((await node.sluice('wait', '--timeout', '2s')).stderr).toContain('it is not signed, and this engine has trusted keys');
       const path = module('mine', DENY);
       expect((await node.sluice('plugin', 'push', 'p', path)).stderr).toContain('it is not signed');

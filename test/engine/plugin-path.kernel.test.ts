@@ -43,7 +43,7 @@ describe.skipIf(inject('missing'))('plugin path', () => {
   }, 120_000);
   afterAll(() => node?.remove());
   beforeEach(async () => {
-    // What was pushed is kept for a plugin that is not declared for a while.
+    // A pushed module is kept for a plugin that is not declared for a while.
     for (const { name } of await plugins()) await node.api(`/v1/plugins/${name}`, '-X', 'DELETE');
     for (const file of ['ask.yaml', 'more.yaml', 'policy.yaml']) node.delete(file);
     await node.apply();

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { baseCluster, type FlowCase, PODS, POLICY_CASES } from '../cases/policy.ts';
 import { TestNode } from '../support/test-node.ts';
 
-/** What the lab has no listener for; test-run has them in test/bpf/policy-cases. */
+/** Cases that the lab has no listener for; test-run has them in test/bpf/policy-cases. */
 const hasListener = ({ protocol = 'TCP' }: FlowCase): boolean => protocol === 'TCP' || protocol === 'ICMP';
 
 describe.skipIf(inject('missing'))('sockets', () => {
@@ -37,7 +37,7 @@ describe.skipIf(inject('missing'))('sockets', () => {
 
   test.each(POLICY_CASES.filter(({ flows }) => flows.some(hasListener)))('$name', async ({ policies, flows }) => {
     const manifests = [false, true].flatMap((v6) => policies((pod) => ipOf(pod, v6)));
-    // What names addresses must name both families' in one policy's place: two policies of one meaning add up to it.
+    // Policies that name addresses must name both families' in one policy's place: two policies of one meaning add up to it.
     node.write('case.yaml', manifests.join('---\n'));
     await node.apply();
     const tried = flows.filter(hasListener).flatMap((flow) => [false, true].map((v6) => ({ flow, v6 })));

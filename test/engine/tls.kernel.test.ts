@@ -32,7 +32,7 @@ describe.skipIf(inject('missing'))('server names', () => {
   }, 60_000);
   afterAll(() => node.remove());
 
-  /** What the server says, or how curl failed: 35 is a reset in the handshake, 28 a time-out. */
+  /** The server's answer, or how curl failed: 35 is a reset in the handshake, 28 a time-out. */
   const ask = async (name: string, { pod = 'shop/client', to = SERVER, seconds = 2 } = {}): Promise<string> => {
     const at = to.includes(':') ? `[${to}]` : to;
     const target = name ? ['--resolve', `${name}:443:${at}`, `https://${name}/`] : [`https://${at}/`];

@@ -1,4 +1,4 @@
-/** What the gRPC service of tests is: its methods, whose messages are texts. */
+/** The gRPC service of tests: its methods, whose messages are texts. */
 import type { ServiceDefinition } from '@grpc/grpc-js';
 
 const toBytes = (text: string): Buffer => Buffer.from(text);

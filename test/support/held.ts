@@ -10,7 +10,7 @@ export interface HeldFields {
   readonly endpoint?: number;
   readonly direction?: Direction;
   readonly context?: Context;
-  /** What the kernel knows of the connection. */
+  /** The kernel's knowledge of the connection. */
   readonly start?: number;
   readonly flags?: number;
 }

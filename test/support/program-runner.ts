@@ -123,6 +123,6 @@ export class ProgramRunner {
   }
 }
 
-/** What run() gives for a packet that passed, or was dropped, for one reason. */
+/** The outcome of run() for a packet that passed, or was dropped, for one reason. */
 export const passes = (reason: number): object => ({ outcome: PASS, reasons: [reason] });
 export const drops = (reason: number): object => ({ outcome: DROP, reasons: [reason] });

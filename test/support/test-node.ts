@@ -22,7 +22,7 @@ export interface Ran {
 
 export interface RunningEngine {
   readonly process: ChildProcess;
-  /** What it has logged so far. */
+  /** Its log so far. */
   log(): string;
   /** Ends it with a signal and waits for that. */
   stop(signal?: NodeJS.Signals): Promise<void>;
@@ -34,7 +34,7 @@ export class TestNode {
   readonly bpffs: string;
   /** The source directory of the lab, once it is up. */
   source = '';
-  /** What engines are started by, such as `setpriv` and its flags. */
+  /** The command that engines are started by, such as `setpriv` and its flags. */
   wrap: readonly string[] = [];
   readonly #engines: RunningEngine[] = [];
   readonly #children: ChildProcess[] = [];

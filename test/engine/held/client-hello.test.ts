@@ -8,7 +8,7 @@ import { refuseHello } from '../../../engine/held/server-names.ts';
 import { clientHello, clientHelloMessage, inRecords } from '../../support/tls.ts';
 
 const vector = (bytes: Buffer): Buffer => Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 255]), bytes]);
-/** What this Node's own client says. */
+/** The hello of this Node's own client. */
 function realHello(options: object): Promise<Buffer> {
   return new Promise((resolve) => {
     const parts: Buffer[] = [];

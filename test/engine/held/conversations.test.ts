@@ -1,4 +1,4 @@
-/** What clients say first, in whatever packets: read as a whole, sent on as it was read, bounded. */
+/** The first words of clients, in whatever packets: read as a whole, sent on as they were read, bounded. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { AskFlag, askCodec, Direction } from '../../../engine/abi.gen.ts';
 import { AskBatch } from '../../../engine/flow/ask-batch.ts';

@@ -1,4 +1,4 @@
-/** What compiling does beside deciding: plugins, ids, damage. What policies mean is in test/cases/policy.ts. */
+/** Compiling, but for what decides: plugins, ids, damage. The meaning of policies is in test/cases/policy.ts. */
 import { describe, expect, test } from 'vitest';
 import { Abi, Action, Context, Direction, endpointCodec, Identity } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';

@@ -57,7 +57,7 @@ function rule(id: number, tier: TierName, action: RuleAction, first?: number, la
   return { sourced: { id, origin, text: '', namespace: '', action, rule: kernel, overrides: false }, ...ranges };
 }
 
-/** What a table says: the range that holds the port, or what holds for all others. */
+/** The answer of a table: the range that holds the port, or what holds for all others. */
 function find(table: PortTable, protocol: number, port: number): number {
   return (table.ranges.find((range) => range.protocol === protocol && range.first <= port && port <= range.last)?.rule ?? table.other).id;
 }
@@ -117,7 +117,7 @@ describe('decideTable()', () => {
   });
 });
 
-/** What the kernel finds in a written table. */
+/** The answer that the kernel finds in a written table. */
 function kernelFinds(entry: Buffer, ports: EntryMap, protocol: number, port: number): number | undefined {
   const policies = new EntryMap();
   policies.set(policyKey(1000, 2000), entry);

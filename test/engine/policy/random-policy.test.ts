@@ -80,7 +80,7 @@ test(`agrees with a naive evaluator on random clusters and every change of them 
     for (let step = 0; step < CHANGES; step++) {
       for (let n = cluster.below(4); n >= 0; n--) cluster.change();
       compiler.update(snapshotAfter(cluster, known), new Map(), []);
-      // What still stands beside the new must not change what the new says.
+      // Entries that still stand beside the new ones must not change what those say.
       if (step % 2) compiler.retire();
       compared += compareAll(cluster, compiler, `seed ${seed + i}, step ${step}`);
     }

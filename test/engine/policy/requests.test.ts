@@ -38,7 +38,7 @@ function compiled(...texts: string[]): Compiler {
   return compiler;
 }
 
-/** What the client's packets to an address and port meet. */
+/** The rule that the client's packets to an address and port meet. */
 function ruleFor(compiler: Compiler, to: string, port: number, podName = 'client') {
   const endpoint = [...compiler.endpoints.values()].find((each) => each.pod.name === podName);
   const ruleSet = endpoint?.ruleSets[1];

@@ -1,4 +1,4 @@
-/** What the proxy makes of HTTP/1 messages: heads, bodies, paths. */
+/** HTTP/1 messages as the proxy reads them: heads, bodies, paths. */
 import { describe, expect, test } from 'vitest';
 import { Body } from '../../../engine/proxy/body.ts';
 import { CHUNKED, readRequest, readResponse, UNTIL_CLOSE } from '../../../engine/proxy/head.ts';
