@@ -3,7 +3,8 @@
  * its verdict cached?
  *
  * `plain` has nothing attached. Ours stands at both ends of each connection; the others once, in the node's forward chain. Run with
- * `npm run bench connection`; --rounds, --connections and --sizes change what is done.
+ * `npm run bench connection`; --rounds, --connections and --sizes change what is done, --beside DIR has the engine of another, built
+ * checkout in the same turns, and leaves the other tools out.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -20,6 +21,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '40' },
     connections: { type: 'string', default: '300' },
     sizes: { type: 'string', default: '0,100,1000,10000,50000' },
+    beside: { type: 'string' },
   },
 });
 const ROUNDS = Number(options.rounds);
@@ -32,8 +34,19 @@ const AGAIN = variant('plain again');
 const OURS = SIZES.map((size) => ({ ...variant(`sluice ${size}`), size }));
 const CACHED = variant('cached verdict');
 const ASKED = variant('asked each time');
-const OTHERS = (Object.keys(RIVALS) as Rival[]).flatMap((rival) => SIZES.map((size) => ({ ...variant(`${rival} ${size}`), rival, size })));
-const ALL: readonly Variant[] = [AGAIN, ...OURS, CACHED, ASKED, ...OTHERS];
+/** The same of the other checkout, by its own engine. */
+const beside = <V extends Variant>(each: V): V => ({ ...each, ...variant(`beside ${each.name}`) });
+const BESIDE = options.beside ? { ours: OURS.map(beside), cached: beside(CACHED), asked: beside(ASKED) } : undefined;
+const RIVALS_HERE = options.beside ? [] : (Object.keys(RIVALS) as Rival[]);
+const OTHERS = RIVALS_HERE.flatMap((rival) => SIZES.map((size) => ({ ...variant(`${rival} ${size}`), rival, size })));
+const ALL: readonly Variant[] = [
+  AGAIN,
+  ...OURS,
+  CACHED,
+  ASKED,
+  ...(BESIDE ? [...BESIDE.ours, BESIDE.cached, BESIDE.asked] : []),
+  ...OTHERS,
+];
 
 /** The rules that matter come last: whoever looked through a list would pay for the length of it. */
 function rulesPolicy(key: string, count: number): string {
@@ -79,14 +92,15 @@ async function main(): Promise<void> {
     const ours = new TestNode();
     nodes.push(ours);
     const load = buildLoad(ours.directory);
-    const addNode = async (variants: readonly Variant[]): Promise<TestNode> => {
-      const node = new TestNode();
+    const addNode = async (variants: readonly Variant[], checkout?: string): Promise<TestNode> => {
+      const node = new TestNode(checkout);
       nodes.push(node);
       await bringUp(node, variants, load);
       return node;
     };
     const engine = await addNode([PLAIN, AGAIN, ...OURS, CACHED, ASKED]);
-    await attach(engine);
+    await attach(engine, { ours: OURS, cached: CACHED, asked: ASKED });
+    if (BESIDE) await attach(await addNode([...BESIDE.ours, BESIDE.cached, BESIDE.asked], options.beside), BESIDE);
     for (const other of OTHERS) {
       const node = await addNode([other]);
       await loadRival(node, other);
@@ -103,16 +117,16 @@ async function main(): Promise<void> {
 }
 
 /** Writes the policies, takes the plain pods out of the source, starts the engine. */
-async function attach(node: TestNode): Promise<void> {
+async function attach(node: TestNode, { ours, cached, asked }: { ours: typeof OURS; cached: Variant; asked: Variant }): Promise<void> {
   const plugins = { cached: join(node.directory, 'cached.wasm'), asked: join(node.directory, 'asked.wasm') };
   await buildPlugin(join(root, 'plugins/egress-allow-list'), plugins.cached);
   await buildPlugin(join(root, 'plugins/connection-rate'), plugins.asked);
   const cluster = join(node.source, 'cluster.yaml');
   const documents = readFileSync(cluster, 'utf8').split('---\n');
   writeFileSync(cluster, documents.filter((text) => !text.includes('variant: plain')).join('---\n'));
-  for (const { key, size } of OURS) node.write(`${key}.yaml`, rulesPolicy(key, size));
-  node.write('cached.yaml', pluginPolicy(CACHED, plugins.cached, `{ allow: [{ label: role=server, port: ${PORT} }], ttlSeconds: 3600 }`));
-  node.write('asked.yaml', pluginPolicy(ASKED, plugins.asked, '{ connections: 10000000 }'));
+  for (const { key, size } of ours) node.write(`${key}.yaml`, rulesPolicy(key, size));
+  node.write('cached.yaml', pluginPolicy(cached, plugins.cached, `{ allow: [{ label: role=server, port: ${PORT} }], ttlSeconds: 3600 }`));
+  node.write('asked.yaml', pluginPolicy(asked, plugins.asked, '{ connections: 10000000 }'));
   await node.engine('--log-level', 'warn');
   await node.sluiceOk('wait', '--timeout', '60s');
 }
@@ -164,6 +178,11 @@ function print(turns: ReadonlyMap<Variant, readonly Turn[]>, lost: ReadonlyMap<V
   console.log(`first packet decided by a plugin: p50 ${more('p50')} µs, p99 ${more('p99')} µs more than the same connect without one`);
   console.log(`cached verdict over a plain allow: whole p50 × ${ratio(CACHED, none, whole)}`);
   console.log(`${most.name} over ${none.name}: whole p50 × ${ratio(most, none, whole)}`);
+  for (const [now, before] of BESIDE
+    ? [...OURS.map((each, i) => [each, BESIDE.ours[i]] as const), [CACHED, BESIDE.cached], [ASKED, BESIDE.asked]]
+    : [])
+    if (now && before)
+      console.log(`${now.name} over ${before.name}: whole p50 × ${ratio(now, before, whole)}, trip p50 × ${ratio(now, before, trip)}`);
   for (const other of OTHERS) {
     const mine = OURS.find(({ size }) => size === other.size) as Variant;
     console.log(`${mine.name} over ${other.name}: whole p50 × ${ratio(mine, other, whole)}, trip p50 × ${ratio(mine, other, trip)}`);

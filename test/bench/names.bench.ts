@@ -4,17 +4,19 @@
  *
  * Everything runs on one processor: who wakes whom on which of several makes ten times the difference that is looked for.
  * Pods ask a dnsmasq with an upstream in turns (A B A B), one query at a time; the third one's puts addresses into a set that its
- * forwarding rule looks into. `plain` is nothing at all, twice.
+ * forwarding rule looks into. `plain` is nothing at all, twice. With --beside DIR the engine of another, built checkout is one more.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { TestNode, until } from '../support/test-node.ts';
 
-const ROUNDS = 20;
+const { values: options } = parseArgs({ options: { beside: { type: 'string' }, rounds: { type: 'string', default: '20' } } });
+const ROUNDS = Number(options.rounds);
 const QUERIES = 5000;
 const FRESH = 10_000;
 const RESOLVER = '198.18.255.53';
@@ -94,8 +96,20 @@ async function mapKiB(node: TestNode, map: string): Promise<number> {
   return (JSON.parse(stdout) as { bytes_memlock: number }).bytes_memlock / 1024;
 }
 
+/** Starts an engine, of whose endpoints the plain pod is none. */
+async function enforce(node: TestNode): Promise<void> {
+  const attached = (await node.run('cat', join(node.source, 'cluster.yaml'))).stdout
+    .split('---\n')
+    .filter((text) => !text.includes('name: plain'));
+  node.write('cluster.yaml', attached.join('---\n'));
+  node.write('policy.yaml', POLICY);
+  await node.engine('--resolver', RESOLVER, '--log-level', 'warn', '--dns', 'minimum-ttl=1h');
+  await node.apply();
+}
+
 async function main(): Promise<void> {
   const [ours, theirs] = [new TestNode(), new TestNode()];
+  const before = options.beside ? new TestNode(options.beside) : undefined;
   try {
     const tool = join(ours.directory, 'resolve');
     execFileSync('gcc', ['-O2', '-Wall', '-o', tool, join(root, 'test/bench/resolve.c')]);
@@ -115,19 +129,18 @@ async function main(): Promise<void> {
     const loaded = await theirs.run('nft', '-f', join(theirs.directory, 'rules.nft'));
     if (loaded.code !== 0) throw new Error(`nft: ${loaded.stderr}`);
     await serve(theirs, tool, '--nftset=/bench.test/4#inet#bench#known');
-    // Only the second pod is the engine's.
-    const attached = (await ours.run('cat', join(ours.source, 'cluster.yaml'))).stdout
-      .split('---\n')
-      .filter((text) => !text.includes('name: plain'));
-    ours.write('cluster.yaml', attached.join('---\n'));
-    ours.write('policy.yaml', POLICY);
-    await ours.engine('--resolver', RESOLVER, '--log-level', 'warn', '--dns', 'minimum-ttl=1h');
-    await ours.apply();
+    await enforce(ours);
+    if (before) {
+      await before.lab(POD('names'));
+      await serve(before, tool);
+      await enforce(before);
+    }
 
     const plain: Variant = { name: 'plain', node: ours, pod: 'plain' };
     const variants: Variant[] = [
       { ...plain, name: 'plain again' },
       { name: 'sluice', node: ours, pod: 'names' },
+      ...(before ? [{ name: 'sluice beside', node: before, pod: 'names' }] : []),
       { name: 'dnsmasq nftset', node: theirs, pod: 'set' },
     ];
     const table = new Table({
@@ -167,7 +180,7 @@ async function main(): Promise<void> {
     for (const [each, first] of [
       [plain, 0],
       [variants[1], FRESH],
-      [variants[2], 0],
+      [variants.at(-1), 0],
     ] as [Variant, number][]) {
       const { p50, p99, perSecond, failed } = await run(each, tool, 'fresh', RESOLVER, 'bench.test', String(first), String(FRESH));
       lines.push(
@@ -182,7 +195,7 @@ async function main(): Promise<void> {
     for (const line of lines) console.log(line);
     console.log(`memory: ${emptyKiB.toFixed(0)} KiB of maps before, ${(fullKiB - emptyKiB).toFixed(0)} KiB more for ${FRESH} addresses`);
   } finally {
-    for (const node of [ours, theirs]) await node.remove();
+    for (const node of [ours, theirs, ...(before ? [before] : [])]) await node.remove();
   }
 }
 

@@ -4,7 +4,8 @@
  *
  * An echo stands for the server, so that no handshake hides the difference; every connection says a hello and waits for its echo.
  * Beside `plain`: ours with rules that read nothing, with a list of server names, with a plugin, and with a hello in two packets as
- * post-quantum key shares make it. Run with `npm run bench tls`; --rounds and --connections change what is done.
+ * post-quantum key shares make it. Run with `npm run bench tls`; --rounds and --connections change what is done, --beside DIR has the
+ * engine of another, built checkout in the same turns.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -14,10 +15,10 @@ import Table from 'cli-table3';
 import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestNode } from '../support/test-node.ts';
 import { clientHello } from '../support/tls.ts';
-import { bringUp, buildLoad, type Measured, median, PORT, root, takeTurns, variant } from './pairs.ts';
+import { bringUp, buildLoad, type Measured, median, PORT, root, takeTurns, type Variant, variant } from './pairs.ts';
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '30' }, connections: { type: 'string', default: '300' } },
+  options: { rounds: { type: 'string', default: '30' }, connections: { type: 'string', default: '300' }, beside: { type: 'string' } },
 });
 const PLAIN = variant('plain');
 const AGAIN = variant('plain again');
@@ -25,7 +26,10 @@ const UNREAD = variant('not read');
 const LIST = variant('list');
 const PLUGIN = variant('plugin');
 const LONG = { ...variant('list, long hello'), key: 'long' };
-const ALL = [AGAIN, UNREAD, LIST, PLUGIN, LONG];
+const OURS: Variants = [UNREAD, LIST, PLUGIN, LONG];
+/** The same of the other checkout, by its own engine. */
+const BESIDE = options.beside ? (OURS.map(({ key }) => variant(`beside ${key}`)) as unknown as Variants) : undefined;
+const ALL: readonly Variant[] = [AGAIN, ...OURS, ...(BESIDE ?? [])];
 
 /** As common clients say it, and as they do with X25519MLKEM768. */
 const HELLO_BYTES = 517;
@@ -44,16 +48,16 @@ spec:
   egress: [{ ports: [{ port: ${PORT} }], ${rule} }]
 `;
 
-const node = new TestNode();
-try {
-  const load = buildLoad(node.directory);
-  const variants = [PLAIN, ...ALL];
-  for (const [key, bytes] of [
-    ['short', HELLO_BYTES],
-    ['long', LONG_HELLO_BYTES],
-  ] as const)
-    writeFileSync(join(node.directory, key), helloOf(bytes));
-  for (const each of variants) each.first = join(node.directory, each === LONG ? 'long' : 'short');
+type Variants = readonly [unread: Variant, list: Variant, plugin: Variant, long: Variant];
+
+/** Pods, policies and an engine in a node. Pods without anything are no endpoints. */
+async function bringUpWithEngine(
+  node: TestNode,
+  variants: readonly Variant[],
+  [, list, plugin, long]: Variants,
+  load: string,
+): Promise<void> {
+  for (const each of variants) each.first = join(first.directory, each === long ? 'long' : 'short');
   await bringUp(node, variants, load);
   const cluster = join(node.source, 'cluster.yaml');
   const documents = readFileSync(cluster, 'utf8').split('---\n');
@@ -65,11 +69,27 @@ try {
     'rules.yaml',
     `apiVersion: sluice.dev/v1alpha1\nkind: PolicyPlugin\nmetadata: { name: rules }\nspec: { module: { file: ${module} }, capabilities: [sets, clock], ${sets} }\n`,
   );
-  const list = 'serverNames: { names: ["*.example.com"] }';
-  for (const { key } of [LIST, LONG]) node.write(`${key}.yaml`, policy(key, list));
-  node.write('plugin.yaml', policy(PLUGIN.key, 'ask: { plugin: rules, context: tls }'));
+  for (const { key } of [list, long]) node.write(`${key}.yaml`, policy(key, 'serverNames: { names: ["*.example.com"] }'));
+  node.write('plugin.yaml', policy(plugin.key, 'ask: { plugin: rules, context: tls }'));
   await node.engine('--log-level', 'warn');
   await node.sluiceOk('wait', '--timeout', '60s');
+}
+
+const first = new TestNode();
+const nodes = [first];
+try {
+  const load = buildLoad(first.directory);
+  for (const [key, bytes] of [
+    ['short', HELLO_BYTES],
+    ['long', LONG_HELLO_BYTES],
+  ] as const)
+    writeFileSync(join(first.directory, key), helloOf(bytes));
+  await bringUpWithEngine(first, [PLAIN, AGAIN, ...OURS], OURS, load);
+  if (BESIDE) {
+    const other = new TestNode(options.beside);
+    nodes.push(other);
+    await bringUpWithEngine(other, BESIDE, BESIDE, load);
+  }
 
   const turns = await takeTurns(ALL, PLAIN, { rounds: Number(options.rounds), connections: Number(options.connections), load });
   const of = (each: (typeof ALL)[number], pick: (m: Measured) => number): number =>
@@ -97,5 +117,5 @@ try {
     ]);
   console.log(table.toString());
 } finally {
-  await node.remove();
+  for (const node of nodes) await node.remove();
 }

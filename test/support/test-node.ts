@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const cli = fileURLToPath(new URL('../../engine/cli/sluice.js', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
 /** How much longer than elsewhere things may take: on an emulated machine, ten times. */
 const SLOW = Number(process.env.SLUICE_TEST_SLOW ?? 1);
 let nodes = 0;
@@ -36,10 +36,13 @@ export class TestNode {
   source = '';
   /** The command that engines are started by, such as `setpriv` and its flags. */
   wrap: readonly string[] = [];
+  readonly #cli: string;
   readonly #engines: RunningEngine[] = [];
   readonly #children: ChildProcess[] = [];
 
-  constructor() {
+  /** `checkout`: whose engine runs here; a benchmark has an older one beside this one. */
+  constructor(checkout: string = root) {
+    this.#cli = join(checkout, 'engine/cli/sluice.js');
     nodes += 1;
     this.name = `t${process.pid}-${nodes}`;
     this.directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
@@ -91,7 +94,7 @@ export class TestNode {
     const args = [
       ...this.wrap,
       process.execPath,
-      cli,
+      this.#cli,
       'run',
       '--source',
       `dir:${this.source}`,
@@ -123,7 +126,7 @@ export class TestNode {
 
   /** Runs the command line on this node. */
   sluice(...args: string[]): Promise<Ran> {
-    return this.run(process.execPath, cli, ...args);
+    return this.run(process.execPath, this.#cli, ...args);
   }
 
   /** The same; throws unless it exits with 0. */
