@@ -1,9 +1,10 @@
 /** `npm run generate`: writes the generated files; with --check only says which of them are stale, and fails. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { writeAssemblyScript } from './assemblyscript.ts';
 import { readLayouts } from './layout.ts';
+import { readMaps, writeMaps } from './maps.ts';
 import { writeTypeScript } from './typescript.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -12,6 +13,7 @@ execFileSync('make', ['-s', '-C', `${root}/native`], { stdio: 'inherit' });
 const layouts = readLayouts(`${root}/build/abi.bpf.o`);
 const files = new Map([
   ['engine/abi.gen.ts', writeTypeScript(layouts)],
+  ['engine/maps.gen.ts', writeMaps(readMaps(`${root}/build/endpoint.bpf.o`))],
   ['plugins/sdk/abi.gen.ts', writeAssemblyScript(layouts)],
 ]);
 
@@ -20,8 +22,8 @@ for (const [path, text] of files) {
   if (!process.argv.includes('--check')) {
     writeFileSync(`${root}/${path}`, text);
     console.log(`wrote ${path}`);
-  } else if (readFileSync(`${root}/${path}`, 'utf8') !== text) {
-    console.error(`${path} is not what bpf/abi.h says: run npm run generate`);
+  } else if (!existsSync(`${root}/${path}`) || readFileSync(`${root}/${path}`, 'utf8') !== text) {
+    console.error(`${path} is not what bpf/ says: run npm run generate`);
     stale += 1;
   }
 }
