@@ -204,7 +204,12 @@ function systemResolvers(): Uint8Array[] {
   return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].flatMap(([, address = '']) => parseAddress(address) ?? []);
 }
 
-/** `127.0.0.1:9470` or `[::1]:9470`. @throws EngineError `CONFIG_INVALID` */
+/**
+ * Host and port of a text. @throws EngineError `CONFIG_INVALID`
+ *
+ * @example
+ * parseHostPort('[::1]:9470', '--api') // { host: '::1', port: 9470 }
+ */
 export function parseHostPort(text: string, flag: string): HostPort {
   const [, v6, plain, port] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
   const host = v6 ?? plain;
@@ -218,7 +223,14 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
-/** `30s`, `500ms`, `2m` → milliseconds. @throws EngineError `CONFIG_INVALID` */
+/**
+ * Milliseconds of a duration; a number without a unit is seconds. @throws EngineError `CONFIG_INVALID`
+ *
+ * @example
+ * parseDuration('500ms', '--timeout') // 500
+ * parseDuration('2m', '--timeout') // 120_000
+ * parseDuration('30', '--timeout') // 30_000
+ */
 export function parseDuration(text: string, flag: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
   const scale = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? 's'];

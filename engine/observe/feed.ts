@@ -1,4 +1,11 @@
-/** The latest of something that goes on happening, and those who follow it. */
+/**
+ * The latest of something that goes on happening, and those who follow it.
+ *
+ * @example
+ * const feed = new Feed(2);
+ * for (const item of ['a', 'b', 'c']) feed.add(item);
+ * feed.latest(2) // ['b', 'c']
+ */
 export class Feed<T> {
   readonly #kept: T[] = [];
   readonly #followers = new Set<(item: T) => void>();

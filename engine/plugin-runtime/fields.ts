@@ -35,7 +35,14 @@ const OF_ADDRESS =
 /** Equal for all packets of a flow. A DNS name is of the query, a request's texts of the request: no scope holds those. */
 const OF_FLOW = OF_ADDRESS | PluginField.SOURCE_PORT | PluginField.SERVER_NAME | PluginField.APPLICATION_PROTOCOLS;
 
-/** The widest scope that holds for what was read. */
+/**
+ * The widest scope that holds for what was read.
+ *
+ * @example
+ * widestScope(FIELD_BITS.get('source-labels')) // 4
+ * widestScope(FIELD_BITS.get('source-labels') | FIELD_BITS.get('destination-address')) // 2
+ * widestScope(FIELD_BITS.get('path')) // 0
+ */
 export function widestScope(fieldsRead: number): Scope {
   if (!(fieldsRead & ~OF_IDENTITY)) return Scope.IDENTITY;
   if (!(fieldsRead & ~OF_ADDRESS)) return Scope.ADDRESS;

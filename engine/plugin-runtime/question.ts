@@ -66,7 +66,13 @@ export class Question {
   }
 }
 
-/** The first cookie of a name, as RFC 6265 separates them; undefined when there is none. */
+/**
+ * The first cookie of a name, as RFC 6265 separates them; undefined when there is none.
+ *
+ * @example
+ * findCookie('theme=dark; canary=v2', 'canary') // 'v2'
+ * findCookie('theme=dark', 'canary') // undefined
+ */
 export function findCookie(cookies: string, name: string): string | undefined {
   for (let from = 0; from < cookies.length; ) {
     let end = cookies.indexOf(';', from);

@@ -18,7 +18,14 @@ export interface Network {
   readonly key: string;
 }
 
-/** The address as 16 bytes, or undefined when the text is none. Zone ids and leading zeros are refused. */
+/**
+ * The address as 16 bytes, or undefined when the text is none. Zone ids and leading zeros are refused.
+ *
+ * @example
+ * formatAddress(parseAddress('10.0.0.1')) // '10.0.0.1'
+ * [...parseAddress('fd00::1').slice(0, 2)] // [0xfd, 0]
+ * parseAddress('10.0.0.01') // undefined
+ */
 export function parseAddress(text: string): Uint8Array | undefined {
   if (IPV4.test(text)) {
     const parts = text.split('.').map(Number);
@@ -28,7 +35,14 @@ export function parseAddress(text: string): Uint8Array | undefined {
   return Uint8Array.from(ipaddr.IPv6.parse(text).toByteArray());
 }
 
-/** The network, its host bits cleared, or undefined when the text is none. */
+/**
+ * The network, its host bits cleared, or undefined when the text is none. Its bits are counted from the front of the 16 bytes.
+ *
+ * @example
+ * const { address, bits } = parseNetwork('10.1.2.3/8');
+ * [formatAddress(address), bits] // ['10.0.0.0', 104]
+ * parseNetwork('10.0.0.0/33') // undefined
+ */
 export function parseNetwork(text: string): Network | undefined {
   const [addressText = '', bitsText = '', ...rest] = text.split('/');
   const address = parseAddress(addressText);

@@ -14,7 +14,12 @@ export function canonicalName(text: string): string {
   return text.toLowerCase().replace(/\.$/, '');
 }
 
-/** The patterns that match whatever this name or pattern matches, the closest first: itself, and then ever shorter wildcards. */
+/**
+ * The patterns that match whatever this name or pattern matches, the closest first: itself, and then ever shorter wildcards.
+ *
+ * @example
+ * coveringPatterns('api.example.com') // ['api.example.com', '*.example.com', '*.com']
+ */
 export function coveringPatterns(text: string): string[] {
   const labels = text.split('.');
   const covering = [text];
@@ -22,7 +27,13 @@ export function coveringPatterns(text: string): string[] {
   return covering;
 }
 
-/** Whether the pattern matches every name that the other one does; a name is a pattern. */
+/**
+ * Whether the pattern matches every name that the other one does; a name is a pattern.
+ *
+ * @example
+ * covers('*.example.com', 'a.b.example.com') // true
+ * covers('*.example.com', 'example.com') // false
+ */
 export function covers(pattern: string, text: string): boolean {
   return pattern === text || (pattern.startsWith(WILDCARD) && text.endsWith(pattern.slice(1)));
 }

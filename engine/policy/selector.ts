@@ -3,6 +3,12 @@ import type { Labels, Requirement, Selector } from './snapshot.ts';
 
 /**
  * Whether labels satisfy every requirement. A key that is absent satisfies NotIn and DoesNotExist.
+ *
+ * @example
+ * const labels = new Map([['app', 'web']]);
+ * matches([{ key: 'app', operator: 'In', values: ['web', 'shop'] }], labels) // true
+ * matches([{ key: 'tier', operator: 'NotIn', values: ['front'] }], labels) // true
+ * matches([{ key: 'tier', operator: 'Exists', values: [] }], labels) // false
  */
 export function matches(selector: Selector, labels: Labels): boolean {
   return selector.every((requirement) => satisfies(requirement, labels));

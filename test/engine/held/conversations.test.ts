@@ -258,8 +258,7 @@ describe('Conversations', () => {
       }
       if (content?.reading.state !== 'read') content = take(say(0, stream, { sport }));
       expect([content.reading.state, serverName(content)]).toEqual(['read', 'api.example.com']);
-      for (const { packet } of settle(content).packets)
-        expect(packet.data).toEqual(stream.subarray(packet.sequence - START, packet.sequence - START + packet.data.length));
+      for (const { packet } of settle(content).packets) expect(stream.subarray(packet.sequence - START).indexOf(packet.data)).toBe(0);
     }
   });
 
