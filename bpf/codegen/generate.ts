@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { writeAssemblyScript } from './assemblyscript.ts';
 import { readLayouts } from './layout.ts';
+import { writeNative } from './native.ts';
 import { writeTypeScript } from './typescript.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -12,6 +13,7 @@ execFileSync('make', ['-s', '-C', `${root}/native`], { stdio: 'inherit' });
 const layouts = readLayouts(`${root}/build/abi.bpf.o`);
 const files = new Map([
   ['engine/abi.gen.ts', writeTypeScript(layouts)],
+  ['engine/native.gen.ts', writeNative(`${root}/build/native-abi.bpf.o`)],
   ['plugins/sdk/abi.gen.ts', writeAssemblyScript(layouts)],
 ]);
 
@@ -21,7 +23,7 @@ for (const [path, text] of files) {
     writeFileSync(`${root}/${path}`, text);
     console.log(`wrote ${path}`);
   } else if (readFileSync(`${root}/${path}`, 'utf8') !== text) {
-    console.error(`${path} is not what bpf/abi.h says: run npm run generate`);
+    console.error(`${path} is not what its header says: run npm run generate`);
     stale += 1;
   }
 }
