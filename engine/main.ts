@@ -14,8 +14,8 @@ import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
+import { closeSocket, closeSockets, wakeSockets } from './kernel/proxy-sockets.ts';
 import { RecordReader } from './kernel/record-reader.ts';
-import { closeSocket, wakeStreams } from './kernel/streams.ts';
 import type { Logger } from './log.ts';
 import { FlowLog } from './observe/flow-log.ts';
 import { type FromWorker, FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './plugin-runtime/messages.ts';
@@ -96,7 +96,8 @@ async function assemble(
   const proxy = new ProxyThreads({
     worker: new URL('./proxy/proxy-worker.ts', import.meta.url),
     data: { handles: datapath.proxyHandles },
-    wake: wakeStreams,
+    wake: wakeSockets,
+    cleanUp: closeSockets,
     closeSocket,
     events: {
       requests: (thread, report) => {

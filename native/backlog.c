@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes that connections do not take yet, and the bound for all of them: who would go beyond it is broken off. */
-#include "internal.h"
+/* Bytes that sockets do not take yet, and the bound for all of them: who would go beyond it is broken off. */
+#include "sockets.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,22 +9,14 @@
 
 #define TOTAL_MAX (256u * 1024 * 1024)
 
-/* Of the one thread that serves connections. */
-static uint32_t total;
-
-uint32_t backlog_total(void)
-{
-	return total;
-}
-
 uint32_t backlog_length(const struct backlog *backlog)
 {
 	return backlog->to - backlog->from;
 }
 
-void backlog_forget(struct backlog *backlog)
+void backlog_forget(struct backlog *backlog, uint32_t *total)
 {
-	total -= backlog_length(backlog);
+	*total -= backlog_length(backlog);
 	free(backlog->bytes);
 	*backlog = (struct backlog){};
 }
@@ -44,9 +36,9 @@ static int backlog_grow(struct backlog *backlog, uint32_t length)
 	return 0;
 }
 
-int backlog_keep(struct backlog *backlog, const uint8_t *bytes, uint32_t length)
+int backlog_keep(struct backlog *backlog, uint32_t *total, const uint8_t *bytes, uint32_t length)
 {
-	if (total + length > TOTAL_MAX)
+	if (*total + length > TOTAL_MAX)
 		return -ENOBUFS;
 	if (!backlog_length(backlog))
 		backlog->from = backlog->to = 0;
@@ -54,19 +46,19 @@ int backlog_keep(struct backlog *backlog, const uint8_t *bytes, uint32_t length)
 		return -ENOMEM;
 	memcpy(backlog->bytes + backlog->to, bytes, length);
 	backlog->to += length;
-	total += length;
+	*total += length;
 	return 0;
 }
 
-int backlog_send(struct backlog *backlog, int socket)
+int backlog_send(struct backlog *backlog, uint32_t *total, int fd)
 {
 	while (backlog_length(backlog)) {
-		ssize_t sent = send(socket, backlog->bytes + backlog->from, backlog_length(backlog), MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t sent = send(fd, backlog->bytes + backlog->from, backlog_length(backlog), MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (sent < 0)
 			return errno == EAGAIN ? 0 : -errno;
 		backlog->from += (uint32_t)sent;
-		total -= (uint32_t)sent;
+		*total -= (uint32_t)sent;
 	}
 	return 0;
 }

@@ -43,28 +43,14 @@ int link_attach_passing(int program, uint32_t ifindex, uint32_t direction);
 /* proxy.c */
 
 /* Notes that the proxy lives: without it for a second, new connections get their failure policy. */
-void proxy_beat(void);
+void proxy_beat(struct sluice_proxy *proxy);
 /*
- * Says whose connection the listener has accepted, and what it is for. Returns 0, -ENOENT when it is nobody's whom policy sends there, or
- * -errno.
+ * Says whose connection a listener has accepted, and what it is for. Returns 0, -ENOENT when it is nobody's whom policy sends there, or
+ * -errno. proxy may be NULL for the listener for pods.
  */
-int proxy_ends(struct sluice_stream_ends *ends, int socket, enum proxy_listener listener);
-
-/* backlog.c */
-
-struct backlog {
-	uint8_t *bytes;
-	uint32_t from, to, room;
-};
-
-/* Of all connections. */
-uint32_t backlog_total(void);
-uint32_t backlog_length(const struct backlog *backlog);
-/* Keeps more; returns 0, -ENOBUFS or -ENOMEM. */
-int backlog_keep(struct backlog *backlog, const uint8_t *bytes, uint32_t length);
-/* Sends what is taken of it; returns 0 or -errno. */
-int backlog_send(struct backlog *backlog, int socket);
-void backlog_forget(struct backlog *backlog);
+int proxy_ends(const struct sluice_proxy *proxy, struct sluice_socket_ends *ends, int fd, enum proxy_listener listener);
+/* As sluice_proxy__connect, from the network that this thread has opened; proxy may be NULL where it does not begin at the node. */
+int proxy_connect(const struct sluice_proxy *proxy, const uint8_t *from, const uint8_t *to, uint32_t port);
 
 /* checksum.c */
 

@@ -8,7 +8,7 @@
  * loopback, and that is where their connections to backends begin.
  */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "proxy.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -33,12 +34,6 @@
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
-
-static struct engine_state *published;
-/* The proxy serves who is connected, and takes nobody new. */
-static int closing;
-/* Of the network that this process has opened last, or -1; of the one that it was opened from; and the program origin_of. */
-static int opened = -1, node = -1, finder = -1;
 
 static int file_write(const char *path, const char *text)
 {
@@ -138,245 +133,131 @@ static int listeners_open_node(int listeners, int backlog, int *sockets)
 	return 0;
 }
 
-static int listener_open_pods(int network, int picker, int listeners, int backlog, int *sockets)
+/* Listens for pods, in this thread's network. */
+static int listener_open_pods(struct sluice_proxy *proxy, const struct sluice_proxy_parts *parts, int *sockets)
 {
 	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(1) };
-	int link;
 
-	sockets[PROXY_LISTENER_PODS] = listener_open(&any, 1, listeners, PROXY_LISTENER_PODS, backlog);
+	sockets[PROXY_LISTENER_PODS] = listener_open(&any, 1, parts->listeners, PROXY_LISTENER_PODS, parts->backlog);
 	if (sockets[PROXY_LISTENER_PODS] < 0)
 		return sockets[PROXY_LISTENER_PODS];
-	link = bpf_link_create(picker, network, BPF_SK_LOOKUP, NULL);
-	return link < 0 ? link : 0;
-}
-
-static struct engine_state *state_map(int engine_states)
-{
-	void *memory = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, engine_states, 0);
-
-	return memory == MAP_FAILED ? NULL : memory;
+	proxy->link = bpf_link_create(parts->picker, proxy->network, BPF_SK_LOOKUP, NULL);
+	return proxy->link < 0 ? proxy->link : 0;
 }
 
 /* Makes the veth from the node's side of things. Returns the index of its interface there, or -errno. */
 static int veth_open(const char *interface, int network, int program)
 {
-	int error = netlink_link_delete(interface);
+	int error = netlink_link_delete(interface), ifindex;
 
 	error = error ? error : netlink_veth_add(interface, INSIDE, network);
 	error = error ? error : netlink_link_up(interface, 0, 0);
-	error = error ? error : link_attach_passing(program, if_nametoindex(interface), DIRECTION_EGRESS);
-	return error < 0 ? error : (int)if_nametoindex(interface);
+	if (error)
+		return error;
+	ifindex = (int)if_nametoindex(interface);
+	if (!ifindex)
+		return -errno;
+	error = link_attach_passing(program, (uint32_t)ifindex, DIRECTION_EGRESS);
+	return error < 0 ? error : ifindex;
 }
 
 /* Says to programs that the proxy takes connections. */
-static int proxy_publish(int engine_states, int ifindex, int listener)
+static int proxy_publish(struct sluice_proxy *proxy, int engine_states, int ifindex, int listener)
 {
+	void *memory = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, engine_states, 0);
 	uint64_t cookie = 0;
 	socklen_t size = sizeof(cookie);
 
-	published = published ? published : state_map(engine_states);
-	if (!published)
-		return -ENOMEM;
+	if (memory == MAP_FAILED)
+		return -errno;
+	proxy->published = memory;
 	if (getsockopt(listener, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size))
 		return -errno;
-	closing = 0;
-	proxy_beat();
-	__atomic_store_n(&published->network, cookie, __ATOMIC_RELAXED);
-	__atomic_store_n(&published->proxy, (uint32_t)ifindex, __ATOMIC_RELEASE);
+	proxy_beat(proxy);
+	__atomic_store_n(&proxy->published->network, cookie, __ATOMIC_RELAXED);
+	__atomic_store_n(&proxy->published->proxy, (uint32_t)ifindex, __ATOMIC_RELEASE);
 	return 0;
 }
 
-int sluice_proxy__open(const struct sluice_proxy_parts *parts, int *sockets)
+/* Makes a network, and moves this thread there. Returns the index of the interface that leads to it, at the node, or -errno. */
+static int network_open(struct sluice_proxy *proxy, const struct sluice_proxy_parts *parts)
 {
-	int outside = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), network = -1, error, ifindex = 0;
+	int ifindex;
 
-	for (int i = 0; i < PROXY_LISTENER_MAX; i++)
-		sockets[i] = -1;
-	if (outside < 0)
+	if (unshare(CLONE_NEWNET))
+		return -errno;
+	proxy->network = open(OWN_NETWORK, O_RDONLY | O_CLOEXEC);
+	if (proxy->network < 0 || setns(proxy->node, CLONE_NEWNET))
+		return -errno;
+	ifindex = veth_open(parts->interface, proxy->network, parts->program);
+	if (ifindex >= 0 && setns(proxy->network, CLONE_NEWNET))
+		return -errno;
+	return ifindex;
+}
+
+static int proxy_start(struct sluice_proxy *proxy, const struct sluice_proxy_parts *parts, int *sockets)
+{
+	int error, ifindex;
+
+	proxy->node = open(OWN_NETWORK, O_RDONLY | O_CLOEXEC);
+	if (proxy->node < 0)
 		return -errno;
 	error = listeners_open_node(parts->listeners, parts->backlog, sockets);
-	if (!error && unshare(CLONE_NEWNET))
-		error = -errno;
-	if (!error) {
-		network = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-		if (network < 0 || setns(outside, CLONE_NEWNET))
-			error = -errno;
-	}
-	if (!error) {
-		ifindex = veth_open(parts->interface, network, parts->program);
-		error = ifindex < 0 ? ifindex : setns(network, CLONE_NEWNET) ? -errno : 0;
-	}
-	error = error ? error : network_fill();
-	error = error ? error : listener_open_pods(network, parts->picker, parts->listeners, parts->backlog, sockets);
-	error = error ? error : proxy_publish(parts->engine_states, ifindex, sockets[PROXY_LISTENER_IPV4]);
-	if (error) {
-		sockets_close(sockets);
-		(void)setns(outside, CLONE_NEWNET);
-		if (network >= 0)
-			close(network);
-		close(outside);
+	if (error)
 		return error;
+	ifindex = network_open(proxy, parts);
+	if (ifindex < 0)
+		return ifindex;
+	error = network_fill();
+	error = error ? error : listener_open_pods(proxy, parts, sockets);
+	return error ? error : proxy_publish(proxy, parts->engine_states, ifindex, sockets[PROXY_LISTENER_IPV4]);
+}
+
+int sluice_proxy__open(const struct sluice_proxy_parts *parts, int32_t *sockets, struct sluice_proxy **result)
+{
+	struct sluice_proxy *proxy = malloc(sizeof(*proxy));
+	int error;
+
+	if (!proxy)
+		return -ENOMEM;
+	*proxy = (struct sluice_proxy){ .network = -1, .node = -1, .finder = parts->finder, .link = -1 };
+	for (int i = 0; i < PROXY_LISTENER_MAX; i++)
+		sockets[i] = -1;
+	error = proxy_start(proxy, parts, sockets);
+	if (!error) {
+		*result = proxy;
+		return 0;
 	}
-	if (opened >= 0) {
-		close(opened);
-		close(node);
-	}
-	opened = network;
-	node = outside;
-	finder = parts->finder;
-	return 0;
-}
-
-int sluice_proxy__join(void)
-{
-	return opened < 0 ? -ENODEV : setns(opened, CLONE_NEWNET) ? -errno : 0;
-}
-
-void proxy_beat(void)
-{
-	if (published && !closing)
-		__atomic_store_n(&published->proxy_heartbeat_ns, sluice_kernel__now_ns(), __ATOMIC_RELAXED);
-}
-
-void sluice_proxy__close(void)
-{
-	closing = 1;
-	if (published)
-		__atomic_store_n(&published->proxy_heartbeat_ns, 0, __ATOMIC_RELAXED);
-}
-
-static int address_is_ipv4(const uint8_t *address)
-{
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-
-	return !memcmp(address, mapped, sizeof(mapped));
-}
-
-static socklen_t address_fill(struct sockaddr_storage *storage, const uint8_t *address, uint32_t port)
-{
-	if (address_is_ipv4(address)) {
-		struct sockaddr_in *ipv4 = (void *)storage;
-
-		*ipv4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-		memcpy(&ipv4->sin_addr, address + 12, 4);
-		return sizeof(*ipv4);
-	}
-	struct sockaddr_in6 *ipv6 = (void *)storage;
-
-	*ipv6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
-	memcpy(&ipv6->sin6_addr, address, 16);
-	return sizeof(*ipv6);
-}
-
-/* A socket stays in the network that it was made in. Returns its descriptor, or -errno. */
-static int socket_make(int family, int of_node)
-{
-	int made;
-
-	if (of_node && setns(node, CLONE_NEWNET))
-		return -errno;
-	made = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (made < 0)
-		made = -errno;
-	if (of_node && setns(opened, CLONE_NEWNET)) {
-		if (made >= 0)
-			close(made);
-		made = -errno;
-	}
-	return made;
-}
-
-/* Has a connection begin at an address of a pod. The port is found when the other end is known: one serves a connection to each backend. */
-static int socket_bind(int connection, const struct sockaddr_storage *local, socklen_t length)
-{
-	int ipv4 = local->ss_family == AF_INET, on = 1;
-
-	if (setsockopt(connection, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) ||
-	    (ipv4 ? setsockopt(connection, SOL_IP, IP_TRANSPARENT, &on, sizeof(on))
-		  : setsockopt(connection, SOL_IPV6, IPV6_TRANSPARENT, &on, sizeof(on))) ||
-	    bind(connection, (const void *)local, length))
-		return -errno;
-	return 0;
-}
-
-int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port)
-{
-	static const uint8_t none[16];
-	struct sockaddr_storage local = {}, remote;
-	int from_node = !memcmp(from, none, sizeof(none)), on = 1, connection, error = 0;
-	socklen_t length = address_fill(&remote, to, port);
-
-	if (!from_node && address_fill(&local, from, 0) != length)
-		return -EAFNOSUPPORT;
-	connection = socket_make(remote.ss_family, from_node);
-	if (connection < 0)
-		return connection;
-	if (setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
-		error = -errno;
-	if (!error && !from_node)
-		error = socket_bind(connection, &local, length);
-	if (!error && connect(connection, (void *)&remote, length) && errno != EINPROGRESS)
-		error = -errno;
-	if (!error)
-		return connection;
-	close(connection);
+	sockets_close(sockets);
+	if (proxy->node >= 0)
+		(void)setns(proxy->node, CLONE_NEWNET);
+	sluice_proxy__close(proxy);
 	return error;
 }
 
-/* What a process meant that is connected to a listener of the proxy. Returns 0, -ENOENT when policy has sent nobody there, or -errno. */
-static int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin)
+void proxy_beat(struct sluice_proxy *proxy)
 {
-	struct {
-		struct origin origin;
-		uint8_t rest[16];	/* a packet is no shorter */
-	} packet = { .origin = { .opened = *listener, .sent = *client } };
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = &packet, .data_size_in = sizeof(packet), .data_out = &packet,
-		    .data_size_out = sizeof(packet), .repeat = 1);
-	int error;
-
-	/* Sockets are looked for in the network of the thread that asks. */
-	if (setns(node, CLONE_NEWNET))
-		return -errno;
-	error = bpf_prog_test_run_opts(finder, &options);
-	if (setns(opened, CLONE_NEWNET))
-		return -errno;
-	if (error || options.retval)
-		return error ? error : -ENOENT;
-	*origin = packet.origin;
-	return 0;
+	if (!proxy->draining)
+		__atomic_store_n(&proxy->published->proxy_heartbeat_ns, sluice_kernel__now_ns(), __ATOMIC_RELAXED);
 }
 
-static void end_read(struct translation *end, const struct sockaddr_in6 *from)
+void sluice_proxy__drain(struct sluice_proxy *proxy)
 {
-	memcpy(end->address, &from->sin6_addr, sizeof(end->address));
-	end->port = from->sin6_port;
+	proxy->draining = 1;
+	__atomic_store_n(&proxy->published->proxy_heartbeat_ns, 0, __ATOMIC_RELAXED);
 }
 
-int proxy_ends(struct sluice_stream_ends *ends, int socket, enum proxy_listener listener)
+void sluice_proxy__close(struct sluice_proxy *proxy)
 {
-	struct translation client = {}, meant = {};
-	struct origin origin = {};
-	struct sockaddr_in6 address;
-	socklen_t length = sizeof(address);
-	int error;
-
-	if (getpeername(socket, (void *)&address, &length))
-		return -errno;
-	end_read(&client, &address);
-	length = sizeof(address);
-	if (getsockname(socket, (void *)&address, &length))
-		return -errno;
-	end_read(&meant, &address);
-	if (listener != PROXY_LISTENER_PODS) {
-		error = proxy_origin(&meant, &client, &origin);
-		if (error)
-			return error;
-		meant = origin.opened;
+	if (proxy->published) {
+		sluice_proxy__drain(proxy);
+		munmap(proxy->published, (size_t)sysconf(_SC_PAGESIZE));
 	}
-	memcpy(ends->remote, client.address, sizeof(ends->remote));
-	memcpy(ends->local, meant.address, sizeof(ends->local));
-	ends->remote_port = ntohs(client.port);
-	ends->local_port = ntohs(meant.port);
-	ends->endpoint = origin.endpoint;
-	return 0;
+	if (proxy->link >= 0)
+		close(proxy->link);
+	if (proxy->network >= 0)
+		close(proxy->network);
+	if (proxy->node >= 0)
+		close(proxy->node);
+	free(proxy);
 }

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define SEND_BATCH 64
-#define RECORD_HEADER 8
 #define ADDRESSES_LENGTH (2 * ETH_ALEN)
 #define TCP_CHECKSUM_OFFSET 16
 #define UDP_CHECKSUM_OFFSET 6
@@ -54,10 +53,13 @@ int sluice_release__open(const char *interface, const char *peer, int program, c
 	if (!release)
 		return -ENOMEM;
 	release->token = token;
-	release->ifindex = if_nametoindex(interface);
 	release->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (!release->ifindex || release->socket < 0 ||
-	    setsockopt(release->socket, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on))) {
+	if (release->socket < 0 || setsockopt(release->socket, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on))) {
+		error = -errno;
+		goto fail;
+	}
+	release->ifindex = if_nametoindex(interface);
+	if (!release->ifindex) {
 		error = -errno;
 		goto fail;
 	}
@@ -166,12 +168,12 @@ int sluice_release__send(struct sluice_release *release, uint8_t *buffer, const 
 
 		for (; next < count && filled < SEND_BATCH; next++) {
 			uint8_t *record = buffer + offsets[next];
-			struct ask *ask = (struct ask *)(record + RECORD_HEADER);
-			uint32_t length;
+			struct ask *ask = (struct ask *)(record + sizeof(struct sluice_record_header));
+			struct sluice_record_header header;
 
-			memcpy(&length, record, sizeof(length));
+			memcpy(&header, record, sizeof(header));
 			errors[next] = 0;
-			if (!ask_is_sound(ask, length)) {
+			if (!ask_is_sound(ask, header.length)) {
 				errors[next] = -EBADMSG;
 				continue;
 			}

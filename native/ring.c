@@ -16,7 +16,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define RECORD_HEADER 8
 #define ROUND_UP_8(n) (((n) + 7u) & ~7u)
 
 struct sluice_ring {
@@ -71,9 +70,13 @@ int sluice_ring__open(int map, int engine_states, struct sluice_ring **result)
 		return -ENOMEM;
 	ring->map = map;
 	ring->page = (size_t)sysconf(_SC_PAGESIZE);
+	ring->wake = -1;
 	ring->epoll = epoll_create1(EPOLL_CLOEXEC);
-	ring->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	error = ring->epoll < 0 || ring->wake < 0 ? -errno : bpf_obj_get_info_by_fd(map, &info, &info_size);
+	error = ring->epoll < 0 ? -errno : 0;
+	if (!error) {
+		ring->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		error = ring->wake < 0 ? -errno : bpf_obj_get_info_by_fd(map, &info, &info_size);
+	}
 	if (!error)
 		error = ring_map_memory(ring, info.max_entries);
 	if (!error && engine_states >= 0) {
@@ -112,6 +115,7 @@ static int ring_move(struct sluice_ring *ring, uint8_t *buffer, uint32_t capacit
 {
 	unsigned long at = __atomic_load_n(ring->consumer, __ATOMIC_RELAXED);
 	unsigned long end = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
+	struct sluice_record_header moved = {};
 	int count = 0;
 
 	*bytes = 0;
@@ -125,12 +129,12 @@ static int ring_move(struct sluice_ring *ring, uint8_t *buffer, uint32_t capacit
 		if (!(word & BPF_RINGBUF_DISCARD_BIT)) {
 			uint32_t wanted = ring_record_length(ring, header + BPF_RINGBUF_HDR_SZ, length);
 
-			needed = RECORD_HEADER + ROUND_UP_8(wanted);
+			needed = (uint32_t)sizeof(moved) + ROUND_UP_8(wanted);
 			if (*bytes + needed > capacity)
 				break;
-			memcpy(buffer + *bytes, &wanted, sizeof(wanted));
-			memset(buffer + *bytes + sizeof(wanted), 0, RECORD_HEADER - sizeof(wanted));
-			memcpy(buffer + *bytes + RECORD_HEADER, header + BPF_RINGBUF_HDR_SZ, wanted);
+			moved.length = wanted;
+			memcpy(buffer + *bytes, &moved, sizeof(moved));
+			memcpy(buffer + *bytes + sizeof(moved), header + BPF_RINGBUF_HDR_SZ, wanted);
 			*bytes += needed;
 			count++;
 		}

@@ -3,7 +3,8 @@
  * libsluice: what the engine needs of libbpf, sockets and interfaces, behind a C ABI that is cheap to call in batches.
  *
  * Every function returns 0 (or a count or descriptor where it says so) or -errno, and prints nothing. Descriptors are
- * plain integers and may be used from any thread; a handle belongs to one thread at a time, but for sluice_ring__wake.
+ * plain integers and may be used from any thread; a handle belongs to one thread at a time, but for what is said to be safe
+ * from any thread. Pointers, numbers of records and offsets that both sides must know are generated from here (abi.bpf.c).
  */
 #ifndef SLUICE_H
 #define SLUICE_H
@@ -114,11 +115,16 @@ SLUICE_API int sluice_names__collect(int known, int connections, int shares, int
 /* ring.c: a consumer of a ring buffer map. */
 struct sluice_ring;
 
+/* Stands before each record that was moved out of a ring. 8 bytes. */
+struct sluice_record_header {
+	uint32_t length;	/* of the record, which is padded to 8 bytes */
+	uint32_t pad;
+};
+
 /* engine_states: the map to write heartbeats to while draining, or -1. */
 SLUICE_API int sluice_ring__open(int map, int engine_states, struct sluice_ring **ring);
 /*
- * Waits until there are records, at most timeout_ms, and moves as many as fit into buffer: for each a header of 8 bytes
- * (__u32 length, __u32 zero), then length bytes, padded to 8. struct ask records are cut to what their packet needs.
+ * Waits until there are records, at most timeout_ms, and moves as many as fit into buffer: each behind its header. struct ask records are cut to what their packet needs.
  * Returns how many records; bytes receives how much of buffer they take.
  */
 SLUICE_API int sluice_ring__drain(struct sluice_ring *ring, uint8_t *buffer, uint32_t capacity, int timeout_ms,
@@ -151,8 +157,9 @@ SLUICE_API int sluice_release__remove(const char *interface);
 /*
  * proxy.c: the network of the proxy. It belongs to the thread that opens it, and is gone when the last of its sockets is.
  */
+struct sluice_proxy;
 
-/* 40 bytes. */
+/* 32 bytes. */
 struct sluice_proxy_parts {
 	const char *interface;	/* the node's side of the proxy's veth */
 	int32_t program;	/* from_proxy */
@@ -168,68 +175,69 @@ struct sluice_proxy_parts {
  * descriptors of sockets that listen, by enum proxy_listener; negative where there is none. Returns 0, or -errno; the thread stays
  * where it was then.
  */
-SLUICE_API int sluice_proxy__open(const struct sluice_proxy_parts *parts, int32_t *sockets);
+SLUICE_API int sluice_proxy__open(const struct sluice_proxy_parts *parts, int32_t *sockets, struct sluice_proxy **proxy);
 /* Says that the proxy takes no new connections; it goes on with those that there are. */
-SLUICE_API void sluice_proxy__close(void);
+SLUICE_API void sluice_proxy__drain(struct sluice_proxy *proxy);
+/* The same, when its thread has ended; its sockets are others'. */
+SLUICE_API void sluice_proxy__close(struct sluice_proxy *proxy);
 /*
- * Begins a connection from the address of a pod, 16 bytes as everywhere, to a backend; port in host order. All zero: from the node.
+ * Begins a connection from the address of a pod, 16 bytes as everywhere, to a backend; port in host order. All zero: from the node,
+ * in whose network the calling thread is. beside: a socket in the proxy's network, where it is to be.
  * Returns the descriptor of a socket that is connecting or connected, or -errno.
  */
-SLUICE_API int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port);
-
-/* Moves this thread into the network that another one has opened. */
-SLUICE_API int sluice_proxy__join(void);
+SLUICE_API int sluice_proxy__connect(int beside, const uint8_t *from, const uint8_t *to, uint32_t port);
 
 /*
- * streams.c: the proxy's connections, in turns, on memory that is named once (see flow.c for why).
+ * sockets.c: the proxy's sockets, in turns, on memory that is named once (see flow.c for why).
  */
-struct sluice_streams;
+struct sluice_sockets;
 
-struct sluice_streams_turn {
+/* 16 bytes. */
+struct sluice_sockets_turn {
 	int32_t timeout_ms;
 	uint32_t command_count;
 	uint32_t event_count;
 	uint32_t refused_count;	/* connections of nobody whom policy sends here; counts up */
 };
 
-enum sluice_stream_operation {
-	SLUICE_STREAM_WRITE_IN = 1,	/* from the memory `in`, where they came */
-	SLUICE_STREAM_WRITE_OUT = 2,
-	SLUICE_STREAM_END = 3,		/* says that no more follows, when everything is written */
-	SLUICE_STREAM_CLOSE = 4,	/* when everything is written; the number is free then */
-	SLUICE_STREAM_RESET = 5,
-	SLUICE_STREAM_PAUSE = 6,	/* reads nothing */
-	SLUICE_STREAM_RESUME = 7,
+enum sluice_socket_operation {
+	SLUICE_SOCKET_WRITE_IN = 1,	/* from the memory `in`, where they came */
+	SLUICE_SOCKET_WRITE_OUT = 2,
+	SLUICE_SOCKET_END = 3,		/* says that no more follows, when everything is written */
+	SLUICE_SOCKET_CLOSE = 4,	/* when everything is written; the number is free then */
+	SLUICE_SOCKET_RESET = 5,
+	SLUICE_SOCKET_PAUSE = 6,	/* reads nothing */
+	SLUICE_SOCKET_RESUME = 7,
 };
 
 /* 16 bytes. */
-struct sluice_stream_command {
+struct sluice_socket_command {
 	uint32_t id;
 	uint32_t operation;
 	uint32_t offset;
 	uint32_t length;
 };
 
-enum sluice_stream_kind {
-	SLUICE_STREAM_ACCEPTED = 1,	/* offset: of struct sluice_stream_ends */
-	SLUICE_STREAM_CONNECTED = 2,
-	SLUICE_STREAM_DATA = 3,		/* in the memory `in`, until the next turn */
-	SLUICE_STREAM_ENDED = 4,	/* the other side says no more */
-	SLUICE_STREAM_BLOCKED = 5,	/* not everything could be written; DRAINED follows */
-	SLUICE_STREAM_DRAINED = 6,
-	SLUICE_STREAM_GONE = 7,		/* length: errno, or 0; it is still to be closed */
+enum sluice_socket_event {
+	SLUICE_SOCKET_ACCEPTED = 1,	/* offset: of struct sluice_socket_ends */
+	SLUICE_SOCKET_CONNECTED = 2,
+	SLUICE_SOCKET_DATA = 3,		/* in the memory `in`, until the next turn */
+	SLUICE_SOCKET_ENDED = 4,	/* the other side says no more */
+	SLUICE_SOCKET_BLOCKED = 5,	/* not everything could be written; DRAINED follows */
+	SLUICE_SOCKET_DRAINED = 6,
+	SLUICE_SOCKET_GONE = 7,		/* length: errno, or 0; it is still to be closed */
 };
 
-/* 16 bytes. */
-struct sluice_stream_event {
+/* One event. 16 bytes. */
+struct sluice_socket_record {
 	uint32_t id;
-	uint32_t kind;
+	uint32_t kind;		/* enum sluice_socket_event */
 	uint32_t offset;
 	uint32_t length;
 };
 
 /* Who has connected, and what he meant to connect to. 40 bytes. Ports in host order. */
-struct sluice_stream_ends {
+struct sluice_socket_ends {
 	uint8_t remote[16];
 	uint8_t local[16];
 	uint16_t remote_port;
@@ -237,29 +245,35 @@ struct sluice_stream_ends {
 	uint32_t endpoint;	/* of a process; 0 = of a pod, whose address says which */
 };
 
-struct sluice_streams_memory {
-	struct sluice_streams_turn *turn;
+struct sluice_sockets_memory {
+	struct sluice_sockets_turn *turn;
 	uint8_t *in;
 	uint8_t *out;
-	struct sluice_stream_command *commands;
-	struct sluice_stream_event *events;
+	struct sluice_socket_command *commands;
+	struct sluice_socket_record *events;
 	uint64_t in_capacity;
 	uint64_t out_capacity;
 	uint64_t event_capacity;
 };
 
-/* Has this thread serve listening sockets, as sluice_proxy__open leaves them. The memory must outlive it. */
-SLUICE_API int sluice_streams__open(const int32_t *listeners, const struct sluice_streams_memory *memory, struct sluice_streams **streams);
+/*
+ * Serves listening sockets, as sluice_proxy__open leaves them, from this thread. The memory must outlive it. Proxy, which may be
+ * NULL, and listeners belong to it from then on; where it fails they are closed.
+ */
+SLUICE_API int sluice_sockets__open(struct sluice_proxy *proxy, const int32_t *listeners, const struct sluice_sockets_memory *memory,
+				    struct sluice_sockets **sockets);
 /* Does the first command_count commands, waits until something happens and tells it in events. Returns how many, or -errno. */
-SLUICE_API int sluice_streams__turn(void);
+SLUICE_API int sluice_sockets__turn(struct sluice_sockets *sockets);
 /* Does the commands only. What has come stays where it is. */
-SLUICE_API int sluice_streams__commit(void);
-/* As sluice_proxy__connect, but returns the number of a stream. */
-SLUICE_API int sluice_streams__connect(const uint8_t *from, const uint8_t *to, uint32_t port);
-/* Gives up a stream without closing it; returns its descriptor, or -ENOENT. */
-SLUICE_API int sluice_streams__take(uint32_t id);
-/* Ends a wait; safe from any thread. */
-SLUICE_API int sluice_streams__wake(struct sluice_streams *streams);
+SLUICE_API int sluice_sockets__commit(struct sluice_sockets *sockets);
+/* Begins a connection as sluice_proxy__connect does, in the proxy's network or at the node. Returns the number of its socket, or -errno. */
+SLUICE_API int sluice_sockets__connect(struct sluice_sockets *sockets, const uint8_t *from, const uint8_t *to, uint32_t port);
+/* Gives up a socket without closing it; returns its descriptor, or -ENOENT. */
+SLUICE_API int sluice_sockets__take(struct sluice_sockets *sockets, uint32_t id);
+/* Ends a wait; safe from any thread until it is closed. */
+SLUICE_API int sluice_sockets__wake(struct sluice_sockets *sockets);
+/* Resets every connection and closes everything; from any thread, when the one that served has ended. */
+SLUICE_API void sluice_sockets__close(struct sluice_sockets *sockets);
 
 /*
  * flow.c: a flow worker's turn. A call without arguments costs ffi-napi 1.5 us and one with any 5 to 20, with garbage whose
@@ -298,7 +312,10 @@ SLUICE_API int sluice_flow__settle(void);
  */
 SLUICE_API int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *address);
 
-/* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
+/*
+ * program.c: one packet through one program. Tests look at programs so; `explain` is asked so for people, and by the proxy for whom it
+ * serves and where it may connect to. ifindex becomes skb->ifindex.
+ */
 SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
 				    uint32_t mark, int32_t *outcome, uint32_t *duration_ns);
 /* The same with mark and cb of the packet; words receives cb as the program left it. Returns its outcome, or -errno. */

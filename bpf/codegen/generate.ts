@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { writeAssemblyScript } from './assemblyscript.ts';
 import { readLayouts } from './layout.ts';
 import { readMaps, writeMaps } from './maps.ts';
+import { writeNative } from './native.ts';
 import { writeTypeScript } from './typescript.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -14,6 +15,7 @@ const layouts = readLayouts(`${root}/build/abi.bpf.o`);
 const files = new Map([
   ['engine/abi.gen.ts', writeTypeScript(layouts)],
   ['engine/maps.gen.ts', writeMaps(readMaps(`${root}/build/endpoint.bpf.o`))],
+  ['engine/native.gen.ts', writeNative(`${root}/build/native-abi.bpf.o`)],
   ['plugins/sdk/abi.gen.ts', writeAssemblyScript(layouts)],
 ]);
 
@@ -23,7 +25,7 @@ for (const [path, text] of files) {
     writeFileSync(`${root}/${path}`, text);
     console.log(`wrote ${path}`);
   } else if (!existsSync(`${root}/${path}`) || readFileSync(`${root}/${path}`, 'utf8') !== text) {
-    console.error(`${path} is not what bpf/ says: run npm run generate`);
+    console.error(`${path} is not what its header says: run npm run generate`);
     stale += 1;
   }
 }

@@ -1,7 +1,8 @@
 /**
- * The layouts of bpf/abi.h as the compiler sees them, read from BTF through bpftool.
+ * The layouts of a header as the compiler sees them, read from BTF through bpftool.
  *
- * Refuses what the house rules for layouts that cross a boundary forbid: bit-fields, pointers, unions, implicit padding.
+ * Refuses what the house rules for layouts that cross a boundary forbid: bit-fields, unions, implicit padding, and pointers, but for
+ * those within this process.
  */
 import { type BtfType, type BtfTypes, readBtf, typeOf } from './btf.ts';
 
@@ -44,14 +45,15 @@ const BIG_ENDIAN = new Set(['__be16', '__be32', '__be64']);
  *
  * @throws Error where a layout is not one that may cross a boundary.
  */
-export function readLayouts(objectPath: string): Layouts {
+export function readLayouts(objectPath: string, pointers: 'refused' | 'addresses' = 'refused'): Layouts {
   const types = readBtf(objectPath);
   const enums: EnumLayout[] = [];
   const structs: StructLayout[] = [];
   for (const type of types.values()) {
     if (type.kind === 'ENUM') enums.push(readEnum(type));
     if (type.kind === 'STRUCT') structs.push(readStruct(type, types));
-    if (type.kind === 'UNION' || type.kind === 'PTR') throw new Error(`Cannot generate ${type.kind} ${type.name}`);
+    if (type.kind === 'UNION' || (type.kind === 'PTR' && pointers === 'refused'))
+      throw new Error(`Cannot generate ${type.kind} ${type.name}`);
   }
   return { enums, structs };
 }
@@ -78,6 +80,8 @@ function resolve(id: number, types: BtfTypes, bigEndian = false): FieldType {
   switch (type.kind) {
     case 'TYPEDEF':
       return resolve(type.type_id ?? 0, types, bigEndian || BIG_ENDIAN.has(type.name));
+    case 'PTR':
+      return { kind: 'integer', bits: 64, bigEndian: false };
     case 'INT':
       return { kind: 'integer', bits: ((type.size ?? 0) * 8) as 8 | 16 | 32 | 64, bigEndian };
     case 'STRUCT':

@@ -7,8 +7,8 @@ const HEADER = `// Generated from bpf/abi.h by \`npm run generate\`; do not edit
 // order here whatever they are in memory; *Ns is the kernel's monotonic clock.
 `;
 
-export function writeTypeScript(layouts: Layouts): string {
-  return [HEADER, ...layouts.enums.map(writeEnum), ...layouts.structs.map(writeStruct)].join('\n');
+export function writeTypeScript(layouts: Layouts, header = HEADER): string {
+  return [header, ...layouts.enums.map(writeEnum), ...layouts.structs.map(writeStruct)].join('\n');
 }
 
 function writeEnum(layout: EnumLayout): string {

@@ -4,7 +4,7 @@ import { EngineError } from '../errors.ts';
 import type { Datapath } from '../kernel/datapath.ts';
 import type { KnownNames } from '../kernel/known-names.ts';
 import { probeKernel, readRuleSet } from '../kernel/probe.ts';
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import { addressKey, formatAddress, isIpv4, parseAddress } from '../policy/address.ts';
 import { canonicalName, nameHash } from '../policy/domain-name.ts';
 import { type EndExplanation, explain, formatParty, type Party, type Question } from '../policy/explain.ts';
@@ -69,7 +69,7 @@ export interface ExplainerParts {
   readonly datapath: Datapath;
   readonly known: KnownNames;
   readonly pluginName: (id: number) => string;
-  readonly explainRequest: (ends: StreamEnds, request: Request) => Promise<ExplainedRequest | undefined>;
+  readonly explainRequest: (ends: SocketEnds, request: Request) => Promise<ExplainedRequest | undefined>;
 }
 
 export class Explainer {

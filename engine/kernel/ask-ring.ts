@@ -1,11 +1,14 @@
 /** The kernel as a flow worker sees it: the ring of asks, the verdict cache, the release of held packets, plugin states. */
 import { Abi, type PluginState, pluginStateCodec } from '../abi.gen.ts';
+import { flowMemoryCodec, flowTurnCodec } from '../native.gen.ts';
 import type { RingHandles } from './datapath.ts';
 import { addressOf, check, native } from './native.ts';
 
+const WORD = Int32Array.BYTES_PER_ELEMENT;
+
 /** Memory that worker and kernel library share; each outlives the ring. */
 export interface FlowMemory {
-  /** Three words: how long to wait, how many verdicts, how many releases. */
+  /** struct sluice_flow_turn. */
   readonly turn: Buffer;
   /** Records are drained to its first bytes; what is sent may lie behind them. */
   readonly batch: Buffer;
@@ -25,17 +28,24 @@ export class AskRing {
 
   /** For the thread that calls this: its turns are on this memory. */
   constructor(handles: RingHandles, memory: FlowMemory) {
-    const parts = [memory.turn, memory.batch, memory.verdictKeys, memory.verdictValues, memory.offsets, memory.errors].map(addressOf);
-    const addresses = Buffer.alloc((parts.length + 1) * 8);
-    for (const [i, value] of [...parts, BigInt(memory.batchBytes)].entries()) addresses.writeBigUInt64LE(value, i * 8);
+    const addresses = Buffer.alloc(flowMemoryCodec.size);
+    flowMemoryCodec.write(addresses, 0, {
+      turn: addressOf(memory.turn),
+      batch: addressOf(memory.batch),
+      verdictKeys: addressOf(memory.verdictKeys),
+      verdictValues: addressOf(memory.verdictValues),
+      offsets: addressOf(memory.offsets),
+      errors: addressOf(memory.errors),
+      batchCapacity: BigInt(memory.batchBytes),
+    });
     check(native.sluice_flow__open(handles.asks, handles.release, handles.verdictsFd, addresses as never), 'open the flow');
-    this.#turn = new Int32Array(memory.turn.buffer, memory.turn.byteOffset, 3);
+    this.#turn = new Int32Array(memory.turn.buffer, memory.turn.byteOffset, flowTurnCodec.size / WORD);
     this.#pluginsFd = handles.pluginsFd;
   }
 
   /** Moves held packets into the batch, waiting for the first at most that long. Returns how many. Beats the heart. */
   drain(timeoutMs: number): number {
-    this.#turn[0] = timeoutMs;
+    this.#turn[flowTurnCodec.offsets.timeoutMs / WORD] = timeoutMs;
     return check(native.sluice_flow__drain(), 'read the ring of asks');
   }
 
@@ -46,8 +56,8 @@ export class AskRing {
    * @throws EngineError `KERNEL_CALL` when not every verdict was written; nothing is released then.
    */
   settle(verdicts: number, releases: number): number {
-    this.#turn[1] = verdicts;
-    this.#turn[2] = releases;
+    this.#turn[flowTurnCodec.offsets.verdictCount / WORD] = verdicts;
+    this.#turn[flowTurnCodec.offsets.releaseCount / WORD] = releases;
     return check(native.sluice_flow__settle(), 'write verdicts');
   }
 

@@ -3,11 +3,9 @@
  * counted anew.
  */
 import { connectionShareCodec } from '../abi.gen.ts';
+import { connectionCountCodec } from '../native.gen.ts';
 import type { Datapath } from './datapath.ts';
 import { check, kernelNowNs, native } from './native.ts';
-
-/** Bytes of struct sluice_connection_count: endpoint, live, expired. */
-const COUNT_BYTES = 12;
 
 export interface ConnectionCounts {
   /** Entries in use, and those that only wait for their place to be taken. */
@@ -19,17 +17,20 @@ export interface ConnectionCounts {
 /** Counts, and lets every endpoint have its share of what is free. Takes some milliseconds for a full map. */
 export function countConnections(datapath: Datapath): ConnectionCounts {
   const { shares } = datapath.maps;
-  const buffer = Buffer.alloc(shares.maxEntries * COUNT_BYTES);
+  const buffer = Buffer.alloc(shares.maxEntries * connectionCountCodec.size);
   const result = native.sluice_connections__count(datapath.maps.connections.fd, Number(kernelNowNs()), buffer, shares.maxEntries);
   const endpoints = check(result, 'count connections');
   const entries = new Map<string, Buffer>();
   let live = 0;
   let expired = 0;
   for (let i = 0; i < endpoints; i++) {
-    const connections = buffer.readUInt32LE(i * COUNT_BYTES + 4);
+    const at = i * connectionCountCodec.size;
+    const count = connectionCountCodec.read(buffer, at);
+    const connections = count.live;
     live += connections;
-    expired += buffer.readUInt32LE(i * COUNT_BYTES + 8);
-    const key = buffer.toString('latin1', i * COUNT_BYTES, i * COUNT_BYTES + 4);
+    expired += count.expired;
+    const endpointAt = at + connectionCountCodec.offsets.endpoint;
+    const key = buffer.toString('latin1', endpointAt, endpointAt + 4);
     const share = Buffer.alloc(connectionShareCodec.size);
     connectionShareCodec.write(share, 0, { connections });
     entries.set(key, share);

@@ -9,6 +9,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { Abi, counterCodec, EndpointId, engineStateCodec, Mark, type Reason } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import { MAPS, type MapName } from '../maps.gen.ts';
+import { mapSizeCodec, Attachment as NativeAttachment } from '../native.gen.ts';
 import { KernelMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
 import { detachEndpoint, requireAlone, requireBpffs, STALE_MS } from './pins.ts';
@@ -22,12 +23,10 @@ const PROBLEM_BYTES = 1 << 20;
 
 /** Maps that the engine fills, and how many entries they must have room for. */
 export type MapSizes = Partial<Record<'peers' | 'networks' | 'policies' | 'ports', number>>;
-/** struct sluice_map_size */
-const SIZE_BYTES = 24;
 
 /** How programs are attached on this kernel. */
 export type Attachment = 'tcx' | 'clsact';
-const ATTACHMENTS: readonly Attachment[] = ['tcx', 'clsact'];
+const ATTACHMENTS: Readonly<Record<number, Attachment>> = { [NativeAttachment.TCX]: 'tcx', [NativeAttachment.CLSACT]: 'clsact' };
 
 /** Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. */
 export type Place = { readonly interface: string } | { readonly cgroup: string };
@@ -112,10 +111,9 @@ export class Datapath {
     const cell = Buffer.alloc(8);
     const problem = Buffer.alloc(PROBLEM_BYTES);
     const entries = Object.entries(sizes);
-    const sizeBytes = Buffer.alloc(Math.max(1, entries.length) * SIZE_BYTES);
+    const sizeBytes = Buffer.alloc(Math.max(1, entries.length) * mapSizeCodec.size);
     entries.forEach(([name, size], i) => {
-      sizeBytes.write(name, i * SIZE_BYTES, 'latin1');
-      sizeBytes.writeUInt32LE(size, (i + 1) * SIZE_BYTES - 4);
+      mapSizeCodec.write(sizeBytes, i * mapSizeCodec.size, { name: Buffer.from(name, 'latin1'), entries: size });
     });
     const result = native.sluice_object__load(objectPath, pinDirectory, sizeBytes, entries.length, cell, problem, problem.length);
     if (result < 0) throw loadError(result, problem.toString('utf8', 0, problem.indexOf(0)).trim(), pinDirectory);

@@ -54,14 +54,15 @@ const library = ffi.Library(libraryPath, {
   sluice_release__open: ['int', ['string', 'string', 'int', 'string', 'uint32', 'pointer']],
   sluice_release__close: ['void', ['size_t']],
   sluice_release__remove: ['int', ['string']],
-  sluice_proxy__open: ['int', ['pointer', 'pointer']],
-  sluice_proxy__close: ['void', []],
-  sluice_proxy__connect: ['int', ['pointer', 'pointer', 'uint32']],
-  sluice_proxy__join: ['int', []],
-  sluice_streams__open: ['int', ['pointer', 'pointer', 'pointer']],
-  sluice_streams__connect: ['int', ['pointer', 'pointer', 'uint32']],
-  sluice_streams__take: ['int', ['uint32']],
-  sluice_streams__wake: ['int', ['size_t']],
+  sluice_proxy__open: ['int', ['pointer', 'pointer', 'pointer']],
+  sluice_proxy__drain: ['void', ['size_t']],
+  sluice_proxy__close: ['void', ['size_t']],
+  sluice_proxy__connect: ['int', ['int', 'pointer', 'pointer', 'uint32']],
+  sluice_sockets__open: ['int', ['size_t', 'pointer', 'pointer', 'pointer']],
+  sluice_sockets__connect: ['int', ['size_t', 'pointer', 'pointer', 'uint32']],
+  sluice_sockets__take: ['int', ['size_t', 'uint32']],
+  sluice_sockets__wake: ['int', ['size_t']],
+  sluice_sockets__close: ['void', ['size_t']],
   sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],
   sluice_memory__map: ['int', ['string', 'uint64', 'pointer']],
   sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],
@@ -70,20 +71,29 @@ const library = ffi.Library(libraryPath, {
 
 type CallByAddress = (signature: Buffer, address: Buffer, result: Buffer, args: Buffer) => void;
 
-/** What ffi-napi's functions end in: called by itself, with everything made beforehand, it is a twelfth of their cost. */
+/** The call that ffi-napi's functions end in: by itself, with everything made beforehand, it is a twelfth of their cost. */
 const { ffi_call: callByAddress } = createRequire(import.meta.url)('ffi-napi/lib/bindings') as { ffi_call: CallByAddress };
 
-/** A function without arguments that returns an int, ready to be called often. */
-function prepare(name: string): () => number {
-  const signature = ffi.CIF('int', []) as unknown as Buffer;
+/** A function that returns an int, ready to be called often: its only argument, where it has one, is always the same. */
+function prepare(name: string, argument?: number): () => number {
+  const signature = ffi.CIF('int', argument === undefined ? [] : ['size_t']) as unknown as Buffer;
   const address = ffi.DynamicLibrary(libraryPath).get(name) as unknown as Buffer;
   const result = Buffer.alloc(8);
-  const args = Buffer.alloc(0);
+  const cell = Buffer.alloc(8);
+  cell.writeBigUInt64LE(BigInt(argument ?? 0));
+  const args = Buffer.alloc(8);
+  args.writeBigUInt64LE(addressOf(cell));
   const value = new Int32Array(result.buffer, result.byteOffset, 1);
-  return () => {
+  const call = (): number => {
     callByAddress(signature, address, result, args);
     return value[0] as number;
   };
+  return Object.assign(call, { cell });
+}
+
+/** A function of a handle, ready to be called often. */
+export function prepareFor(name: 'sluice_sockets__turn' | 'sluice_sockets__commit', handle: number): () => number {
+  return prepare(name, handle);
 }
 
 /** The library's functions, each as in native/sluice.h. */
@@ -91,8 +101,6 @@ export const native = {
   ...library,
   sluice_flow__drain: prepare('sluice_flow__drain'),
   sluice_flow__settle: prepare('sluice_flow__settle'),
-  sluice_streams__turn: prepare('sluice_streams__turn'),
-  sluice_streams__commit: prepare('sluice_streams__commit'),
 };
 
 /** `-ENOENT` → `ENOENT`. */

@@ -1,8 +1,8 @@
 /** Reads the ring of what the kernel decided alone. */
 import { type FlowRecord, flowRecordCodec } from '../abi.gen.ts';
+import { recordHeaderCodec } from '../native.gen.ts';
 import { check, native } from './native.ts';
 
-const RECORD_HEADER = 8;
 const BUFFER_BYTES = 256 * 1024;
 
 export class RecordReader {
@@ -22,8 +22,8 @@ export class RecordReader {
     );
     const records: FlowRecord[] = [];
     for (let i = 0, at = 0; i < count; i++) {
-      records.push(flowRecordCodec.read(this.#buffer, at + RECORD_HEADER));
-      at += RECORD_HEADER + ((this.#buffer.readUInt32LE(at) + 7) & ~7);
+      records.push(flowRecordCodec.read(this.#buffer, at + recordHeaderCodec.size));
+      at += recordHeaderCodec.size + ((recordHeaderCodec.read(this.#buffer, at).length + 7) & ~7);
     }
     return records;
   }

@@ -5,9 +5,10 @@
  * packet is lost with a thread.
  */
 import { askCodec, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
+import { flowTurnCodec, recordHeaderCodec } from '../native.gen.ts';
 
-/** A record in a batch: length (u32), zero (u32), struct ask, the packet's bytes. */
-export const RECORD_HEADER = 8;
+/** Of each record in a batch, before its struct ask and the packet's bytes. */
+export const RECORD_HEADER = recordHeaderCodec.size;
 /** Room for many small packets, and for the largest one. */
 export const BATCH_BYTES = 1024 * 1024;
 /** Behind the batch: room for what is sent on from elsewhere, and for the largest packet. */
@@ -97,6 +98,6 @@ export function createSharedMemory(): SharedMemory {
     verdictValues: records(verdictEntryCodec.size),
     offsets: records(4),
     errors: records(4),
-    turn: new SharedArrayBuffer(12),
+    turn: new SharedArrayBuffer(flowTurnCodec.size),
   };
 }

@@ -1,5 +1,5 @@
 /** A connection to a backend, from the address of a client's pod; it serves one exchange at a time, and again when that is over. */
-import type { Stream, StreamUser } from '../kernel/streams.ts';
+import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
 import type { Backend } from './backends.ts';
 
 /** Whose turn it is on a connection. */
@@ -19,9 +19,9 @@ const KEPT_MAX = 64 * 1024;
 const KEPT_USUAL = 1024;
 const NOTHING = Buffer.alloc(0);
 
-export class BackendConnection implements StreamUser {
+export class BackendConnection implements SocketHandler {
   readonly backend: Backend;
-  readonly stream: Stream;
+  readonly stream: ProxySocket;
   /** Another exchange was served before: the backend may be closing it. */
   used = false;
   readonly startedMs: number;
@@ -32,12 +32,12 @@ export class BackendConnection implements StreamUser {
   #closed = false;
   readonly #onClose: () => void;
 
-  constructor(backend: Backend, stream: Stream, nowMs: number, onClose: () => void) {
+  constructor(backend: Backend, stream: ProxySocket, nowMs: number, onClose: () => void) {
     this.backend = backend;
     this.stream = stream;
     this.startedMs = nowMs;
     this.#onClose = onClose;
-    stream.user = this;
+    stream.handler = this;
   }
 
   get alive(): boolean {

@@ -1,5 +1,5 @@
 /** Connections to backends that wait for their next exchange, by client and backend: a backend sees who asks. */
-import type { Stream } from '../kernel/streams.ts';
+import type { ProxySocket } from '../kernel/proxy-socket.ts';
 import { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
 import { originOf, type Party } from './party.ts';
@@ -13,14 +13,14 @@ const IDLE_MAX = 128;
 type Waiting = Map<Backend, BackendConnection[]>;
 
 export class BackendPool {
-  readonly #connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => Stream;
+  readonly #connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => ProxySocket;
   readonly #idle = new Map<string, Waiting>();
   /** Whose they are, of connections that are in use. */
   readonly #origins = new WeakMap<BackendConnection, string>();
   #open = 0;
 
   /** `connect` begins a connection; it throws when it cannot. */
-  constructor(connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => Stream) {
+  constructor(connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => ProxySocket) {
     this.#connect = connect;
   }
 

@@ -1,5 +1,5 @@
 /** A client's connection that speaks HTTP/1: its requests, one after the other, each decided and sent where it goes. */
-import type { Stream, StreamUser } from '../kernel/streams.ts';
+import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
 import type { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
 import { Body } from './body.ts';
@@ -37,7 +37,7 @@ export interface ClientService {
     local: { status: number; reason: string; startedMs: number },
   ): void;
   /** It speaks HTTP/2: somebody else takes it over, with what was read. */
-  takeOver(stream: Stream, first: Buffer): void;
+  takeOver(stream: ProxySocket, first: Buffer): void;
   onClosed(): void;
 }
 
@@ -45,8 +45,8 @@ const EMPTY = Buffer.alloc(0);
 /** As nginx calls it: the client did not wait for its answer. */
 const CLIENT_GONE = 499;
 
-export class ClientConnection implements Client, ExchangeClient, StreamUser {
-  readonly #stream: Stream;
+export class ClientConnection implements Client, ExchangeClient, SocketHandler {
+  readonly #stream: ProxySocket;
   readonly #lends: (bytes: Buffer) => boolean;
   readonly #service: ClientService;
   #input: Buffer = EMPTY;
@@ -65,12 +65,12 @@ export class ClientConnection implements Client, ExchangeClient, StreamUser {
   #tunnelled: Backend | undefined;
 
   /** `lends`: whether bytes are somebody else's after this turn. */
-  constructor(stream: Stream, lends: (bytes: Buffer) => boolean, service: ClientService) {
+  constructor(stream: ProxySocket, lends: (bytes: Buffer) => boolean, service: ClientService) {
     this.#stream = stream;
     this.#lends = lends;
     this.#service = service;
     this.#deadlineMs = service.clock.nowMs + service.timeouts.head;
-    stream.user = this;
+    stream.handler = this;
   }
 
   /** Looks at the clock: closes what takes too long. */

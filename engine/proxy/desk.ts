@@ -4,7 +4,7 @@
  * Connections have a bound, in all and of one endpoint: who is beyond is refused and counted.
  */
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import { formatAddress } from '../policy/address.ts';
 import { type Backend, Backends } from './backends.ts';
 import type { Decider, Decision } from './decider.ts';
@@ -88,7 +88,7 @@ export class Desk {
   }
 
   /** Who is at both ends; undefined where policy does not have requests decided. */
-  find(ends: StreamEnds): Party | undefined {
+  find(ends: SocketEnds): Party | undefined {
     return this.#policy.find(ends);
   }
 
@@ -134,7 +134,7 @@ export class Desk {
   }
 
   /** What would become of a request; undefined where policy does not have it decided. */
-  explain(ends: StreamEnds, request: Request, nowMs: number): ExplainedRequest | undefined {
+  explain(ends: SocketEnds, request: Request, nowMs: number): ExplainedRequest | undefined {
     const party = this.#policy.find(ends);
     if (!party) return undefined;
     const { allowed, status, route, to, cookie, version, reason } = this.#decider.explain(party.rule, party, request, nowMs);

@@ -1,5 +1,7 @@
 /** The proxy for HTTP/1: takes clients' connections, and serves each by the rule that policy tags it with. */
-import { type Stream, type StreamEnds, Streams } from '../kernel/streams.ts';
+import type { ProxySocket } from '../kernel/proxy-socket.ts';
+import { type ListeningNetwork, ProxySockets } from '../kernel/proxy-sockets.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import { BackendPool } from './backend-pool.ts';
 import { ClientConnection, type ClientService } from './client-connection.ts';
 import { Clock } from './clock.ts';
@@ -12,10 +14,10 @@ const SWEEP_MS = 250;
 
 export interface HttpProxyParts {
   readonly desk: Desk;
-  /** The listening sockets, by enum ProxyListener. */
-  readonly listeners: Int32Array;
+  /** The sockets that listen. */
+  readonly network: ListeningNetwork;
   /** A client that speaks HTTP/2 is somebody else's, with its descriptor and what it has said. */
-  readonly handOver: (fd: number, first: Buffer, ends: StreamEnds) => void;
+  readonly handOver: (fd: number, first: Buffer, ends: SocketEnds) => void;
   /** Told of a defect. */
   readonly failed: (error: Error) => void;
   readonly timeouts?: Timeouts;
@@ -23,7 +25,7 @@ export interface HttpProxyParts {
 
 export class HttpProxy {
   readonly #desk: Desk;
-  readonly #streams: Streams;
+  readonly #streams: ProxySockets;
   readonly #pool: BackendPool;
   readonly #handOver: HttpProxyParts['handOver'];
   readonly #timeouts: Timeouts;
@@ -31,11 +33,12 @@ export class HttpProxy {
   #sweptMs = 0;
   #refused = 0;
 
-  constructor({ desk, listeners, handOver, failed, timeouts }: HttpProxyParts) {
+  constructor({ desk, network, handOver, failed, timeouts }: HttpProxyParts) {
     this.#desk = desk;
     this.#handOver = handOver;
     this.#timeouts = timeouts ?? TIMEOUTS;
-    this.#streams = new Streams(listeners, (stream, ends) => this.#accept(stream, ends), {
+    this.#streams = new ProxySockets(network, {
+      accepted: (stream, ends) => this.#accept(stream, ends),
       woke: () => void this.#clock.advance(),
       failed,
     });
@@ -73,7 +76,7 @@ export class HttpProxy {
     this.#pool.clear();
   }
 
-  #accept(stream: Stream, ends: StreamEnds): void {
+  #accept(stream: ProxySocket, ends: SocketEnds): void {
     const desk = this.#desk;
     const party = desk.find(ends);
     if (!party || !desk.hasRoom(party)) {

@@ -12,7 +12,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { Socket } from 'node:net';
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import type { Backend } from './backends.ts';
 import { headerText } from './client-connection.ts';
 import type { Decision } from './decider.ts';
@@ -53,14 +53,14 @@ interface BackendSession {
 
 export class Http2Proxy {
   readonly #desk: Desk;
-  readonly #connect: (from: Uint8Array | undefined, to: Uint8Array, port: number) => number;
+  readonly #connect: (beside: number, from: Uint8Array | undefined, to: Uint8Array, port: number) => number;
   readonly #timeouts: Timeouts;
   readonly #sessions = new Map<string, BackendSession>();
 
-  /** `connectTo` gives the descriptor of a socket that is connecting; it throws when it cannot. */
+  /** `connectTo` gives the descriptor of a socket that is connecting, in the network of the socket `beside`; it throws when it cannot. */
   constructor(
     desk: Desk,
-    connectTo: (from: Uint8Array | undefined, to: Uint8Array, port: number) => number,
+    connectTo: (beside: number, from: Uint8Array | undefined, to: Uint8Array, port: number) => number,
     timeouts: Timeouts = TIMEOUTS,
   ) {
     this.#desk = desk;
@@ -69,7 +69,7 @@ export class Http2Proxy {
   }
 
   /** Serves a client whose first bytes were read already. */
-  serve(fd: number, first: Buffer, ends: StreamEnds): void {
+  serve(fd: number, first: Buffer, ends: SocketEnds): void {
     const desk = this.#desk;
     const socket = new Socket({ fd, readable: true, writable: true });
     socket.on('error', () => {});
@@ -99,7 +99,7 @@ export class Http2Proxy {
     session.on('stream', (stream, headers) => {
       stream.on('error', () => {});
       stream.on('close', () => open.delete(stream));
-      this.#exchange(stream, headers, desk.partyOf(client) ?? party, (backend) => open.set(stream, backend)).catch(() =>
+      this.#exchange(fd, stream, headers, desk.partyOf(client) ?? party, (backend) => open.set(stream, backend)).catch(() =>
         stream.close(constants.NGHTTP2_INTERNAL_ERROR),
       );
     });
@@ -131,7 +131,13 @@ export class Http2Proxy {
     this.#sessions.clear();
   }
 
-  async #exchange(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, party: Party, uses: (backend: Backend) => void): Promise<void> {
+  async #exchange(
+    fd: number,
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    party: Party,
+    uses: (backend: Backend) => void,
+  ): Promise<void> {
     const startedMs = performance.now();
     const request = requestOf(headers);
     const decision = request ? this.#desk.decide(party, request, startedMs) : undefined;
@@ -169,12 +175,12 @@ export class Http2Proxy {
     }
     let backend: Backend | undefined;
     let upstream: BackendSession | undefined;
-    for (let tries = 0; tries < 2 && !upstream; tries++) {
+    for (let tries = 0; tries < 2 && !upstream && !stream.destroyed; tries++) {
       const chosen = this.#desk.choose(party, decision, backend, performance.now());
       if (!chosen) break;
       backend = chosen;
       try {
-        upstream = await this.#session(party, chosen);
+        upstream = await this.#session(fd, party, chosen);
       } catch {
         this.#desk.noteFailure(chosen, performance.now());
       }
@@ -268,11 +274,11 @@ export class Http2Proxy {
     });
   }
 
-  async #session(party: Party, backend: Backend): Promise<BackendSession> {
+  async #session(beside: number, party: Party, backend: Backend): Promise<BackendSession> {
     const key = `${party.clientKey}${backend.key}`;
     let known = this.#sessions.get(key);
     if (!known || known.session.closed || known.session.destroyed) {
-      const fd = this.#connect(originOf(party, backend), backend.address, backend.port);
+      const fd = this.#connect(beside, originOf(party, backend), backend.address, backend.port);
       const socket = new Socket({ fd, readable: true, writable: true });
       const session = connect('http://backend', { createConnection: () => socket, settings: { enablePush: false } });
       const ready = readyOf(session);

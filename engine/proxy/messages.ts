@@ -1,6 +1,6 @@
 /** What crosses between the main thread and the proxy's. */
 
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import type { RequestRecord } from '../observe/flow-log.ts';
 import type { ToWorker as FlowMessage, FromWorker as FlowReport } from '../plugin-runtime/messages.ts';
 import type { Requests } from '../policy/snapshot.ts';
@@ -78,8 +78,8 @@ export type ToProxy =
   | { readonly type: 'policy'; readonly policy: ProxyPolicy }
   | Extract<FlowMessage, { type: 'cluster' | 'plugin' | 'remove' | 'switch-off' }>
   /** A client that speaks this thread's version of HTTP: its socket, what it has said, who it is. */
-  | { readonly type: 'connection'; readonly fd: number; readonly first: Uint8Array; readonly ends: StreamEnds }
-  | { readonly type: 'explain'; readonly seq: number; readonly ends: StreamEnds; readonly request: Request }
+  | { readonly type: 'connection'; readonly fd: number; readonly first: Uint8Array; readonly ends: SocketEnds }
+  | { readonly type: 'explain'; readonly seq: number; readonly ends: SocketEnds; readonly request: Request }
   | { readonly type: 'ping' }
   | { readonly type: 'stop' };
 
@@ -133,7 +133,7 @@ export interface ProxyCounts {
 export type FromProxy =
   /** `handle`: by which its wait is ended; 0: it does not wait. */
   | { readonly type: 'ready'; readonly handle: number }
-  | { readonly type: 'hand-over'; readonly fd: number; readonly first: Uint8Array; readonly ends: StreamEnds }
+  | { readonly type: 'hand-over'; readonly fd: number; readonly first: Uint8Array; readonly ends: SocketEnds }
   | { readonly type: 'pong' }
   /** Undefined: policy does not have requests of these ends decided. */
   | { readonly type: 'explained'; readonly seq: number; readonly request: ExplainedRequest | undefined }

@@ -1,7 +1,7 @@
 /** Who talks to whom on a client's connection, and what policy says of them. */
 import { Action } from '../abi.gen.ts';
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import { isIpv4 } from '../policy/address.ts';
 import { frontendKey } from '../policy/requests.ts';
 import type { Backend } from './backends.ts';
@@ -54,7 +54,7 @@ export class Policy {
   }
 
   /** Who is who on a connection; undefined where policy does not have its requests decided. */
-  find(ends: StreamEnds): Party | undefined {
+  find(ends: SocketEnds): Party | undefined {
     const { remotePort: sourcePort, local: destination, localPort: destinationPort } = ends;
     const process = this.#policy.processes.get(ends.endpoint);
     const endpoint = ends.endpoint ? process : this.#policy.endpoints.get(keyOf(ends.remote));

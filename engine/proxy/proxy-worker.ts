@@ -153,7 +153,7 @@ function report(): void {
 function serveHttp1(): void {
   const proxy = new HttpProxy({
     desk,
-    listeners: network.open(),
+    network: network.open(),
     failed: (error) => send({ type: 'error', message: error.stack ?? error.message }),
     handOver: (fd, first, ends) => send({ type: 'hand-over', fd, first: Uint8Array.from(first), ends }),
   });
@@ -167,7 +167,7 @@ function serveHttp1(): void {
     reportedMs = nowMs;
     report();
   }
-  network.close();
+  network.drain();
   desk.drain();
   for (const drain = new Drain(); !drain.over(); ) proxy.turn(TURN_MS);
   desk.close();
@@ -189,10 +189,9 @@ class Drain {
 
 /** Serves what it is handed, on Node's loop. */
 function serveHttp2(): void {
-  network.join();
   // What one stream does must not end the others': it is told, and its stream ends by its time.
   process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
-  const proxy = new Http2Proxy(desk, (from, to, port) => network.connect(from, to, port));
+  const proxy = new Http2Proxy(desk, (beside, from, to, port) => network.connect(beside, from, to, port));
   const timers = [
     setInterval(report, REPORT_MS),
     setInterval(() => {

@@ -1,14 +1,14 @@
 /** Two connections that talk to each other without being read: after an upgrade. */
-import type { Stream } from '../kernel/streams.ts';
+import type { ProxySocket } from '../kernel/proxy-socket.ts';
 import type { BackendConnection } from './backend-connection.ts';
 
 export class Tunnel {
-  readonly #client: Stream;
+  readonly #client: ProxySocket;
   readonly #connection: BackendConnection;
   readonly #onClosed: () => void;
   #over = false;
 
-  constructor(client: Stream, connection: BackendConnection, onClosed: () => void) {
+  constructor(client: ProxySocket, connection: BackendConnection, onClosed: () => void) {
     this.#client = client;
     this.#connection = connection;
     this.#onClosed = onClosed;
@@ -25,8 +25,8 @@ export class Tunnel {
     this.#client.pause(false);
   }
 
-  #join(from: Stream, to: Stream): void {
-    from.user = {
+  #join(from: ProxySocket, to: ProxySocket): void {
+    from.handler = {
       onData: (bytes) => {
         if (!to.write(bytes)) from.pause(true);
       },

@@ -5,7 +5,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { EngineError, messageOf } from '../errors.ts';
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import type { IdentityEntry, PluginSetup, ToWorker } from '../plugin-runtime/messages.ts';
 import { DRAIN_MS, type ExplainedRequest, type FromProxy, type ProxyPolicy, type Request, type ToProxy } from '../proxy/messages.ts';
 
@@ -34,6 +34,8 @@ export interface ProxyThreadOptions {
   readonly data: Readonly<Record<string, unknown>>;
   /** Ends a wait of the thread, by the handle that it said when it was ready. */
   readonly wake: (handle: number) => void;
+  /** Cleans up behind a thread that has ended, by the same handle. */
+  readonly cleanUp: (handle: number) => void;
   readonly events: ProxyEvents & {
     /** A client that speaks another version of HTTP. */
     handOver(connection: Extract<FromProxy, { type: 'hand-over' }>): void;
@@ -114,7 +116,7 @@ export class ProxyThread {
   }
 
   /** What would become of a request; undefined where nobody says, or policy does not have it decided. */
-  async explain(ends: StreamEnds, request: Request): Promise<ExplainedRequest | undefined> {
+  async explain(ends: SocketEnds, request: Request): Promise<ExplainedRequest | undefined> {
     const answer = await this.#ask((seq) => ({ type: 'explain', seq, ends, request }));
     return answer?.type === 'explained' ? answer.request : undefined;
   }
@@ -239,6 +241,8 @@ export class ProxyThread {
   #noteExit(ended: Running): void {
     ended.port.close();
     for (const answer of ended.waiting.values()) answer(undefined);
+    if (ended.handle) this.#options.cleanUp(ended.handle);
+    ended.handle = 0;
     if (ended !== this.#running) return;
     this.#running = undefined;
     if (this.#closing) return;

@@ -1,6 +1,6 @@
 /** Both threads of the proxy as one: what one is told the other is told too, and clients go from the first to the second. */
 
-import type { StreamEnds } from '../kernel/streams.ts';
+import type { SocketEnds } from '../native.gen.ts';
 import type { PluginSetup } from '../plugin-runtime/messages.ts';
 import type { ExplainedRequest, ProxyPolicy, Request } from '../proxy/messages.ts';
 import { type ProxyEvents, ProxyThread, type RequestsReport } from './proxy-thread.ts';
@@ -9,6 +9,7 @@ export interface ProxyOptions {
   readonly worker: URL;
   readonly data: Readonly<Record<string, unknown>>;
   readonly wake: (handle: number) => void;
+  readonly cleanUp: (handle: number) => void;
   /** Closes a socket that nobody serves. */
   readonly closeSocket: (fd: number) => void;
   readonly events: Omit<ProxyEvents, 'requests'> & { requests(thread: string, report: RequestsReport): void };
@@ -18,24 +19,26 @@ export class ProxyThreads {
   readonly #http1: ProxyThread;
   readonly #http2: ProxyThread;
 
-  constructor({ worker, data, wake, closeSocket, events }: ProxyOptions) {
+  constructor({ worker, data, wake, cleanUp, closeSocket, events }: ProxyOptions) {
     this.#http2 = new ProxyThread({
       worker,
       data: { ...data, speaks: 'HTTP/2' },
       wake,
+      cleanUp,
       events: { ...events, requests: (report) => events.requests('HTTP/2', report), handOver: () => {}, replaced: () => {} },
     });
     this.#http1 = new ProxyThread({
       worker,
       data: { ...data, speaks: 'HTTP/1' },
       wake,
+      cleanUp,
       events: {
         ...events,
         requests: (report) => events.requests('HTTP/1', report),
         handOver: ({ fd, first, ends }) => {
           if (!this.#http2.post({ type: 'connection', fd, first, ends })) closeSocket(fd);
         },
-        // With a network of its own, which the other one is to be in too.
+        // With a network of its own: nothing reaches the clients any more that the other one has in the network that is gone.
         replaced: () => this.#http2.restart(),
       },
     });
@@ -70,7 +73,7 @@ export class ProxyThreads {
   }
 
   /** What would become of a request; undefined where nobody says, or policy does not have it decided. */
-  explain(ends: StreamEnds, request: Request): Promise<ExplainedRequest | undefined> {
+  explain(ends: SocketEnds, request: Request): Promise<ExplainedRequest | undefined> {
     return this.#http1.explain(ends, request);
   }
 

@@ -1,14 +1,18 @@
 /** The proxy's connections in turns of native calls, on real sockets. */
-import { createServer, type Server, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import ffi from 'ffi-napi';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Stream, Streams } from '../../engine/kernel/streams.ts';
+import type { ProxySocket } from '../../engine/kernel/proxy-socket.ts';
+import { closeSockets, ProxySockets } from '../../engine/kernel/proxy-sockets.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 
 const HERE = parseAddress('127.0.0.1') as Uint8Array;
+const libc = ffi.Library(null, { dup: ['int', ['int']] });
 const idle = createServer();
 const taken: Socket[] = [];
 const server = createServer((socket) => taken.push(socket.on('error', () => {})));
-let streams: Streams;
+let sockets: ProxySockets;
 
 const listen = (each: Server): Promise<void> => new Promise((resolve) => each.listen(0, '127.0.0.1', resolve));
 const portOf = (each: Server): number => (each.address() as { port: number }).port;
@@ -18,12 +22,16 @@ beforeAll(async () => {
   await listen(server);
   // Nobody connects to that one: it stands where the proxy's listener does.
   const { fd } = (idle as unknown as { _handle: { fd: number } })._handle;
-  streams = new Streams(Int32Array.of(fd, -1, -1), () => {}, {
-    woke: () => {},
-    failed: (error) => {
-      throw error;
+  sockets = new ProxySockets(
+    { handle: 0, listeners: Int32Array.of(fd, -1, -1) },
+    {
+      accepted: () => {},
+      woke: () => {},
+      failed: (error) => {
+        throw error;
+      },
     },
-  });
+  );
 });
 afterAll(() => {
   for (const socket of taken) socket.destroy();
@@ -35,16 +43,16 @@ afterAll(() => {
 async function turnsUntil(condition: () => boolean): Promise<void> {
   for (const deadline = performance.now() + 10_000; !condition(); ) {
     if (performance.now() > deadline) throw new Error('not so within 10 s');
-    streams.turn(0);
+    sockets.turn(0);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-async function connected(): Promise<{ stream: Stream; socket: Socket; events: string[] }> {
+async function connected(): Promise<{ stream: ProxySocket; socket: Socket; events: string[] }> {
   const count = taken.length;
-  const stream = streams.connect(HERE, HERE, portOf(server));
+  const stream = sockets.connect(HERE, HERE, portOf(server));
   const events: string[] = [];
-  stream.user = {
+  stream.handler = {
     onData: (bytes) => events.push(`data ${bytes}`),
     onEnd: () => events.push('end'),
     onDrain: () => events.push('drain'),
@@ -74,32 +82,32 @@ test('what is written comes whole and in order, however many writes one turn has
 test('a number that is free again is not used while events may still name it', async () => {
   const [one, two] = [await connected(), await connected()];
   const count = taken.length;
-  let fresh: Stream | undefined;
+  let fresh: ProxySocket | undefined;
   const seen: string[] = [];
   // The first to be handed its event closes the other one, has that done at once, and opens another connection.
-  const act = (other: Stream) => (): void => {
+  const act = (other: ProxySocket) => (): void => {
     if (fresh) return;
     other.close();
     for (let i = 0; i < 5000; i++) one.stream.closed || one.stream.pause(i % 2 === 0);
     for (let i = 0; i < 5000; i++) two.stream.closed || two.stream.pause(i % 2 === 0);
-    fresh = streams.connect(HERE, HERE, portOf(server));
-    fresh.user = { onData: (bytes) => seen.push(String(bytes)), onEnd: () => {}, onDrain: () => {}, onGone: () => {} };
+    fresh = sockets.connect(HERE, HERE, portOf(server));
+    fresh.handler = { onData: (bytes) => seen.push(String(bytes)), onEnd: () => {}, onDrain: () => {}, onGone: () => {} };
   };
   for (const [each, other] of [
     [one, two.stream],
     [two, one.stream],
   ] as const)
-    each.stream.user = { onData: act(other), onEnd: () => {}, onDrain: () => {}, onGone: () => {} };
+    each.stream.handler = { onData: act(other), onEnd: () => {}, onDrain: () => {}, onGone: () => {} };
   one.socket.write('for one');
   two.socket.write('for two');
   await new Promise((resolve) => setTimeout(resolve, 50));
-  streams.turn(100);
-  streams.turn(50);
+  sockets.turn(100);
+  sockets.turn(50);
   expect(fresh).toBeDefined();
   await turnsUntil(() => taken.length > count);
   expect(seen).toEqual([]);
   for (const stream of [one.stream, two.stream, fresh]) stream?.close();
-  streams.turn(0);
+  sockets.turn(0);
 });
 
 test('who does not read is told of once, and again when he does; both ends make an end', async () => {
@@ -110,7 +118,7 @@ test('who does not read is told of once, and again when he does; both ends make 
   while (!stream.blocked) {
     stream.write(block);
     written += block.length;
-    streams.turn(0);
+    sockets.turn(0);
   }
   expect(stream.write(Buffer.from('y'))).toBe(false);
   socket.on('data', (chunk) => (bytes += chunk.length));
@@ -129,9 +137,44 @@ test('one that nobody listens to is gone with the reason', async () => {
   await listen(gone);
   const port = portOf(gone);
   await new Promise((resolve) => gone.close(resolve));
-  const stream = streams.connect(HERE, HERE, port);
+  const stream = sockets.connect(HERE, HERE, port);
   let code: string | undefined;
-  stream.user = { onData: () => {}, onEnd: () => {}, onDrain: () => {}, onGone: (why) => (code = why) };
+  stream.handler = { onData: () => {}, onEnd: () => {}, onDrain: () => {}, onGone: (why) => (code = why) };
   await turnsUntil(() => code !== undefined);
   expect(code).toBe('ECONNREFUSED');
+});
+
+test('one set of sockets knows nothing of another; closed, it resets whoever it served', async () => {
+  const waiting = createServer();
+  await listen(waiting);
+  const { fd } = (waiting as unknown as { _handle: { fd: number } })._handle;
+  const accepted: ProxySocket[] = [];
+  const failed = (error: Error): void => {
+    throw error;
+  };
+  const others = new ProxySockets(
+    // A descriptor of its own: it is closed with the sockets.
+    { handle: 0, listeners: Int32Array.of(libc.dup(fd), -1, -1) },
+    { accepted: (socket) => accepted.push(socket), woke: () => {}, failed },
+  );
+  const { stream, socket } = await connected();
+  const client = connect(portOf(waiting), '127.0.0.1');
+  let code: string | undefined;
+  client.on('error', (error: NodeJS.ErrnoException) => (code = error.code));
+  for (const deadline = performance.now() + 10_000; !accepted.length && performance.now() < deadline; ) {
+    others.turn(0);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  accepted[0]?.write(Buffer.from('said'));
+  others.turn(0);
+  expect(String((await once(client, 'data'))[0])).toBe('said');
+  closeSockets(others.handle);
+  await turnsUntil(() => code !== undefined);
+  expect(code).toBe('ECONNRESET');
+  let received = '';
+  socket.on('data', (bytes) => (received += bytes));
+  stream.write(Buffer.from('still here'));
+  await turnsUntil(() => received === 'still here');
+  stream.close();
+  waiting.close();
 });

@@ -1,0 +1,365 @@
+// Generated from native/sluice.h by `npm run generate`; do not edit.
+//
+// What crosses between the engine and libsluice. Addresses of memory are bigints; everything is in host order.
+
+/** enum attachment */
+export const Attachment = {
+  TCX: 0,
+  CLSACT: 1,
+} as const;
+export type Attachment = (typeof Attachment)[keyof typeof Attachment];
+
+/** enum socket_operation */
+export const SocketOperation = {
+  WRITE_IN: 1,
+  WRITE_OUT: 2,
+  END: 3,
+  CLOSE: 4,
+  RESET: 5,
+  PAUSE: 6,
+  RESUME: 7,
+} as const;
+export type SocketOperation = (typeof SocketOperation)[keyof typeof SocketOperation];
+
+/** enum socket_event */
+export const SocketEvent = {
+  ACCEPTED: 1,
+  CONNECTED: 2,
+  DATA: 3,
+  ENDED: 4,
+  BLOCKED: 5,
+  DRAINED: 6,
+  GONE: 7,
+} as const;
+export type SocketEvent = (typeof SocketEvent)[keyof typeof SocketEvent];
+
+/** struct map_size, 24 bytes. */
+export interface MapSize {
+  name: Uint8Array;
+  entries: number;
+}
+
+export const mapSizeCodec = {
+  size: 24,
+  offsets: { name: 0, entries: 20 },
+  write(target: Buffer, at: number, value: MapSize): void {
+    target.fill(0, at, at + 24);
+    target.set(value.name.subarray(0, 20), at + 0);
+    target.writeUInt32LE(value.entries, at + 20);
+  },
+  read(source: Buffer, at: number): MapSize {
+    if (source.length < at + 24) throw new RangeError('struct map_size is cut short');
+    return {
+      name: Uint8Array.prototype.slice.call(source, at + 0, at + 20),
+      entries: source.readUInt32LE(at + 20),
+    };
+  },
+} as const;
+
+/** struct connection_count, 12 bytes. */
+export interface ConnectionCount {
+  endpoint: number;
+  live: number;
+  expired: number;
+}
+
+export const connectionCountCodec = {
+  size: 12,
+  offsets: { endpoint: 0, live: 4, expired: 8 },
+  write(target: Buffer, at: number, value: ConnectionCount): void {
+    target.fill(0, at, at + 12);
+    target.writeUInt32LE(value.endpoint, at + 0);
+    target.writeUInt32LE(value.live, at + 4);
+    target.writeUInt32LE(value.expired, at + 8);
+  },
+  read(source: Buffer, at: number): ConnectionCount {
+    if (source.length < at + 12) throw new RangeError('struct connection_count is cut short');
+    return {
+      endpoint: source.readUInt32LE(at + 0),
+      live: source.readUInt32LE(at + 4),
+      expired: source.readUInt32LE(at + 8),
+    };
+  },
+} as const;
+
+/** struct record_header, 8 bytes. */
+export interface RecordHeader {
+  length: number;
+}
+
+export const recordHeaderCodec = {
+  size: 8,
+  offsets: { length: 0 },
+  write(target: Buffer, at: number, value: RecordHeader): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.length, at + 0);
+  },
+  read(source: Buffer, at: number): RecordHeader {
+    if (source.length < at + 8) throw new RangeError('struct record_header is cut short');
+    return {
+      length: source.readUInt32LE(at + 0),
+    };
+  },
+} as const;
+
+/** struct proxy_parts, 32 bytes. */
+export interface ProxyParts {
+  interface: bigint;
+  program: number;
+  picker: number;
+  finder: number;
+  listeners: number;
+  engineStates: number;
+  backlog: number;
+}
+
+export const proxyPartsCodec = {
+  size: 32,
+  offsets: { interface: 0, program: 8, picker: 12, finder: 16, listeners: 20, engineStates: 24, backlog: 28 },
+  write(target: Buffer, at: number, value: ProxyParts): void {
+    target.fill(0, at, at + 32);
+    target.writeBigUInt64LE(value.interface, at + 0);
+    target.writeUInt32LE(value.program, at + 8);
+    target.writeUInt32LE(value.picker, at + 12);
+    target.writeUInt32LE(value.finder, at + 16);
+    target.writeUInt32LE(value.listeners, at + 20);
+    target.writeUInt32LE(value.engineStates, at + 24);
+    target.writeUInt32LE(value.backlog, at + 28);
+  },
+  read(source: Buffer, at: number): ProxyParts {
+    if (source.length < at + 32) throw new RangeError('struct proxy_parts is cut short');
+    return {
+      interface: source.readBigUInt64LE(at + 0),
+      program: source.readUInt32LE(at + 8),
+      picker: source.readUInt32LE(at + 12),
+      finder: source.readUInt32LE(at + 16),
+      listeners: source.readUInt32LE(at + 20),
+      engineStates: source.readUInt32LE(at + 24),
+      backlog: source.readUInt32LE(at + 28),
+    };
+  },
+} as const;
+
+/** struct sockets_turn, 16 bytes. */
+export interface SocketsTurn {
+  timeoutMs: number;
+  commandCount: number;
+  eventCount: number;
+  refusedCount: number;
+}
+
+export const socketsTurnCodec = {
+  size: 16,
+  offsets: { timeoutMs: 0, commandCount: 4, eventCount: 8, refusedCount: 12 },
+  write(target: Buffer, at: number, value: SocketsTurn): void {
+    target.fill(0, at, at + 16);
+    target.writeUInt32LE(value.timeoutMs, at + 0);
+    target.writeUInt32LE(value.commandCount, at + 4);
+    target.writeUInt32LE(value.eventCount, at + 8);
+    target.writeUInt32LE(value.refusedCount, at + 12);
+  },
+  read(source: Buffer, at: number): SocketsTurn {
+    if (source.length < at + 16) throw new RangeError('struct sockets_turn is cut short');
+    return {
+      timeoutMs: source.readUInt32LE(at + 0),
+      commandCount: source.readUInt32LE(at + 4),
+      eventCount: source.readUInt32LE(at + 8),
+      refusedCount: source.readUInt32LE(at + 12),
+    };
+  },
+} as const;
+
+/** struct socket_command, 16 bytes. */
+export interface SocketCommand {
+  id: number;
+  operation: number;
+  offset: number;
+  length: number;
+}
+
+export const socketCommandCodec = {
+  size: 16,
+  offsets: { id: 0, operation: 4, offset: 8, length: 12 },
+  write(target: Buffer, at: number, value: SocketCommand): void {
+    target.fill(0, at, at + 16);
+    target.writeUInt32LE(value.id, at + 0);
+    target.writeUInt32LE(value.operation, at + 4);
+    target.writeUInt32LE(value.offset, at + 8);
+    target.writeUInt32LE(value.length, at + 12);
+  },
+  read(source: Buffer, at: number): SocketCommand {
+    if (source.length < at + 16) throw new RangeError('struct socket_command is cut short');
+    return {
+      id: source.readUInt32LE(at + 0),
+      operation: source.readUInt32LE(at + 4),
+      offset: source.readUInt32LE(at + 8),
+      length: source.readUInt32LE(at + 12),
+    };
+  },
+} as const;
+
+/** struct socket_record, 16 bytes. */
+export interface SocketRecord {
+  id: number;
+  kind: number;
+  offset: number;
+  length: number;
+}
+
+export const socketRecordCodec = {
+  size: 16,
+  offsets: { id: 0, kind: 4, offset: 8, length: 12 },
+  write(target: Buffer, at: number, value: SocketRecord): void {
+    target.fill(0, at, at + 16);
+    target.writeUInt32LE(value.id, at + 0);
+    target.writeUInt32LE(value.kind, at + 4);
+    target.writeUInt32LE(value.offset, at + 8);
+    target.writeUInt32LE(value.length, at + 12);
+  },
+  read(source: Buffer, at: number): SocketRecord {
+    if (source.length < at + 16) throw new RangeError('struct socket_record is cut short');
+    return {
+      id: source.readUInt32LE(at + 0),
+      kind: source.readUInt32LE(at + 4),
+      offset: source.readUInt32LE(at + 8),
+      length: source.readUInt32LE(at + 12),
+    };
+  },
+} as const;
+
+/** struct socket_ends, 40 bytes. */
+export interface SocketEnds {
+  remote: Uint8Array;
+  local: Uint8Array;
+  remotePort: number;
+  localPort: number;
+  endpoint: number;
+}
+
+export const socketEndsCodec = {
+  size: 40,
+  offsets: { remote: 0, local: 16, remotePort: 32, localPort: 34, endpoint: 36 },
+  write(target: Buffer, at: number, value: SocketEnds): void {
+    target.fill(0, at, at + 40);
+    target.set(value.remote.subarray(0, 16), at + 0);
+    target.set(value.local.subarray(0, 16), at + 16);
+    target.writeUInt16LE(value.remotePort, at + 32);
+    target.writeUInt16LE(value.localPort, at + 34);
+    target.writeUInt32LE(value.endpoint, at + 36);
+  },
+  read(source: Buffer, at: number): SocketEnds {
+    if (source.length < at + 40) throw new RangeError('struct socket_ends is cut short');
+    return {
+      remote: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      local: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      remotePort: source.readUInt16LE(at + 32),
+      localPort: source.readUInt16LE(at + 34),
+      endpoint: source.readUInt32LE(at + 36),
+    };
+  },
+} as const;
+
+/** struct sockets_memory, 64 bytes. */
+export interface SocketsMemory {
+  turn: bigint;
+  in: bigint;
+  out: bigint;
+  commands: bigint;
+  events: bigint;
+  inCapacity: bigint;
+  outCapacity: bigint;
+  eventCapacity: bigint;
+}
+
+export const socketsMemoryCodec = {
+  size: 64,
+  offsets: { turn: 0, in: 8, out: 16, commands: 24, events: 32, inCapacity: 40, outCapacity: 48, eventCapacity: 56 },
+  write(target: Buffer, at: number, value: SocketsMemory): void {
+    target.fill(0, at, at + 64);
+    target.writeBigUInt64LE(value.turn, at + 0);
+    target.writeBigUInt64LE(value.in, at + 8);
+    target.writeBigUInt64LE(value.out, at + 16);
+    target.writeBigUInt64LE(value.commands, at + 24);
+    target.writeBigUInt64LE(value.events, at + 32);
+    target.writeBigUInt64LE(value.inCapacity, at + 40);
+    target.writeBigUInt64LE(value.outCapacity, at + 48);
+    target.writeBigUInt64LE(value.eventCapacity, at + 56);
+  },
+  read(source: Buffer, at: number): SocketsMemory {
+    if (source.length < at + 64) throw new RangeError('struct sockets_memory is cut short');
+    return {
+      turn: source.readBigUInt64LE(at + 0),
+      in: source.readBigUInt64LE(at + 8),
+      out: source.readBigUInt64LE(at + 16),
+      commands: source.readBigUInt64LE(at + 24),
+      events: source.readBigUInt64LE(at + 32),
+      inCapacity: source.readBigUInt64LE(at + 40),
+      outCapacity: source.readBigUInt64LE(at + 48),
+      eventCapacity: source.readBigUInt64LE(at + 56),
+    };
+  },
+} as const;
+
+/** struct flow_turn, 12 bytes. */
+export interface FlowTurn {
+  timeoutMs: number;
+  verdictCount: number;
+  releaseCount: number;
+}
+
+export const flowTurnCodec = {
+  size: 12,
+  offsets: { timeoutMs: 0, verdictCount: 4, releaseCount: 8 },
+  write(target: Buffer, at: number, value: FlowTurn): void {
+    target.fill(0, at, at + 12);
+    target.writeUInt32LE(value.timeoutMs, at + 0);
+    target.writeUInt32LE(value.verdictCount, at + 4);
+    target.writeUInt32LE(value.releaseCount, at + 8);
+  },
+  read(source: Buffer, at: number): FlowTurn {
+    if (source.length < at + 12) throw new RangeError('struct flow_turn is cut short');
+    return {
+      timeoutMs: source.readUInt32LE(at + 0),
+      verdictCount: source.readUInt32LE(at + 4),
+      releaseCount: source.readUInt32LE(at + 8),
+    };
+  },
+} as const;
+
+/** struct flow_memory, 56 bytes. */
+export interface FlowMemory {
+  turn: bigint;
+  batch: bigint;
+  verdictKeys: bigint;
+  verdictValues: bigint;
+  offsets: bigint;
+  errors: bigint;
+  batchCapacity: bigint;
+}
+
+export const flowMemoryCodec = {
+  size: 56,
+  offsets: { turn: 0, batch: 8, verdictKeys: 16, verdictValues: 24, offsets: 32, errors: 40, batchCapacity: 48 },
+  write(target: Buffer, at: number, value: FlowMemory): void {
+    target.fill(0, at, at + 56);
+    target.writeBigUInt64LE(value.turn, at + 0);
+    target.writeBigUInt64LE(value.batch, at + 8);
+    target.writeBigUInt64LE(value.verdictKeys, at + 16);
+    target.writeBigUInt64LE(value.verdictValues, at + 24);
+    target.writeBigUInt64LE(value.offsets, at + 32);
+    target.writeBigUInt64LE(value.errors, at + 40);
+    target.writeBigUInt64LE(value.batchCapacity, at + 48);
+  },
+  read(source: Buffer, at: number): FlowMemory {
+    if (source.length < at + 56) throw new RangeError('struct flow_memory is cut short');
+    return {
+      turn: source.readBigUInt64LE(at + 0),
+      batch: source.readBigUInt64LE(at + 8),
+      verdictKeys: source.readBigUInt64LE(at + 16),
+      verdictValues: source.readBigUInt64LE(at + 24),
+      offsets: source.readBigUInt64LE(at + 32),
+      errors: source.readBigUInt64LE(at + 40),
+      batchCapacity: source.readBigUInt64LE(at + 48),
+    };
+  },
+} as const;
