@@ -110,6 +110,7 @@ static void object_prepare(struct side *side)
 	}
 	map_share(object, "counters");
 	map_share(object, "verdict_hits");
+	map_share(object, "readings");
 	if (!processes || bpf_map__reuse_fd(processes, process))
 		errx(2, "cannot share map cgroup_ids");
 	patch_with(bpf_map__fd(processes), redirect);
@@ -119,6 +120,8 @@ static void object_prepare(struct side *side)
 
 void side_load(struct side *side, struct plan *plan, enum side_id id)
 {
+	struct bpf_map *readings;
+
 	memset(side, 0, sizeof(*side));
 	side->id = id;
 	side->plan = plan;
@@ -135,6 +138,10 @@ void side_load(struct side *side, struct plan *plan, enum side_id id)
 	}
 	side->counters = map_memory(side->object, "counters");
 	side->verdict_hits = map_memory(side->object, "verdict_hits");
+	side->readings = map_memory(side->object, "readings");
+	readings = bpf_object__find_map_by_name(side->object, "readings");
+	side->reading_size = (bpf_map__value_size(readings) + 7) & ~7u;
+	side->reading_count = bpf_map__max_entries(readings);
 	side->engine = map_memory(side->object, "engine_states");
 	ring_open(side->object, "asks", &side->asks);
 	ring_open(side->object, "flow_records", &side->flow_records);

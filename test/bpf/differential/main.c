@@ -30,7 +30,7 @@ struct run {
 	struct world world;
 	struct traffic traffic;
 	uint32_t interfaces[PODS + 1];
-	uint64_t seed, packets, differences;
+	uint64_t seed, packets, differences, left[SIDES];
 	uint64_t by_hook[HOOKS], by_reason[REASON_MAX];
 	struct trial recent[RECENT];	/* the last ones, for who wants to know how it came to this */
 	uint32_t recent_count;
@@ -50,15 +50,18 @@ static void trial_print(const struct trial *trial)
 static void outcome_print(const char *what, const struct outcome *outcome)
 {
 	printf("    %s: returns %d%s, mark %x, %u bytes", what, (int)outcome->returned, outcome->error ? " (no run)" : "", outcome->mark, outcome->length);
+	if (outcome->left)
+		printf(", %u buffers left in use", outcome->left);
 	if (outcome->redirect.function)
 		printf(", by function %u to %u (%llx)", outcome->redirect.function, outcome->redirect.ifindex, outcome->redirect.flags);
 	printf("\n");
 }
 
+/* A buffer that the old one (a) left in use and the new one did not is a fault that is mended. */
 static int outcome_same(const struct outcome *a, const struct outcome *b)
 {
 	return a->error == b->error && a->returned == b->returned && a->mark == b->mark && a->length == b->length &&
-	       !memcmp(a->answer, b->answer, sizeof(a->answer)) && !memcmp(a->bytes, b->bytes, a->length) &&
+	       b->left <= a->left && !memcmp(a->answer, b->answer, sizeof(a->answer)) && !memcmp(a->bytes, b->bytes, a->length) &&
 	       !memcmp(&a->redirect, &b->redirect, sizeof(a->redirect));
 }
 
@@ -149,8 +152,10 @@ static int packet_run(struct run *run, uint32_t episode, uint32_t number)
 	else
 		traffic_next(&run->traffic, &trial);
 	run->has_again = 0;
-	for (int id = SIDE_OLD; id < SIDES; id++)
+	for (int id = SIDE_OLD; id < SIDES; id++) {
 		side_run(&run->sides[id], &trial, &outcomes[id]);
+		run->left[id] += outcomes[id].left;
+	}
 	run->packets++;
 	run->by_hook[trial.hook]++;
 	same = outcome_same(&outcomes[SIDE_OLD], &outcomes[SIDE_NEW]) & counters_same(run);
@@ -222,6 +227,7 @@ static void summary_print(const struct run *run, double seconds)
 	printf("%lu packets, %lu differences, %.1f s (%.1f us a packet)\n", run->packets, run->differences, seconds, seconds * 1e6 / (double)run->packets);
 	for (int hook = 0; hook < HOOKS; hook++)
 		printf("  %s %lu", hook_names[hook], run->by_hook[hook]);
+	printf("\n  buffers left in use: %lu by the old one, %lu by the new one", run->left[SIDE_OLD], run->left[SIDE_NEW]);
 	printf("\n  reasons met:");
 	for (int reason = 0; reason < REASON_MAX; reason++)
 		if (run->by_reason[reason] && ++reasons)

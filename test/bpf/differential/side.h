@@ -49,6 +49,7 @@ struct outcome {
 	uint32_t mark;
 	uint32_t answer[5];	/* of explain */
 	uint32_t length;
+	uint32_t left;		/* buffers for DNS messages that it did not give back */
 	struct redirect redirect;
 	uint8_t bytes[PACKET_MAX + 512];
 };
@@ -71,6 +72,8 @@ struct side {
 	struct engine_state *engine;	/* in this side's own layout */
 	uint64_t *process;
 	struct redirect *redirect;
+	uint8_t *readings;		/* struct reading, of which the first word says whether it is in use */
+	uint32_t reading_size, reading_count;
 	struct ring asks, flow_records;
 };
 
