@@ -1,8 +1,20 @@
 /** A connection to a backend, from the address of a client's pod; it serves one exchange at a time, and again when that is over. */
 import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
 import type { Backend } from './backends.ts';
+import { type Arrows, follow } from './transitions.ts';
 
-/** Whose turn it is on a connection. */
+/**
+ * Of a connection to a backend:
+ *
+ *     waiting -> busy      an exchange begins
+ *     busy -> waiting      it is over, and another one may follow
+ *     busy -> closed       it failed, or was given up
+ *     waiting -> closed    it waited too long, may not be used any more, or the backend said something that nobody asked for
+ */
+export const BACKEND_ARROWS = { waiting: ['busy', 'closed'], busy: ['waiting', 'closed'], closed: [] } as const satisfies Arrows<string>;
+export type BackendState = keyof typeof BACKEND_ARROWS;
+
+/** The exchange whose turn it is on a connection. */
 export interface BackendUser {
   /** Lent until the next turn. */
   onAnswer(bytes: Buffer): void;
@@ -15,36 +27,35 @@ export interface BackendUser {
 
 /** Kept of a request, so that it can be sent again. */
 const KEPT_MAX = 64 * 1024;
-/** For most requests; what is larger is given up with its exchange. */
+/** For most requests; a larger room is given up with its exchange. */
 const KEPT_USUAL = 1024;
 const NOTHING = Buffer.alloc(0);
 
 export class BackendConnection implements SocketHandler {
   readonly backend: Backend;
-  readonly stream: ProxySocket;
-  /** Another exchange was served before: the backend may be closing it. */
-  used = false;
+  readonly socket: ProxySocket;
   readonly startedMs: number;
   idleSinceMs = 0;
+  #state: BackendState = 'waiting';
   #user: BackendUser | undefined;
   #room = NOTHING;
   #keptBytes = 0;
-  #closed = false;
   readonly #onClose: () => void;
 
-  constructor(backend: Backend, stream: ProxySocket, nowMs: number, onClose: () => void) {
+  constructor(backend: Backend, socket: ProxySocket, nowMs: number, onClose: () => void) {
     this.backend = backend;
-    this.stream = stream;
+    this.socket = socket;
     this.startedMs = nowMs;
     this.#onClose = onClose;
-    stream.handler = this;
+    socket.handler = this;
   }
 
   get alive(): boolean {
-    return !this.stream.closed;
+    return this.#state !== 'closed';
   }
 
   begin(user: BackendUser): void {
+    this.#state = follow(BACKEND_ARROWS, this.#state, 'busy');
     this.#user = user;
     this.#keptBytes = 0;
     this.backend.active += 1;
@@ -64,34 +75,32 @@ export class BackendConnection implements SocketHandler {
     return true;
   }
 
-  /** The exchange is over. */
+  /** The exchange is over, and another one may begin. */
   end(): void {
-    if (!this.#user) return;
-    if (this.#room.length > KEPT_USUAL) {
-      this.#room = NOTHING;
-      this.#keptBytes = 0;
-    }
-    this.#user = undefined;
-    this.used = true;
-    this.backend.active -= 1;
+    if (this.#state !== 'busy') return;
+    this.#state = follow(BACKEND_ARROWS, this.#state, 'waiting');
+    this.#leave();
+    if (this.#room.length <= KEPT_USUAL) return;
+    this.#room = NOTHING;
+    this.#keptBytes = 0;
   }
 
   close(): void {
-    this.end();
-    this.stream.close();
-    this.#noteClosed();
+    if (this.#state === 'closed') return;
+    if (this.#state === 'busy') this.#leave();
+    this.#state = follow(BACKEND_ARROWS, this.#state, 'closed');
+    this.socket.close();
+    this.#onClose();
   }
 
-  /** Breaks it off, as if the connection had failed. */
-  fail(code: string): void {
-    const user = this.#user;
-    const kept = this.#room.subarray(0, this.#keptBytes);
+  /** Closes it in the middle of an exchange. Returns what was kept of the request. */
+  giveUp(): Buffer {
     this.close();
-    user?.onBackendGone(code, kept);
+    return this.#room.subarray(0, this.#keptBytes);
   }
 
   onData(bytes: Buffer): void {
-    // What nobody has asked for belongs to nobody: the connection is of no use.
+    // Bytes that nobody has asked for belong to nobody: the connection is of no use.
     if (this.#user) this.#user.onAnswer(bytes);
     else this.close();
   }
@@ -106,12 +115,13 @@ export class BackendConnection implements SocketHandler {
   }
 
   onGone(code: string): void {
-    this.fail(code);
+    const user = this.#user;
+    const kept = this.giveUp();
+    user?.onBackendGone(code, kept);
   }
 
-  #noteClosed(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#onClose();
+  #leave(): void {
+    this.#user = undefined;
+    this.backend.active -= 1;
   }
 }

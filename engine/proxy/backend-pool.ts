@@ -2,9 +2,9 @@
 import type { ProxySocket } from '../kernel/proxy-socket.ts';
 import { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
-import { originOf, type Party } from './party.ts';
+import { originOf, type TaggedFlow } from './tagged-flow.ts';
 
-/** As servers close what is idle after 5 s (Node), 60 s (Envoy, nginx as upstream) or 75 s (nginx): before the first of them does. */
+/** Servers close idle connections after 5 s (Node), 60 s (Envoy, nginx as upstream) or 75 s (nginx): before the first of them does. */
 const IDLE_MS = 4000;
 /** Of one client to one backend. */
 const IDLE_MAX = 128;
@@ -30,13 +30,13 @@ export class BackendPool {
   }
 
   /** A connection to a backend: the one that was used last, or, where none waits or `fresh` is asked for, a new one. */
-  take(party: Party, backend: Backend, fresh: boolean, nowMs: number): BackendConnection {
-    const ready = fresh ? undefined : this.#idle.get(party.clientKey)?.get(backend);
+  take(flow: TaggedFlow, backend: Backend, fresh: boolean, nowMs: number): BackendConnection {
+    const ready = fresh ? undefined : this.#idle.get(flow.clientKey)?.get(backend);
     for (let connection = ready?.pop(); connection; connection = ready?.pop()) if (connection.alive) return connection;
-    const stream = this.#connect(originOf(party, backend), backend.address, backend.port);
-    const connection = new BackendConnection(backend, stream, nowMs, () => void (this.#open -= 1));
+    const socket = this.#connect(originOf(flow, backend), backend.address, backend.port);
+    const connection = new BackendConnection(backend, socket, nowMs, () => void (this.#open -= 1));
     this.#open += 1;
-    this.#origins.set(connection, party.clientKey);
+    this.#origins.set(connection, flow.clientKey);
     return connection;
   }
 
@@ -63,11 +63,11 @@ export class BackendPool {
     this.#idle.clear();
   }
 
-  /** Closes what has waited too long, or leads to who is gone. */
+  /** Closes connections that have waited too long, or lead to backends that are gone. */
   sweep(nowMs: number): void {
     for (const [key, waiting] of this.#idle) {
       for (const [backend, ready] of waiting) {
-        // Who was used last is behind: the oldest stand in front.
+        // The one that was used last is behind: the oldest stand in front.
         let stale = 0;
         while (stale < ready.length && (backend.gone || nowMs - (ready[stale]?.idleSinceMs ?? 0) >= IDLE_MS)) stale++;
         for (const connection of ready.splice(0, stale)) connection.close();

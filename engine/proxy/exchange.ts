@@ -1,103 +1,123 @@
 /**
- * One request and its answer, between a client's connection and a backend's.
+ * One request and its answer in HTTP/1, between a client's connection and a backend's.
  *
  * Bytes go through as they come, as fast as the slower side takes them. A backend that dies before it has said anything is
  * followed by another one, once, where the request can be sent again; after that the client is told so, never left waiting.
+ *
+ * The client's connection owns it and calls it; what becomes of the exchange is returned there, or told by onOutcome() where it
+ * comes of what the backend did. An exchange never calls its client while it is called by it.
  */
+import { AnswerReader, type AnswerSink, Progress } from './answer-reader.ts';
+import { Attempts, type AttemptsParts, type Failure, isUnreached } from './attempts.ts';
 import type { BackendConnection, BackendUser } from './backend-connection.ts';
+import type { BackendPool } from './backend-pool.ts';
 import type { Backend } from './backends.ts';
-import { Body } from './body.ts';
 import type { Clock } from './clock.ts';
-import type { Decision } from './decider.ts';
-import { isIdempotent, type RequestHead, type ResponseHead, readResponse, UNTIL_CLOSE } from './head.ts';
-import { append } from './inbox.ts';
-import { HEAD_BYTES_MAX, HttpError } from './llhttp.ts';
+import { isIdempotent, type RequestHead } from './head.ts';
+import { HttpError } from './llhttp.ts';
+import type { RequestVerdict } from './request-verdict.ts';
+import type { TaggedFlow } from './tagged-flow.ts';
+import type { Timeouts } from './timeouts.ts';
+import { type Arrows, follow } from './transitions.ts';
 
-const END_OF_HEAD = Buffer.from('\r\n\r\n');
-const NOTHING = Buffer.alloc(0);
-/** A backend on the same network accepts at once; one that has not by then is not there. */
-const CONNECT_MS = 2000;
-/** Of connections that never were. */
-const NOT_CONNECTED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'EACCES', 'EPERM']);
+/**
+ * Of an exchange in either version of HTTP:
+ *
+ *     asking -> answering    the head of the answer is there, and went to the client
+ *     asking -> over         nobody answers, the client is gone, or both talk to each other without being read from here on
+ *     answering -> over      the answer is complete or broke off, or the client is gone
+ */
+export const EXCHANGE_ARROWS = { asking: ['answering', 'over'], answering: ['over'], over: [] } as const satisfies Arrows<string>;
+export type ExchangeState = keyof typeof EXCHANGE_ARROWS;
 
-/** The client's side. */
-export interface ExchangeClient {
-  /** False: it takes no more for now; onClientDrain() follows. */
-  write(bytes: Buffer): boolean;
-  /** Its connection ends with this answer. */
-  readonly leaves: boolean;
-  /** Everything that is to come of the answer has been written. `reusable`: the client may send its next request. */
-  onAnswered(exchange: Exchange, reusable: boolean): void;
+/** How an exchange ended. */
+export type Outcome =
+  /** Everything of the answer has been written. `reusable`: the client may send its next request. */
+  | { readonly is: 'answered'; readonly reusable: boolean }
   /** Nothing was answered, and nothing will be. */
-  onFailed(exchange: Exchange, status: number, reason: string): void;
+  | ({ readonly is: 'failed' } & Failure)
   /** The answer broke off. */
-  onBroken(exchange: Exchange, reason: string): void;
-  /** Both sides talk to each other from here on; `rest` has been said already. */
-  onSwitched(exchange: Exchange, connection: BackendConnection, rest: Buffer): void;
-  pauseRequest(): void;
-  resumeRequest(): void;
+  | { readonly is: 'broken'; readonly reason: string }
+  /** Both sides talk to each other from here on; the backend has said `rest` already. */
+  | { readonly is: 'switched'; readonly connection: BackendConnection; readonly rest: Buffer };
+
+const ANSWERED: Outcome = { is: 'answered', reusable: true };
+const ANSWERED_LAST: Outcome = { is: 'answered', reusable: false };
+
+/** The connection that a request came on. */
+export interface ExchangeClient {
+  readonly flow: TaggedFlow;
+  /** It ends with this answer. */
+  readonly leaves: boolean;
+  /** False: it takes no more for now; drained() follows. */
+  write(bytes: Buffer): boolean;
+  /** More of the request can be sent, after send() has returned false or the backend was another one. */
+  onBackendDrain(): void;
+  /** Told where nobody was there to return it to. */
+  onOutcome(exchange: Exchange, outcome: Outcome): void;
 }
 
-/** Where connections come from. */
-export interface ExchangeBackends {
-  /** A backend for one more try: another one than `except` where there is one; undefined where there is none. */
-  choose(decision: Decision, except: Backend | undefined): Backend | undefined;
-  take(backend: Backend, fresh: boolean): BackendConnection;
-  give(connection: BackendConnection): void;
-  noteFailure(backend: Backend): void;
-  noteRetry(): void;
+export interface ExchangeParts extends AttemptsParts {
+  readonly clock: Clock;
+  readonly timeouts: Timeouts;
+  readonly pool: Pick<BackendPool, 'take' | 'give'>;
 }
 
-export class Exchange implements BackendUser {
+export class Exchange implements BackendUser, AnswerSink {
   readonly head: RequestHead;
+  readonly verdict: RequestVerdict;
   readonly startedMs: number;
   /** The answer's status, once it is there. */
   status = 0;
-  backend: Backend | undefined;
   bytesIn = 0;
   bytesOut = 0;
-  /** When it is given up unless something happens. */
-  deadlineMs: number;
   readonly #client: ExchangeClient;
-  readonly #backends: ExchangeBackends;
-  readonly decision: Decision;
-  readonly #clock: Clock;
-  readonly #timeoutMs: number;
+  readonly #parts: ExchangeParts;
+  readonly #attempts: Attempts;
+  readonly #answer: AnswerReader;
+  #state: ExchangeState = 'asking';
+  /** When it is given up unless something happens. */
+  #deadlineMs: number;
   #connection: BackendConnection | undefined;
   /** Everything that was sent is kept, so that it can be sent again. */
-  #repeatable = true;
-  #tries = 0;
+  #keeps = true;
   #requestComplete = false;
-  #pending: Buffer | undefined;
-  #body: Body | undefined;
-  #answer: ResponseHead | undefined;
-  #over = false;
 
-  constructor(head: RequestHead, decision: Decision, client: ExchangeClient, backends: ExchangeBackends, clock: Clock, timeoutMs: number) {
+  constructor(head: RequestHead, verdict: RequestVerdict, client: ExchangeClient, parts: ExchangeParts) {
     this.head = head;
-    this.decision = decision;
+    this.verdict = verdict;
     this.#client = client;
-    this.#backends = backends;
-    this.#clock = clock;
-    this.startedMs = clock.nowMs;
-    this.#timeoutMs = timeoutMs;
-    this.deadlineMs = clock.nowMs + timeoutMs;
+    this.#parts = parts;
+    this.#attempts = new Attempts(parts, client, verdict);
+    this.#answer = new AnswerReader(head, verdict.cookie, this);
+    this.startedMs = parts.clock.nowMs;
+    this.#deadlineMs = this.startedMs + parts.timeouts.exchange;
   }
 
-  /** Sends the head, and of the body what came with it. */
-  start(first: Buffer): void {
-    this.#connect(undefined, false);
-    if (!this.#over) this.send(first);
+  /** The backend that was asked last. */
+  get backend(): Backend | undefined {
+    return this.#attempts.backend;
   }
 
-  /** Sends more of the request. */
-  send(bytes: Buffer): void {
-    if (this.#over || !bytes.length) return;
+  get leaves(): boolean {
+    return this.#client.leaves;
+  }
+
+  /** Sends the head, and of the body what came with it. Returns how it ended, where it did at once. */
+  start(first: Buffer): Outcome | undefined {
+    const backend = this.#attempts.first(this.#parts.clock.nowMs);
+    const outcome = this.#connect(backend, false);
+    if (!outcome) this.send(first);
+    return outcome;
+  }
+
+  /** Sends more of the request. Returns whether more can be sent at once: else the client is told when. */
+  send(bytes: Buffer): boolean {
     this.bytesIn += bytes.length;
     const connection = this.#connection;
-    if (!connection) return;
-    if (this.#repeatable) this.#repeatable = connection.keep(bytes);
-    if (!connection.stream.write(bytes)) this.#client.pauseRequest();
+    if (!connection) return true;
+    if (this.#keeps) this.#keeps = connection.keep(bytes);
+    return connection.socket.write(bytes);
   }
 
   /** The request is complete. */
@@ -105,8 +125,14 @@ export class Exchange implements BackendUser {
     this.#requestComplete = true;
   }
 
-  onClientDrain(): void {
-    this.#connection?.stream.pause(false);
+  /** Something has happened: its time begins anew. */
+  touch(): void {
+    this.#deadlineMs = this.#parts.clock.nowMs + this.#parts.timeouts.exchange;
+  }
+
+  /** The client takes more of the answer. */
+  drained(): void {
+    this.#connection?.socket.pause(false);
   }
 
   /** The client is gone. */
@@ -115,181 +141,121 @@ export class Exchange implements BackendUser {
     this.#connection?.close();
   }
 
-  /** Looks at the clock: gives up what takes too long. */
-  check(nowMs: number): void {
-    if (this.#over) return;
+  /** Looks at the clock: gives up what takes too long. Returns how it ended, where it did. */
+  check(nowMs: number): Outcome | undefined {
     const connection = this.#connection;
-    if (connection && nowMs - connection.startedMs > CONNECT_MS && !connection.stream.connected) connection.fail('ETIMEDOUT');
-    else if (nowMs > this.deadlineMs) this.#fail(504, 'the backend does not answer');
+    if (connection && !connection.socket.connected && nowMs - connection.startedMs > this.#parts.timeouts.connect)
+      return this.#lose('ETIMEDOUT', connection.giveUp());
+    return nowMs > this.#deadlineMs ? this.#fail(504, 'the backend does not answer') : undefined;
   }
 
   onBackendDrain(): void {
-    this.#client.resumeRequest();
+    this.#client.onBackendDrain();
   }
 
   onAnswer(bytes: Buffer): void {
-    if (this.#over) return;
-    this.deadlineMs = this.#clock.nowMs + this.#timeoutMs;
-    try {
-      if (this.#answer) this.#forward(bytes, 0);
-      else this.#readHead(this.#pending ? append(this.#pending, bytes) : bytes, this.#pending?.length ?? 0);
-    } catch (error) {
-      if (!(error instanceof HttpError)) throw error;
-      this.#fail(502, `the backend's answer is no HTTP: ${error.message}`);
-    }
+    this.touch();
+    this.#tell(this.#read(bytes));
   }
 
   onAnswerEnd(): void {
-    if (this.#answer?.body === UNTIL_CLOSE) this.#complete();
-    else this.#connection?.fail('');
+    if (this.#answer.endsWithConnection) this.#tell(this.#complete(true));
+    else if (this.#connection) this.#tell(this.#lose('', this.#connection.giveUp()));
   }
 
   onBackendGone(code: string, kept: Buffer): void {
-    if (this.#over) return;
-    const { backend } = this;
-    this.#connection = undefined;
-    const never = NOT_CONNECTED.has(code);
-    if (backend && never) this.#backends.noteFailure(backend);
-    const silent = !this.#answer && !this.#pending;
-    // What was never sent can be sent; what may have been done already only where doing it twice does no harm.
-    if (silent && this.#tries < 2 && this.#repeatable && (never || isIdempotent(this.head.method))) {
-      this.#backends.noteRetry();
-      this.#connect(never ? backend : undefined, true, code);
-      if (this.#over) return;
-      const again = this.#connection as BackendConnection | undefined;
-      again?.keep(kept);
-      again?.stream.write(kept);
-      this.#client.resumeRequest();
-      return;
-    }
-    this.#fail(never ? 503 : 502, never ? `the backend cannot be reached${code && ` (${code})`}` : 'the backend broke off');
+    this.#tell(this.#lose(code, kept));
   }
 
-  #connect(except: Backend | undefined, fresh: boolean, code = ''): void {
-    this.#tries += 1;
-    const backend = this.#backends.choose(this.decision, except);
-    // Nobody waits twice for the same one.
-    if (backend && backend === except && code === 'ETIMEDOUT') {
-      this.#fail(503, 'the backend cannot be reached (ETIMEDOUT)');
-      return;
-    }
-    if (!backend) {
-      this.#fail(503, 'there is no backend that is ready and allowed');
-      return;
-    }
-    this.backend = backend;
+  /** Passes a part of the answer on. */
+  write(bytes: Buffer): void {
+    if (this.#state === 'asking' && this.#answer.head) this.#beginAnswer(this.#answer.head.status);
+    this.bytesOut += bytes.length;
+    if (!this.#client.write(bytes)) this.#connection?.socket.pause(true);
+  }
+
+  #tell(outcome: Outcome | undefined): void {
+    if (outcome) this.#client.onOutcome(this, outcome);
+  }
+
+  #beginAnswer(status: number): void {
+    this.status = status;
+    this.#state = follow(EXCHANGE_ARROWS, this.#state, 'answering');
+  }
+
+  #read(bytes: Buffer): Outcome | undefined {
+    let progress: Progress;
     try {
-      this.#connection = this.#backends.take(backend, fresh);
+      progress = this.#answer.read(bytes);
     } catch (error) {
-      this.#fail(503, `no connection can be made: ${(error as Error).message}`);
-      return;
+      if (!(error instanceof HttpError)) throw error;
+      return this.#fail(502, `the backend's answer is no HTTP: ${error.message}`);
+    }
+    if (progress === Progress.PARTIAL) return undefined;
+    return progress === Progress.SWITCHED ? this.#switch() : this.#complete(progress === Progress.COMPLETE);
+  }
+
+  /** The connection to the backend was lost, which had been sent `kept`: another one takes its place, where that is possible. */
+  #lose(code: string, kept: Buffer): Outcome | undefined {
+    this.#connection = undefined;
+    const unreached = isUnreached(code);
+    const repeatable = this.#answer.silent && this.#keeps && (unreached || isIdempotent(this.head.method));
+    const backend = this.#attempts.next(code, unreached, repeatable, this.#parts.clock.nowMs);
+    const outcome = this.#connect(backend, true);
+    if (outcome) return outcome;
+    const connection = this.#connection as BackendConnection | undefined;
+    connection?.keep(kept);
+    connection?.socket.write(kept);
+    this.#client.onBackendDrain();
+    return undefined;
+  }
+
+  #connect(backend: Backend | undefined, fresh: boolean): Outcome | undefined {
+    if (!backend) {
+      const { status, reason } = this.#attempts.failure as Failure;
+      return this.#fail(status, reason);
+    }
+    try {
+      this.#connection = this.#parts.pool.take(this.#client.flow, backend, fresh, this.#parts.clock.nowMs);
+    } catch (error) {
+      return this.#fail(503, `no connection can be made: ${(error as Error).message}`);
     }
     this.#connection.begin(this);
+    return undefined;
   }
 
-  #readHead(bytes: Buffer, seen: number): void {
-    let from = 0;
-    for (;;) {
-      const found = bytes.indexOf(END_OF_HEAD, Math.max(from, seen - 3));
-      if (found < 0) {
-        if (bytes.length - from > HEAD_BYTES_MAX) throw new HttpError('a head without an end');
-        this.#pending = this.#pending && !from ? bytes : append(NOTHING, bytes.subarray(from));
-        return;
-      }
-      const end = found + END_OF_HEAD.length;
-      if (end - from > HEAD_BYTES_MAX) throw new HttpError('a head that is too long');
-      const answer = readResponse(bytes, from, end, this.head.method, this.head.keepAlive && !this.#client.leaves);
-      this.#pending = undefined;
-      if (answer.status === 101) {
-        this.#switch(answer, bytes.subarray(from, end), bytes.subarray(end));
-        return;
-      }
-      if (answer.status >= 200) {
-        this.#begin(answer, bytes, from, end);
-        return;
-      }
-      // Interim answers are passed on, but to those who do not know them.
-      if (!this.head.old) this.#write(answer.rewritten ?? bytes.subarray(from, end));
-      from = end;
-      seen = end;
-      if (from === bytes.length) return;
-    }
-  }
-
-  #begin(answer: ResponseHead, bytes: Buffer, from: number, end: number): void {
-    this.#answer = answer;
-    this.status = answer.status;
-    this.#body = new Body(answer.body);
-    const { cookie } = this.decision;
-    const lines = `${cookie && `set-cookie: ${cookie}\r\n`}${this.#client.leaves && this.head.keepAlive ? 'connection: close\r\n' : ''}`;
-    const taken = this.#body.take(bytes, end);
-    const { rewritten } = answer;
-    if (!rewritten && !lines) this.#write(from === 0 && end + taken === bytes.length ? bytes : bytes.subarray(from, end + taken));
-    else {
-      const head = rewritten ?? bytes.subarray(from, end);
-      // Lines are added before the empty one.
-      this.#write(lines ? Buffer.concat([head.subarray(0, head.length - 2), Buffer.from(`${lines}\r\n`, 'latin1')]) : head);
-      if (taken) this.#write(bytes.subarray(end, end + taken));
-    }
-    this.#afterBody(bytes, end + taken);
-  }
-
-  #forward(bytes: Buffer, from: number): void {
-    const taken = this.#body?.take(bytes, from) ?? 0;
-    this.#write(from === 0 && taken === bytes.length ? bytes : bytes.subarray(from, from + taken));
-    this.#afterBody(bytes, from + taken);
-  }
-
-  #afterBody(bytes: Buffer, at: number): void {
-    if (!this.#body?.complete) return;
-    // Behind the answer nothing may come: what does would be taken for the next one.
-    this.#complete(at === bytes.length);
-  }
-
-  #write(bytes: Buffer): void {
-    this.bytesOut += bytes.length;
-    if (!this.#client.write(bytes)) this.#connection?.stream.pause(true);
-  }
-
-  #complete(clean = true): void {
+  /** `clean`: nothing came behind the answer. */
+  #complete(clean: boolean): Outcome {
     const connection = this.#connection;
-    const reusable = this.#requestComplete && this.head.keepAlive && this.#answer?.body !== UNTIL_CLOSE;
+    const reusable = this.#requestComplete && this.head.keepAlive && !this.#answer.endsWithConnection;
     this.#finish();
     if (connection) {
-      if (clean && this.#requestComplete && this.#answer?.keepAlive) {
-        connection.stream.pause(false);
-        this.#backends.give(connection);
+      if (clean && this.#requestComplete && this.#answer.head?.keepAlive) {
+        connection.socket.pause(false);
+        this.#parts.pool.give(connection, this.#parts.clock.nowMs);
       } else connection.close();
     }
-    this.#client.onAnswered(this, reusable);
+    return reusable ? ANSWERED : ANSWERED_LAST;
   }
 
-  #switch(answer: ResponseHead, head: Buffer, rest: Buffer): void {
+  #switch(): Outcome | undefined {
+    if (!this.head.upgrade) return this.#fail(502, 'the backend changes the protocol without being asked');
     const connection = this.#connection as BackendConnection;
-    this.status = answer.status;
-    if (!this.head.upgrade) {
-      this.#fail(502, 'the backend changes the protocol without being asked');
-      return;
-    }
-    this.#write(head);
     this.#finish();
-    this.#client.onSwitched(this, connection, rest);
+    return { is: 'switched', connection, rest: this.#answer.rest };
   }
 
-  #fail(status: number, reason: string): void {
-    if (this.#over) return;
-    const broken = this.#answer !== undefined;
+  #fail(status: number, reason: string): Outcome {
+    const broken = this.#state === 'answering';
     this.#finish();
     this.#connection?.close();
-    if (broken) this.#client.onBroken(this, reason);
-    else {
-      this.status = status;
-      this.#client.onFailed(this, status, reason);
-    }
+    if (broken) return { is: 'broken', reason };
+    this.status = status;
+    return { is: 'failed', status, reason };
   }
 
   #finish(): void {
-    this.#over = true;
-    this.#body?.close();
+    this.#state = follow(EXCHANGE_ARROWS, this.#state, 'over');
+    this.#answer.close();
   }
 }

@@ -20,12 +20,14 @@ import { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
 import { Question } from '../plugin-runtime/question.ts';
 import { Reporter } from '../plugin-runtime/reporter.ts';
 import type { VersionParts } from '../plugin-runtime/version-parts.ts';
+import { Clients } from './clients.ts';
 import { Decider } from './decider.ts';
-import { Desk } from './desk.ts';
 import { HttpProxy } from './http-proxy.ts';
 import { Http2Proxy } from './http2-proxy.ts';
+import { KernelVerdicts } from './kernel-verdicts.ts';
 import { DRAIN_MS, type FromProxy, type ToProxy } from './messages.ts';
-import { Tally } from './tally.ts';
+import { RequestCounts } from './request-counts.ts';
+import { Routing } from './routing.ts';
 
 export interface ProxyWorkerData {
   readonly handles: ProxyHandles;
@@ -49,11 +51,12 @@ const guests = new Guests(send, mapFile);
 const plugins = new Map<number, LoadedPlugin>();
 const versions = new Map<number, string>();
 const reporter = new Reporter();
-const tally = new Tally();
+const requests = new RequestCounts();
+const kernel = new KernelVerdicts(network);
 const timeouts = new Map<number, number>();
 let told = '';
 let stopping = false;
-/** What this thread serves with, once it does. */
+/** The version of HTTP that this thread speaks, once it serves. */
 let served: HttpProxy | Http2Proxy | undefined;
 
 const decider = new Decider({
@@ -67,12 +70,13 @@ const decider = new Decider({
   question: new Question(),
   identities: guests.identities,
   pods: guests.pods,
-  network,
-  tally,
+  kernel,
+  counts: requests.counts,
   versionName: (serial) => versions.get(serial) ?? '',
   error: (message) => send({ type: 'error', message }),
 });
-const desk = new Desk({ network, decider, tally });
+const routing = new Routing({ network, decider, kernel });
+const clients = new Clients(requests.counts);
 
 /**
  * Fuel ends a loop; a plugin that is granted so much of it that it overruns its time is asked no more after some time. What took long
@@ -99,7 +103,9 @@ function nameVersions(plugin: LoadedPlugin | undefined, before: LoadedPlugin | u
 function handle(message: ToProxy): void {
   switch (message.type) {
     case 'policy':
-      served?.setPolicy(message.policy);
+      routing.setPolicy(message.policy);
+      clients.judgeAgain(routing);
+      served?.renew();
       return;
     case 'cluster':
       guests.setCluster(message);
@@ -131,7 +137,7 @@ function handle(message: ToProxy): void {
       if (served instanceof Http2Proxy) served.serve(message.fd, Buffer.from(message.first), message.ends);
       return;
     case 'explain':
-      send({ type: 'explained', seq: message.seq, request: desk.explain(message.ends, message.request, performance.now()) });
+      send({ type: 'explained', seq: message.seq, request: routing.explain(message.ends, message.request, performance.now()) });
       return;
     case 'ping':
       send({ type: 'pong' });
@@ -142,7 +148,7 @@ function handle(message: ToProxy): void {
 }
 
 function report(): void {
-  const taken = tally.take();
+  const taken = requests.take();
   const report = reporter.take();
   const counts = JSON.stringify(taken.counts);
   if (taken.traffic.length || report || counts !== told) send({ type: 'requests', ...taken, report });
@@ -152,7 +158,9 @@ function report(): void {
 /** Takes connections in turns until it is told to stop. */
 function serveHttp1(): void {
   const proxy = new HttpProxy({
-    desk,
+    routing,
+    clients,
+    requests,
     network: network.open(),
     failed: (error) => send({ type: 'error', message: error.stack ?? error.message }),
     handOver: (fd, first, ends) => send({ type: 'hand-over', fd, first: Uint8Array.from(first), ends }),
@@ -168,9 +176,9 @@ function serveHttp1(): void {
     report();
   }
   network.drain();
-  desk.drain();
+  clients.drain();
   for (const drain = new Drain(); !drain.over(); ) proxy.turn(TURN_MS);
-  desk.close();
+  clients.close();
   proxy.turn(0);
   report();
   port.close();
@@ -183,7 +191,7 @@ class Drain {
   over(): boolean {
     const ms = performance.now() - this.#startedMs;
     // Who has his answer is told that nothing follows, and closes.
-    return desk.idle || ms > DRAIN_MS || (!desk.busy && ms > FAREWELL_MS);
+    return clients.idle || ms > DRAIN_MS || (!clients.busy && ms > FAREWELL_MS);
   }
 }
 
@@ -191,12 +199,17 @@ class Drain {
 function serveHttp2(): void {
   // What one stream does must not end the others': it is told, and its stream ends by its time.
   process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
-  const proxy = new Http2Proxy(desk, (beside, from, to, port) => network.connect(beside, from, to, port));
+  const proxy = new Http2Proxy({
+    routing,
+    clients,
+    requests,
+    connect: (beside, from, to, port) => network.connect(beside, from, to, port),
+  });
   const timers = [
     setInterval(report, REPORT_MS),
     setInterval(() => {
       const nowMs = performance.now();
-      desk.sweep(nowMs);
+      clients.sweep(nowMs);
       proxy.sweep(nowMs);
     }, SWEEP_MS),
   ];
@@ -205,12 +218,12 @@ function serveHttp2(): void {
     handle(message);
     if (!stopping || drains) return;
     drains = true;
-    desk.drain();
+    clients.drain();
     const drain = new Drain();
     const look = setInterval(() => {
       if (!drain.over()) return;
       for (const timer of [...timers, look]) clearInterval(timer);
-      desk.close();
+      clients.close();
       proxy.close();
       report();
       port.close();

@@ -1,6 +1,6 @@
-/** What the proxy has done since the engine started, for metrics. */
+/** Requests since the engine started, of all threads of the proxy, for metrics. */
 import { DURATION_BOUNDS, type ProxyCounts, type Traffic } from './messages.ts';
-import { emptyTraffic } from './tally.ts';
+import { emptyTraffic } from './request-counts.ts';
 
 /** Ways that are told apart; what comes beyond is counted under its rule alone. */
 const WAYS_MAX = 8192;

@@ -14,14 +14,14 @@ export class Tunnel {
     this.#onClosed = onClosed;
   }
 
-  /** What each side has said already. */
+  /** Joins both, who have said something already. */
   begin(fromClient: Buffer, fromBackend: Buffer): void {
-    const { stream } = this.#connection;
-    this.#join(this.#client, stream);
-    this.#join(stream, this.#client);
-    stream.write(fromClient);
+    const { socket } = this.#connection;
+    this.#join(this.#client, socket);
+    this.#join(socket, this.#client);
+    socket.write(fromClient);
     this.#client.write(fromBackend);
-    stream.pause(false);
+    socket.pause(false);
     this.#client.pause(false);
   }
 

@@ -8,7 +8,11 @@ import { closeSockets, ProxySockets } from '../../engine/kernel/proxy-sockets.ts
 import { parseAddress } from '../../engine/policy/address.ts';
 
 const HERE = parseAddress('127.0.0.1') as Uint8Array;
-const libc = ffi.Library(null, { dup: ['int', ['int']] });
+const libc = ffi.Library(null, {
+  socket: ['int', ['int', 'int', 'int']],
+  listen: ['int', ['int', 'int']],
+  getsockname: ['int', ['int', 'pointer', 'pointer']],
+});
 const idle = createServer();
 const taken: Socket[] = [];
 const server = createServer((socket) => taken.push(socket.on('error', () => {})));
@@ -38,6 +42,18 @@ afterAll(() => {
   idle.close();
   server.close();
 });
+
+/** A socket that listens on some port of every address, and that Node takes nothing from. */
+function listenAlone(): { fd: number; port: number } {
+  const [INET6, STREAM_NONBLOCK] = [10, 1 | 0o4000];
+  const fd = libc.socket(INET6, STREAM_NONBLOCK, 0) as number;
+  libc.listen(fd, 8);
+  const name = Buffer.alloc(28);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(name.length);
+  libc.getsockname(fd, name as never, length as never);
+  return { fd, port: name.readUInt16BE(2) };
+}
 
 /** Goes on in turns, as does everything else in this thread, until it is so. */
 async function turnsUntil(condition: () => boolean): Promise<void> {
@@ -145,20 +161,17 @@ test('one that nobody listens to is gone with the reason', async () => {
 });
 
 test('one set of sockets knows nothing of another; closed, it resets whoever it served', async () => {
-  const waiting = createServer();
-  await listen(waiting);
-  const { fd } = (waiting as unknown as { _handle: { fd: number } })._handle;
+  const { fd, port } = listenAlone();
   const accepted: ProxySocket[] = [];
   const failed = (error: Error): void => {
     throw error;
   };
   const others = new ProxySockets(
-    // A descriptor of its own: it is closed with the sockets.
-    { handle: 0, listeners: Int32Array.of(libc.dup(fd), -1, -1) },
+    { handle: 0, listeners: Int32Array.of(fd, -1, -1) },
     { accepted: (socket) => accepted.push(socket), woke: () => {}, failed },
   );
   const { stream, socket } = await connected();
-  const client = connect(portOf(waiting), '127.0.0.1');
+  const client = connect(port, '127.0.0.1');
   let code: string | undefined;
   client.on('error', (error: NodeJS.ErrnoException) => (code = error.code));
   for (const deadline = performance.now() + 10_000; !accepted.length && performance.now() < deadline; ) {
@@ -176,5 +189,4 @@ test('one set of sockets knows nothing of another; closed, it resets whoever it 
   stream.write(Buffer.from('still here'));
   await turnsUntil(() => received === 'still here');
   stream.close();
-  waiting.close();
 });

@@ -1,4 +1,4 @@
-/** Clients that speak HTTP/2 and backends that do, on real sockets; who decides stands in for the desk. */
+/** Clients that speak HTTP/2 and backends that do, on real sockets; routing and clients are stood in for. */
 import { once } from 'node:events';
 import {
   type ClientHttp2Session,
@@ -11,8 +11,9 @@ import { connect, createServer, type Socket } from 'node:net';
 import ffi from 'ffi-napi';
 import { afterEach, expect, test } from 'vitest';
 import type { Backend } from '../../../engine/proxy/backends.ts';
-import type { Client, Desk, Noted } from '../../../engine/proxy/desk.ts';
-import { Http2Proxy } from '../../../engine/proxy/http2-proxy.ts';
+import type { Client } from '../../../engine/proxy/clients.ts';
+import { Http2Proxy, type Http2ProxyParts } from '../../../engine/proxy/http2-proxy.ts';
+import type { Answered } from '../../../engine/proxy/request-counts.ts';
 import { until } from '../../support/test-node.ts';
 
 const libc = ffi.Library(null, { dup: ['int', ['int']] });
@@ -31,28 +32,21 @@ function descriptorOf(socket: Socket): number {
 interface Stand {
   readonly client: ClientHttp2Session;
   readonly clients: Set<Client>;
-  readonly noted: Noted[];
+  readonly noted: Answered[];
   readonly proxy: Http2Proxy;
 }
 
 /** A client behind the proxy, and a backend that answers as it is told to. */
 async function stand(exchange: number, answer: (stream: ServerHttp2Stream) => void): Promise<Stand> {
   const clients = new Set<Client>();
-  const noted: Noted[] = [];
+  const noted: Answered[] = [];
   const backend = { key: 'b', name: 'b', address: new Uint8Array(16), port: 0, active: 0, restsUntil: 0, gone: false } as Backend;
-  const party = { clientKey: 'c', sourceKey: 'c', source: new Uint8Array(16), process: true };
-  const desk = {
-    tally: { counts: {} },
-    find: () => party,
-    partyOf: () => party,
-    hasRoom: () => true,
-    add: (client: Client) => clients.add(client),
-    remove: (client: Client) => clients.delete(client),
-    decide: () => ({ allowed: true, cookie: '' }),
-    choose: () => backend,
-    noteFailure: () => {},
-    note: (_party: unknown, _decision: unknown, _now: number, each: Noted) => noted.push(each),
-  } as unknown as Desk;
+  const flow = { clientKey: 'c', sourceKey: 'c', source: new Uint8Array(16), process: true };
+  const parts = {
+    routing: { find: () => flow, decide: () => ({ allowed: true, cookie: '' }), choose: () => backend, noteFailure: () => {} },
+    clients: { admits: () => true, add: (client: Client) => clients.add(client), remove: (client: Client) => clients.delete(client) },
+    requests: { counts: {}, note: (_flow: unknown, _verdict: unknown, each: Answered) => noted.push(each) },
+  } as unknown as Http2ProxyParts;
   const server = createHttp2().on('stream', answer);
   const listening = createServer((socket) => server.emit('connection', socket));
   const front = createServer({ pauseOnConnect: true }, (socket) =>
@@ -65,7 +59,11 @@ async function stand(exchange: number, answer: (stream: ServerHttp2Stream) => vo
   };
   const out = connect(await portOf(listening), '127.0.0.1').pause();
   await once(out, 'connect');
-  const proxy = new Http2Proxy(desk, () => descriptorOf(out), { head: 1000, idle: 5000, exchange });
+  const proxy = new Http2Proxy({
+    ...parts,
+    connect: () => descriptorOf(out),
+    timeouts: { head: 1000, idle: 5000, exchange, connect: 2000 },
+  });
   const client = connectHttp2(`http://127.0.0.1:${await portOf(front)}`);
   client.on('error', () => {});
   CLOSE.push(

@@ -1,8 +1,8 @@
 /** HTTP/1 messages as the proxy reads them: heads, bodies, paths. */
 import { describe, expect, test } from 'vitest';
+import { append } from '../../../engine/proxy/append-bytes.ts';
 import { Body } from '../../../engine/proxy/body.ts';
 import { CHUNKED, readRequest, readResponse, UNTIL_CLOSE } from '../../../engine/proxy/head.ts';
-import { append } from '../../../engine/proxy/inbox.ts';
 import { policyPath } from '../../../engine/proxy/policy-path.ts';
 
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');

@@ -1,7 +1,7 @@
 /** Sums over threads that come and go. */
 import { expect, test } from 'vitest';
+import { RequestCounts } from '../../../engine/proxy/request-counts.ts';
 import { RequestTotals } from '../../../engine/proxy/request-totals.ts';
-import { Tally } from '../../../engine/proxy/tally.ts';
 
 const NO_RECORD = (): never => {
   throw new Error('no record was wanted');
@@ -9,7 +9,7 @@ const NO_RECORD = (): never => {
 
 test('adds what threads have counted, also those that another one took the place of', () => {
   const totals = new RequestTotals();
-  const { counts } = new Tally();
+  const { counts } = new RequestCounts();
   totals.add('a', [], { ...counts, clients: 3, retries: 5 });
   totals.add('b', [], { ...counts, clients: 2, retries: 1 });
   expect(totals.counts).toMatchObject({ clients: 5, retries: 6 });
@@ -20,7 +20,7 @@ test('adds what threads have counted, also those that another one took the place
 });
 
 test('tells requests apart by rule, route, backend and version, and tells so many one by one', () => {
-  const tally = new Tally();
+  const tally = new RequestCounts();
   const way = { rule: 1, route: 'stable', backend: 'a', version: 'p 1' };
   let records = 0;
   const record = () => {

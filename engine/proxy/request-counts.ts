@@ -1,15 +1,26 @@
-/** What the proxy has done until the main thread is told: sums of everything, and requests one by one up to a bound. */
+/** Requests until the main thread is told of them: sums of all, and records of them one by one up to a bound. */
 import { type AccessRecord, DURATION_BOUNDS, type FromProxy, type ProxyCounts, type Traffic } from './messages.ts';
+import type { RequestVerdict } from './request-verdict.ts';
+import type { TaggedFlow } from './tagged-flow.ts';
 
 /** Requests between two reports that are told one by one. */
 const RECORDS_MAX = 64;
-/** Of rule, route, backend and version: what comes beyond goes without its backend. */
+/** Of rule, route, backend and version: those beyond go without their backend. */
 const TRAFFIC_MAX = 4096;
 const CLASSES = 5;
 /** Ways that were used last are found without looking them up. */
 const RECENT = 4;
 
-export class Tally {
+/** A request with its answer, or what there is of it. */
+export interface Answered extends Pick<AccessRecord, 'protocol' | 'method' | 'host' | 'path' | 'status' | 'reason'> {
+  /** Name of the backend that was asked last; empty where none was. */
+  readonly backend: string;
+  readonly startedMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+export class RequestCounts {
   readonly counts: ProxyCounts = {
     clients: 0,
     refusedClients: 0,
@@ -26,7 +37,15 @@ export class Tally {
   #records: AccessRecord[] = [];
   #omitted = 0;
 
-  /** Counts a request that has its answer. `describe` makes its record, where there is room for it. */
+  /** Counts a request that has its answer, and makes its record, where there is room for it. `verdict`: undefined where it was not read. */
+  note(flow: TaggedFlow, verdict: RequestVerdict | undefined, answered: Answered, nowMs: number): void {
+    const ms = nowMs - answered.startedMs;
+    const { backend, status, bytesIn, bytesOut } = answered;
+    const way = { rule: flow.rule.id, route: verdict?.route ?? '', backend, version: verdict?.version ?? '' };
+    this.add(way, status, ms, bytesIn, bytesOut, () => recordOf(flow, verdict, answered, ms));
+  }
+
+  /** Counts a request that went a way. `describe` makes its record, where there is room for it. */
   add(way: Way, status: number, ms: number, bytesIn: number, bytesOut: number, describe: () => AccessRecord): void {
     const traffic = this.#find(way);
     const index = Math.min(Math.max(Math.floor(status / 100), 1), CLASSES) - 1;
@@ -42,7 +61,7 @@ export class Tally {
     else this.#omitted += 1;
   }
 
-  /** What happened since the last time. */
+  /** Everything since the last time. */
   take(): Pick<Extract<FromProxy, { type: 'requests' }>, 'traffic' | 'records' | 'omitted' | 'counts'> {
     const taken = { traffic: this.#traffic, records: this.#records, omitted: this.#omitted, counts: { ...this.counts } };
     this.#ways = new Map();
@@ -81,6 +100,33 @@ function nested<K, V extends Map<string, unknown>>(map: Nest<K, V>, key: K): V {
   let found = map.get(key);
   if (!found) map.set(key, (found = new Map() as unknown as V));
   return found;
+}
+
+function recordOf(flow: TaggedFlow, verdict: RequestVerdict | undefined, answered: Answered, ms: number): AccessRecord {
+  const { protocol, method, host, path, status, backend } = answered;
+  return {
+    timeMs: Date.now(),
+    source: flow.source,
+    destination: flow.destination,
+    sourcePort: flow.sourcePort,
+    destinationPort: flow.destinationPort,
+    sourceIdentity: flow.sourceIdentity,
+    destinationIdentity: flow.destinationIdentity,
+    rule: flow.rule.id,
+    plugin: verdict?.plugin ?? 0,
+    protocol,
+    method,
+    host,
+    path,
+    status,
+    allowed: verdict?.allowed === true,
+    audited: verdict?.audited === true,
+    reason: answered.reason || (verdict?.reason ?? ''),
+    route: verdict?.route ?? '',
+    backend,
+    version: verdict?.version ?? '',
+    durationUs: Math.round(ms * 1000),
+  };
 }
 
 /** Of a way that nothing has gone yet. */

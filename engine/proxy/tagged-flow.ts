@@ -1,4 +1,4 @@
-/** Who talks to whom on a client's connection, and what policy says of them. */
+/** A client's flow with the rule that policy tags it with: who talks to whom, and which backends the client may be connected to. */
 import { Action } from '../abi.gen.ts';
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
 import type { SocketEnds } from '../native.gen.ts';
@@ -10,15 +10,15 @@ import type { ProxyPolicy, ProxyRule } from './messages.ts';
 /** Answers that are remembered of each kind; then it begins anew. */
 const KNOWN_MAX = 65_536;
 
-export interface Party {
-  /** 16 bytes each; of a process, the address that its endpoint has, or zeros. */
+export interface TaggedFlow {
+  /** 16 bytes each; of a process, the address that its endpoint has, or zeros. The destination is what the client meant. */
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
   readonly sourceKey: string;
   readonly destinationKey: string;
   /** Both addresses, as the kernel's records have them. */
   readonly words: Int32Array;
-  /** Of the connection: what weights go by. */
+  /** Of the connection: weights go by it. */
   readonly hash: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
@@ -37,8 +37,8 @@ export interface Party {
   readonly reachable: Map<Backend, boolean>;
 }
 
-/** What policy says, asked once for each pair until it changes. */
-export class Policy {
+/** Flows as policy tags them, which is asked once for each pair until it changes. */
+export class TaggedFlows {
   readonly #network: Pick<ProxyNetwork, 'judge'>;
   readonly #tagged = new Map<string, { readonly rule: ProxyRule; readonly identity: number } | undefined>();
   #policy: ProxyPolicy = { rules: new Map(), sets: new Map(), frontends: new Map(), endpoints: new Map(), processes: new Map() };
@@ -54,7 +54,7 @@ export class Policy {
   }
 
   /** Who is who on a connection; undefined where policy does not have its requests decided. */
-  find(ends: SocketEnds): Party | undefined {
+  find(ends: SocketEnds): TaggedFlow | undefined {
     const { remotePort: sourcePort, local: destination, localPort: destinationPort } = ends;
     const process = this.#policy.processes.get(ends.endpoint);
     const endpoint = ends.endpoint ? process : this.#policy.endpoints.get(keyOf(ends.remote));
@@ -89,18 +89,18 @@ export class Policy {
     };
   }
 
-  /** Whether the source may be connected to a backend: what it may reach itself. */
-  permits(party: Party, backend: Backend): boolean {
-    const known = party.reachable.get(backend);
+  /** Whether the source may be connected to a backend: only where it may connect itself. */
+  permits(flow: TaggedFlow, backend: Backend): boolean {
+    const known = flow.reachable.get(backend);
     if (known !== undefined) return known;
     const reachable =
-      isItself(party, backend) || (this.#allows(party, backend) && (party.process || isIpv4(backend.address) === isIpv4(party.source)));
-    party.reachable.set(backend, reachable);
+      isItself(flow, backend) || (this.#allows(flow, backend) && (flow.process || isIpv4(backend.address) === isIpv4(flow.source)));
+    flow.reachable.set(backend, reachable);
     return reachable;
   }
 
-  #allows({ endpoint, source, destinationKey, destinationPort, service }: Party, { address, port }: Backend): boolean {
-    // What was tagged is where the connection was sent to: the tag says that the tiers allow it.
+  #allows({ endpoint, source, destinationKey, destinationPort, service }: TaggedFlow, { address, port }: Backend): boolean {
+    // The connection was sent here, where it was tagged: the tag says that the tiers allow it.
     if (!service && port === destinationPort && keyOf(address) === destinationKey) return true;
     const answer = this.#network.judge(endpoint, source, address, port);
     return (
@@ -120,12 +120,17 @@ export class Policy {
   }
 }
 
-/** Where a connection to a backend begins: at the client's address; undefined: at the node. A pod would not believe its own address. */
-export function originOf(party: Party, backend: Backend): Uint8Array | undefined {
-  return party.process || isItself(party, backend) ? undefined : party.source;
+/** The ends of a flow's connection, from which it is found again when policy has changed. */
+export function endsOf({ source, sourcePort, destination, destinationPort, process, endpoint }: TaggedFlow): SocketEnds {
+  return { remote: source, remotePort: sourcePort, local: destination, localPort: destinationPort, endpoint: process ? endpoint : 0 };
 }
 
-function isItself({ process, sourceKey }: Party, { address }: Backend): boolean {
+/** Where a connection to a backend begins: at the client's address; undefined: at the node. A pod would not believe its own address. */
+export function originOf(flow: TaggedFlow, backend: Backend): Uint8Array | undefined {
+  return flow.process || isItself(flow, backend) ? undefined : flow.source;
+}
+
+function isItself({ process, sourceKey }: TaggedFlow, { address }: Backend): boolean {
   return !process && keyOf(address) === sourceKey;
 }
 
