@@ -85,7 +85,7 @@ export class AskBatch {
   }
 
   /** What people are shown of a record, but for what became of it. */
-  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'reason' | 'scope' | 'ttlMs' | 'heldUs' | 'contentName'> {
+  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'failed' | 'reason' | 'scope' | 'ttlMs' | 'heldUs' | 'contentName'> {
     const ask = this.bytes;
     const address = (from: number): Uint8Array => Uint8Array.prototype.slice.call(ask, at + from, at + from + 16);
     return {

@@ -86,6 +86,8 @@ export interface AskedFlow {
   readonly allowed: boolean;
   /** The plugin let it pass and wants it shown. */
   readonly audited: boolean;
+  /** Nobody could decide: the failure policy did. */
+  readonly failed: boolean;
   readonly reason: string;
   readonly scope: number;
   readonly ttlMs: number;
