@@ -9,6 +9,14 @@ export interface OutletTotals {
   lost: number;
 }
 
+/**
+ * Items in their order, kept for a while and handed to whoever subscribes.
+ *
+ * @example
+ * const feed = new Feed(2);
+ * for (const item of ['a', 'b', 'c']) feed.add(item);
+ * feed.latest(2) // ['b', 'c']
+ */
 export class Feed<T> {
   readonly #kept: T[] = [];
   readonly #queues = new Set<OutletQueue<T>>();

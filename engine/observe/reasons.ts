@@ -8,7 +8,12 @@ export const REASON_CODES: readonly string[] = Object.keys(Reason)
   .filter((name) => name !== 'MAX')
   .map((name) => name.toLowerCase());
 
-/** `drop_policy`: the name in enum reason, as metrics have it, too. A number that this engine does not know is shown as it is. */
+/**
+ * The name in enum reason, as metrics have it, too. A number that this engine does not know is shown as it is.
+ *
+ * @example
+ * reasonCode(32) // 'drop_policy'
+ */
 export function reasonCode(reason: number): string {
   return CODES.get(reason) ?? String(reason);
 }

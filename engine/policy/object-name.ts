@@ -4,7 +4,8 @@ import type { Pod } from './snapshot.ts';
 /**
  * `namespace/name`.
  *
- * @example objectName({ namespace: 'shop', name: 'web' }) // 'shop/web'
+ * @example
+ * objectName({ namespace: 'shop', name: 'web' }) // 'shop/web'
  */
 export function objectName({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
   return `${namespace}/${name}`;
