@@ -1,15 +1,16 @@
 /** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
 import { setFlagsFromString } from 'node:v8';
-import { Reason } from './abi.gen.ts';
 import { createApi, listen } from './api/api.ts';
-import { createMetrics, type PluginSample } from './api/metrics.ts';
+import { createMetrics } from './api/metrics.ts';
+import { metricsParts } from './api/metrics-source.ts';
+import { pluginParts } from './api/plugin-parts.ts';
+import { viewStatus } from './api/status.ts';
 import type { Config } from './config.ts';
 import { Explainer } from './explain/explainer.ts';
 import { viewNames } from './explain/known-names-view.ts';
 import { Datapath, type MapSizes } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
-import { mapFile } from './kernel/mapped-file.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { pluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
@@ -17,20 +18,15 @@ import { Pressure } from './kernel/pressure.ts';
 import { closeSocket, closeSockets, wakeSockets } from './kernel/proxy-sockets.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import type { Logger } from './log.ts';
+import { FlowCounts } from './observe/flow-counts.ts';
 import { FlowLog } from './observe/flow-log.ts';
-import { type FromWorker, FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './plugin-runtime/messages.ts';
+import { ReportIntake } from './observe/intake.ts';
 import { addCounts, emptyCounts } from './plugin-runtime/reporter.ts';
-import { tableFacts } from './plugin-runtime/version-parts.ts';
-import { MODULE_BYTES_MAX } from './plugins/audit.ts';
-import type { ManagedPlugin } from './plugins/managed-plugin.ts';
-import { actionsOf, pluginView, reasonsOf } from './plugins/plugin-view.ts';
 import { PluginRegistry } from './plugins/registry.ts';
 import { readTrustedKey } from './plugins/signature.ts';
 import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
 import { wireToName } from './policy/domain-name.ts';
-import type { Problem } from './policy/snapshot.ts';
-import type { FromProxy } from './proxy/messages.ts';
 import { RequestTotals } from './proxy/request-totals.ts';
 import { HostFirewall } from './reconcile/host-firewall.ts';
 import { namesOf, nodeAddresses, Reconciler } from './reconcile/reconciler.ts';
@@ -44,8 +40,6 @@ const RECORDS_MS = 100;
 
 // Compiling on the first call would stop a flow worker: a large function costs it tens of milliseconds.
 setFlagsFromString('--no-wasm-lazy-compilation');
-
-const REASON_NAMES = new Map(Object.entries(Reason).map(([name, number]) => [number as number, name.toLowerCase()]));
 
 export interface Engine {
   /** `http://127.0.0.1:9470` */
@@ -83,7 +77,7 @@ async function assemble(
     wakeServing: () => datapath.wakeAsks(),
     log: log.child({ room: 'flow' }),
     events: {
-      report: (report) => noteReport(report, registry, flows),
+      report: (report) => intake.takeReport(report),
       trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
       log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
       timeout: (id, switchedOff) => {
@@ -102,7 +96,7 @@ async function assemble(
     events: {
       requests: (thread, report) => {
         requests.add(thread, report.traffic, report.counts);
-        noteRequests(report, registry, flows);
+        intake.takeRequests(report);
       },
       trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
       log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
@@ -130,12 +124,6 @@ async function assemble(
     addCounts,
     log: log.child({ room: 'plugins' }),
   });
-  const viewPlugin = (plugin: ManagedPlugin, hits = datapath.readVerdictHits()): ReturnType<typeof pluginView> =>
-    pluginView(plugin, { cached: hits.get(plugin.id) ?? 0, tables: liveTables(plugin) });
-  const viewPlugins = (): ReturnType<typeof pluginView>[] => {
-    const hits = datapath.readVerdictHits();
-    return registry.plugins.map((plugin) => viewPlugin(plugin, hits));
-  };
   const maps = new PolicyMaps(datapath, config.limits);
   const hostFirewall = new HostFirewall({
     cgroup: config.hostFirewall,
@@ -176,53 +164,30 @@ async function assemble(
     (id) => registry.nameOf(id),
     (hash) => domains.find(hash),
   );
-  const flows = new FlowLog({ ...names, labels: (identity) => pool.labels(identity) });
-  const pressure = new Pressure(datapath, () => [...maps.pressure(), known.pressure], log.child({ room: 'kernel' }));
-  const metrics = createMetrics({
-    counters: () =>
-      datapath.readCounters().map(({ reason, packets, bytes }) => ({
-        reason: REASON_NAMES.get(reason) ?? String(reason),
-        packets: Number(packets),
-        bytes: Number(bytes),
-      })),
-    maps: () => pressure.maps,
-    connections: () => pressure.connections,
-    plugins: () => pluginMetrics(registry, datapath.readVerdictHits()),
-    status: () => ({
-      revision: reconciler.status.revision,
-      endpoints: reconciler.status.endpoints.length,
-      problems: problems().length,
-      reconcileSeconds: reconciler.durationMs / 1000,
-    }),
-    flowsLost: () => flows.lost,
-    requests: () => ({ counts: requests.counts, ways: requests.samples((rule) => names.rule(rule)) }),
+  const flows = new FlowLog({
+    ...names,
+    labels: (identity) => pool.labels(identity),
+    endpoint: (id) => reconciler.status.endpoints.find((endpoint) => endpoint.id === id)?.pod ?? '',
   });
+  const intake = new ReportIntake(registry.tally, flows);
+  const flowCounts = new FlowCounts();
+  stops.push(flows.feed.subscribe(flowCounts));
+  const feeds = { flows: flows.feed, events: reconciler.events };
+  const pressure = new Pressure(datapath, () => [...maps.pressure(), known.pressure], log.child({ room: 'kernel' }));
+  const metrics = createMetrics(
+    metricsParts({ datapath, pressure, registry, reconciler, proxy, requests, flows, flowCounts, feeds, ruleName: names.rule }),
+  );
 
   let ready = false;
-  /** What is not in force as meant: of policy, and of who carries it out. */
-  const problems = (): Problem[] => {
-    const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
-    return [
-      ...reconciler.status.problems,
-      ...(proxy.problem && compiler.requestRules.size ? [{ file: '', line: 0, object: 'rules about HTTP', reason }] : []),
-    ];
-  };
-  const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({
-    ...reconciler.status,
-    endpoints: [...reconciler.status.endpoints],
-    problems: problems(),
-    attachment: datapath.attachment,
-    maps: pressure.maps,
-  });
-  const reconcile = async (): Promise<ReturnType<typeof status>> => {
-    await reconciler.run();
-    return status();
-  };
+  const status = () => viewStatus({ reconciler, datapath, pressure, proxy, feeds });
   const api = await createApi({
     version: VERSION,
     ready: () => ready,
     status,
-    reconcile,
+    reconcile: async () => {
+      await reconciler.run();
+      return status();
+    },
     explain: (query) => explainer.explain(query),
     names: () => viewNames(reconciler, known.list(), (hash) => domains.find(hash)),
     hostFirewall: () => ({ ...hostFirewall.status, policies: [...hostFirewall.status.policies] }),
@@ -230,20 +195,10 @@ async function assemble(
       hostFirewall[change]();
       await reconciler.run();
     },
-    plugins: viewPlugins,
-    plugin: (name) => viewPlugin(registry.get(name)),
-    pushPlugin: async (name, module, mode, weight) => {
-      const audit = await registry.push(name, module, mode, weight);
-      return { plugin: viewPlugin(registry.get(name)), audit };
-    },
-    changePlugin: async (name, change) => {
-      await registry[change](name);
-      return viewPlugin(registry.get(name));
-    },
+    ...pluginParts(registry, () => datapath.readVerdictHits()),
     flows: flows.feed,
     events: reconciler.events,
     metrics,
-    moduleBytesMax: MODULE_BYTES_MAX,
     access: config.access,
     listen: config.api,
     log: log.child({ room: 'api' }),
@@ -265,7 +220,7 @@ async function assemble(
 
   const reader = new RecordReader(datapath.recordsRing);
   const records = setInterval(() => {
-    for (const record of reader.read()) flows.addRecord(record);
+    for (const record of reader.read()) flows.add('kernel', record);
   }, RECORDS_MS);
   stops.push(() => clearInterval(records));
   pressure.start();
@@ -302,58 +257,4 @@ function mapSizes(compiler: Compiler): MapSizes {
     policies: size(compiler.policies.entries.size, 65_536),
     ports: size(compiler.ports.entries.size, 16_384),
   };
-}
-
-function noteRequests(
-  { records, omitted, report }: Extract<FromProxy, { type: 'requests' }>,
-  registry: PluginRegistry,
-  flows: FlowLog,
-): void {
-  if (report) noteReport({ type: 'report', ...report }, registry, flows);
-  for (const record of records) flows.addRequest(record);
-  flows.lost += omitted;
-}
-
-function noteReport(report: Extract<FromWorker, { type: 'report' }>, registry: PluginRegistry, flows: FlowLog): void {
-  registry.tally.add(report.counts, report.versions);
-  registry.tally.addDifferences(
-    report.changed,
-    report.differences.map(({ plugin, live, shadow, reason, flow }) => ({
-      plugin,
-      sample: { live, shadow, reason, flow: flows.describe(flow) },
-    })),
-  );
-  for (const flow of report.flows) flows.addAsked(flow);
-  flows.lost += report.omitted;
-}
-
-function liveTables(plugin: ManagedPlugin): ReturnType<typeof tableFacts> {
-  return plugin.versions ? tableFacts(plugin.versions.live.parts, mapFile) : [];
-}
-
-/** What metrics say about plugins: the live version and the one beside it. */
-function pluginMetrics(registry: PluginRegistry, hits: ReadonlyMap<number, number>): PluginSample[] {
-  return registry.plugins.map((plugin) => {
-    const { live, candidate } = plugin.versions ?? {};
-    const beside = candidate && [{ version: candidate.version, role: candidate.mode as string }];
-    const running = [...(live ? [{ version: live, role: 'live' }] : []), ...(beside ?? [])];
-    return {
-      name: plugin.declaration.name,
-      on: plugin.on,
-      epoch: plugin.epoch,
-      ...plugin.flows,
-      cached: hits.get(plugin.id) ?? 0,
-      timeouts: plugin.timeouts,
-      tables: liveTables(plugin),
-      versions: running.map(({ version, role }) => ({
-        role,
-        version: version.audited.manifest.version,
-        ...version.counts,
-        actions: actionsOf(version),
-        reasons: reasonsOf(version),
-        latency: { ...version.counts.latency, bounds: LATENCY_BOUNDS_NS.map((ns) => ns / 1e9), sum: version.counts.latency.sum / 1e9 },
-        fuel: { ...version.counts.fuel, bounds: FUEL_BOUNDS },
-      })),
-    };
-  });
 }

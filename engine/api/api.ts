@@ -37,7 +37,7 @@ export interface ApiParts extends PluginParts, StreamParts {
   readonly log: Logger;
 }
 
-/** What a client of each error did wrong, or 500. */
+/** The status of each error that is the client's; 500 is the engine's. */
 const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = {
   PLUGIN_UNKNOWN: 404,
   PLUGIN_INVALID: 422,

@@ -25,6 +25,19 @@ export const status = z.object({
   ),
   problems: z.array(problem).describe('what is in the source and not in force as meant'),
   maps: z.array(z.object({ map: z.string(), entries: z.int(), maxEntries: z.int() })),
+  outlets: z
+    .array(
+      z.object({
+        feed: z.string().describe('flows or events'),
+        kind: z.string().describe('api, metrics'),
+        name: z.string().describe('of a client its address'),
+        queued: z.int(),
+        delivered: z.int(),
+        lost: z.int().describe('that it was too slow for'),
+        problem: z.string().describe('why its last write failed; empty while none has'),
+      }),
+    )
+    .describe('who is told of flows and events'),
 });
 
 const versionFacts = {
@@ -91,47 +104,8 @@ export const pushed = z.object({
   }),
 });
 
-const party = z.object({
-  address: z.string(),
-  port: z.int(),
-  pod: z.string().describe('"namespace/name", or empty'),
-  identity: z.int(),
-  labels: z.array(z.string()).describe('"key=value"; of what a plugin decided'),
-});
-
-export const flow = z.object({
-  time: z.string(),
-  source: party,
-  destination: party,
-  name: z.string().describe('by which the sender knows the destination; of a DNS message, the one that is asked for'),
-  protocol: z.string(),
-  direction: z.enum(['ingress', 'egress']),
-  verdict: z.enum(['allow', 'deny']),
-  reason: z.string(),
-  rule: z.string(),
-  plugin: z.string(),
-  audited: z.boolean().describe('the plugin let it pass, and wants it shown'),
-  hook: z.string().describe('connect, dns, tls or http; empty when no plugin was asked'),
-  serverName: z.string().describe('that a TLS client named; empty where there is none'),
-  established: z.boolean(),
-  http: z
-    .object({
-      protocol: z.string(),
-      method: z.string(),
-      host: z.string(),
-      path: z.string(),
-      status: z.int(),
-      route: z.string().describe('what the plugin calls where it went'),
-      backend: z.string().describe('"namespace/name:port address:port"; empty where no backend was asked'),
-      version: z.string().describe('of the plugin that decided'),
-      durationUs: z.int(),
-    })
-    .nullable()
-    .describe('one request of the connection; null where requests are not what was decided'),
-  scope: z.string(),
-  ttlMs: z.number(),
-  heldUs: z.number(),
-});
+/** Its fields are declared in observe/. */
+export { flowSchema as flow } from '../observe/flow-fields.ts';
 
 export const knownName = z.object({
   endpoint: z.string().describe('"namespace/name" of the pod that knows it'),

@@ -1,18 +1,24 @@
 /** The command line: one file a group of commands, one place where errors become exit codes. */
-import yargs from 'yargs';
+import yargs, { type CommandModule } from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { DEFAULT_API } from '../config.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { VERSION } from '../version.ts';
+import { dnsCommand } from './dns-command.ts';
 import { engineCommands } from './engine-commands.ts';
+import { eventsCommand } from './events-command.ts';
+import { explainCommand } from './explain-command.ts';
+import { flowsCommand } from './flows-command.ts';
 import { hostCommand } from './host-command.ts';
 import { labCommand } from './lab-command.ts';
-import { observeCommands } from './observe-commands.ts';
 import { pluginCommand } from './plugin-command.ts';
+import { statusCommands } from './status-commands.ts';
 
 /** 1: it was tried and failed. 2: it was asked for wrongly. */
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+
+const askingCommands = [explainCommand, dnsCommand, flowsCommand, eventsCommand] as CommandModule[];
 
 const cli = yargs(hideBin(process.argv))
   .scriptName('sluice')
@@ -24,7 +30,7 @@ const cli = yargs(hideBin(process.argv))
     describe: 'address of the engine’s API, HOST:PORT or https://HOST:PORT (or SLUICE_API)',
     global: true,
   })
-  .command([...engineCommands, ...observeCommands, pluginCommand, hostCommand, labCommand])
+  .command([...engineCommands, ...statusCommands, ...askingCommands, pluginCommand, hostCommand, labCommand])
   .completion('completion', 'Print a script that completes commands: source <(sluice completion)')
   .demandCommand(1, 'Say what to do: one of the commands above.')
   .strict()
@@ -38,9 +44,10 @@ const cli = yargs(hideBin(process.argv))
   )
   .exitProcess(false)
   .fail((message, error, parser) => {
-    if (error) throw error;
+    // Of yargs itself: what was typed is not what the parser takes.
+    if (error && error.name !== 'YError') throw error;
     parser.showHelp('error');
-    console.error(`\n${message}`);
+    console.error(`\n${message || error?.message}`);
     process.exitCode = EXIT_USAGE;
     throw new UsageShown();
   });

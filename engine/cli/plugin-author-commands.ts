@@ -1,7 +1,7 @@
 /**
  * `sluice plugin new`, `build`, `test`, `bench`, `keygen` and `sign`: what needs no engine.
  *
- * What they run is loaded when they run: an engine has no use for it, and would keep it in memory.
+ * The code that they run is loaded when they run: an engine has no use for it, and would keep it in memory.
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';

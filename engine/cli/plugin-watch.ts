@@ -28,7 +28,7 @@ class WatchSession {
   readonly #name: string;
   readonly #compiler = new Compiler();
   #shown = '';
-  /** What is under way; the next thing waits for it. */
+  /** The work that is under way; the next waits for it. */
   #busy: Promise<void> = Promise.resolve();
 
   constructor(client: ApiClient, directory: string, name: string) {

@@ -8,6 +8,7 @@ import type { SocketEnds } from '../native.gen.ts';
 import { addressKey, formatAddress, isIpv4, parseAddress } from '../policy/address.ts';
 import { canonicalName, nameHash } from '../policy/domain-name.ts';
 import { type EndExplanation, explain, formatParty, type Party, type Question } from '../policy/explain.ts';
+import { objectName } from '../policy/object-name.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { Pod } from '../policy/snapshot.ts';
 import type { ExplainedRequest, Request } from '../proxy/messages.ts';
@@ -53,7 +54,7 @@ export interface ExplainedFlow {
   readonly port: number;
   readonly verdict: Verdict;
   readonly ends: EndView[];
-  /** What becomes of the request that was asked about; null where requests on this flow are not decided, or nobody decides now. */
+  /** The request that was asked about, and its fate; null where requests on this flow are not decided, or nobody decides now. */
   readonly request?: (ExplainedRequest & { readonly method: string; readonly url: string }) | null;
 }
 
@@ -121,7 +122,7 @@ export class Explainer {
     { source, destination, port }: Question,
     { method, host, path, headers, cookies }: RequestQuery,
   ): Promise<NonNullable<ExplainedFlow['request']> | null> {
-    const name = source.pod && podText(source.pod);
+    const name = source.pod && objectName(source.pod);
     const endpoint = this.#reconciler.status.endpoints.find(({ pod }) => pod === name);
     if (!endpoint) return null;
     const authority = host || formatAddress(destination.address);
@@ -170,7 +171,7 @@ export class Explainer {
   }
 
   #view(end: EndExplanation, question: Question, verify: boolean): EndView {
-    const pod = podText(end.pod);
+    const pod = objectName(end.pod);
     const plugin = end.action === Action.ASK && end.expected ? this.#pluginName(end.expected.rule.plugin) : '';
     return {
       pod,
@@ -211,9 +212,9 @@ export class Explainer {
     };
   }
 
-  /** What may be connected to: what is a party, or a domain name at each address that the one who sends knows it by. */
+  /** Who may be meant as the destination: a party, or a domain name at each address that the sender knows it by. */
   #destinations(text: string, source: Party): Party[] {
-    const endpoint = source.pod && this.#reconciler.status.endpoints.find(({ pod }) => pod === podText(source.pod as Pod))?.id;
+    const endpoint = source.pod && this.#reconciler.status.endpoints.find(({ pod }) => pod === objectName(source.pod as Pod))?.id;
     if (!isDomainName(text))
       return this.#parties(text).map((party) => {
         const patterns = endpoint === undefined ? [] : (this.#known.find(endpoint, party.address)?.patterns ?? []);
@@ -238,7 +239,7 @@ export class Explainer {
       const pod = compiled.podsByAddress.get(addressKey(address));
       return [{ address, ...(pod && { pod }) }];
     }
-    const pod = compiled.snapshot.pods.find((candidate: Pod) => `${candidate.namespace}/${candidate.name}` === text);
+    const pod = compiled.snapshot.pods.find((candidate) => objectName(candidate) === text);
     if (!pod)
       throw new EngineError(
         'CONFIG_INVALID',
@@ -248,10 +249,6 @@ export class Explainer {
     if (!own.length) throw new EngineError('CONFIG_INVALID', `Cannot explain "${text}": the pod has no address yet`);
     return own.map((each) => ({ address: each, pod }));
   }
-}
-
-function podText({ namespace, name }: Pod): string {
-  return `${namespace}/${name}`;
 }
 
 /** Pods are written with a slash, addresses are asked for first. */

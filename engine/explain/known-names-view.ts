@@ -1,9 +1,10 @@
-/** What endpoints know by domain names, as people see it: until when an address is open, by which name, pattern and rules. */
+/** The addresses that endpoints know by domain names, as people see them: until when an address is open, by which name, pattern and rules. */
 import { Direction } from '../abi.gen.ts';
 import type { KnownAddress } from '../kernel/known-names.ts';
 import { formatAddress } from '../policy/address.ts';
 import type { CompiledEndpoint, Compiler } from '../policy/compile.ts';
 import { covers } from '../policy/domain-name.ts';
+import { endpointName } from '../policy/object-name.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { Reconciler } from '../reconcile/reconciler.ts';
 
@@ -19,7 +20,7 @@ export interface NameView {
 export function viewNames(reconciler: Reconciler, known: readonly KnownAddress[], domain: (hash: bigint) => string): NameView[] {
   const { compiled, status } = reconciler;
   const pods = new Map(status.endpoints.map(({ id, pod }) => [id, pod]));
-  const endpoints = new Map([...compiled.endpoints.values()].map((endpoint) => [nameOf(endpoint), endpoint]));
+  const endpoints = new Map([...compiled.endpoints.values()].map((endpoint) => [endpointName(endpoint.pod), endpoint]));
   const patternTexts = new Map([...compiled.named.remembered].map(([text, id]) => [id, text]));
   const views = known.flatMap(({ endpoint, address, name, patterns }): NameView[] => {
     const pod = pods.get(endpoint);
@@ -46,8 +47,4 @@ function rulesAbout(compiled: Compiler, endpoint: CompiledEndpoint | undefined, 
   return rules
     .filter((rule) => rule.peers?.some((peer) => peer.kind === 'names' && peer.patterns.some((own) => covers(own, pattern))))
     .map(({ id }) => formatOrigin(compiled.origins.get(id)));
-}
-
-function nameOf({ pod }: CompiledEndpoint): string {
-  return pod.hostPolicies ? pod.name : `${pod.namespace}/${pod.name}`;
 }

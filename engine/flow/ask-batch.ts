@@ -85,26 +85,9 @@ export class AskBatch {
   }
 
   /** What people are shown of a record, but for what became of it. */
-  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'reason' | 'scope' | 'ttlMs' | 'heldUs' | 'contentName'> {
-    const ask = this.bytes;
-    const address = (from: number): Uint8Array => Uint8Array.prototype.slice.call(ask, at + from, at + from + 16);
-    return {
-      timeNs: this.heldNs(at),
-      name: ask.readBigUInt64LE(at + ASK.name),
-      source: address(ASK.source),
-      destination: address(ASK.destination),
-      sourcePort: ask.readUInt16BE(at + ASK.sourcePort),
-      destinationPort: ask.readUInt16BE(at + ASK.destinationPort),
-      sourceIdentity: ask.readUInt32LE(at + ASK.sourceIdentity),
-      destinationIdentity: ask.readUInt32LE(at + ASK.destinationIdentity),
-      endpoint: ask.readUInt32LE(at + ASK.endpoint),
-      rule: this.rule(at),
-      plugin: this.plugin(at),
-      protocol: ask.readUInt8(at + ASK.protocol),
-      direction: ask.readUInt8(at + ASK.direction),
-      established: (ask.readUInt8(at + ASK.flags) & AskFlag.ESTABLISHED) !== 0,
-      context: this.context(at),
-    };
+  describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'failed' | 'reason' | 'scope' | 'ttlMs' | 'heldUs' | 'contentName'> {
+    const { flags, ...ask } = askCodec.read(this.bytes, at);
+    return { ...ask, context: this.context(at), established: (flags & AskFlag.ESTABLISHED) !== 0 };
   }
 }
 

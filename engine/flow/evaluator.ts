@@ -291,6 +291,7 @@ export class Evaluator {
       ...outcome,
       contentName: this.#contentName(index),
       audited: !failure && actionOf(word) === PluginAction.AUDIT,
+      failed: failure !== Failure.NONE,
       reason: failure ? FAILURE_TEXT[failure] : (this.#reasons.get(index) ?? ''),
       heldUs: Number((nowNs - this.#batch.heldNs(at)) / 1000n),
     });
@@ -335,6 +336,7 @@ export class Evaluator {
           ...this.#outcome(i),
           contentName: this.#contentName(i),
           audited: false,
+          failed: false,
           reason: this.#reasons.get(i) ?? '',
           heldUs: 0,
         },

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { EngineError } from '../errors.ts';
+import { objectName } from '../policy/object-name.ts';
 import { INTERFACE_ANNOTATION } from '../sources/manifest.ts';
 import { type Container, type Manifest, readManifests } from './manifests.ts';
 import { createPodNetwork, enableForwarding, listNetns, netnsPath, type PodNetwork, removeNetns, restoreForwarding } from './network.ts';
@@ -83,9 +84,9 @@ export function listLabs(): string[] {
 export function getLabPod(lab: string, pod: string): LabPod {
   const state = findLab(lab);
   if (!state) throw new EngineError('LAB', `Cannot find lab ${lab}: it is not up; labs are ${listLabs().join(', ') || 'none'}`);
-  const found = state.pods.filter((candidate) => `${candidate.namespace}/${candidate.name}` === pod || candidate.name === pod);
+  const found = state.pods.filter((candidate) => objectName(candidate) === pod || candidate.name === pod);
   if (found.length === 1) return found[0] as LabPod;
-  const names = state.pods.map((candidate) => `${candidate.namespace}/${candidate.name}`).join(', ');
+  const names = state.pods.map(objectName).join(', ');
   throw new EngineError(
     'LAB',
     `Cannot find pod ${pod} in lab ${lab}: ${found.length ? 'write NAMESPACE/NAME' : 'no such pod'}; pods are ${names}`,
@@ -115,7 +116,7 @@ async function build(
   for (const [i, pod] of made.entries()) {
     createPodNetwork(pod);
     fillIn(pods[i] as Manifest, pod);
-    progress(`pod ${pod.namespace}/${pod.name} has ${pod.addresses.join(' and ')} on ${pod.interface}`);
+    progress(`pod ${objectName(pod)} has ${pod.addresses.join(' and ')} on ${pod.interface}`);
   }
   await Promise.all(
     made.flatMap((pod, i) =>
@@ -166,7 +167,7 @@ async function startContainer(pod: LabPod, container: Container, logPath: string
     if (ended !== undefined)
       throw new EngineError(
         'LAB',
-        `Cannot start ${command[0]} in pod ${pod.namespace}/${pod.name}: ${ended}; ${readFileSync(logPath, 'utf8').trim()}`,
+        `Cannot start ${command[0]} in pod ${objectName(pod)}: ${ended}; ${readFileSync(logPath, 'utf8').trim()}`,
       );
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

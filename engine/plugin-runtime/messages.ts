@@ -1,5 +1,5 @@
 /** What crosses between the main thread and a flow worker. */
-import type { Context } from '../abi.gen.ts';
+import type { Ask, Context } from '../abi.gen.ts';
 import type { ServerNames } from '../policy/snapshot.ts';
 
 /** One version of a plugin. What is not named here is opaque to this room: the worker makes an instance of it. */
@@ -63,22 +63,20 @@ export type ToWorker =
   | { readonly type: 'activate' }
   | { readonly type: 'stop' };
 
-/** An evaluated flow, to be shown. */
-export interface AskedFlow {
-  readonly timeNs: bigint;
-  /** Hash of the name by which the sender knows the destination, or 0. */
-  readonly name: bigint;
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly sourceIdentity: number;
-  readonly destinationIdentity: number;
-  readonly endpoint: number;
-  readonly rule: number;
-  readonly plugin: number;
-  readonly protocol: number;
-  readonly direction: number;
+/** Of struct ask what is about the packet, not about the flow. */
+type PacketField =
+  | 'length'
+  | 'gsoSize'
+  | 'networkOffset'
+  | 'transportOffset'
+  | 'vlanTci'
+  | 'vlanProtocol'
+  | 'flags'
+  | 'readTo'
+  | 'responseCode';
+
+/** An evaluated flow, to be shown: every field of struct ask that is about the flow, and what came of it. */
+export interface AskedFlow extends Readonly<Omit<Ask, PacketField>> {
   readonly established: boolean;
   readonly context: Context;
   /** What its contents name: the server that a TLS client wants, what a DNS answer is about. Empty where there is none. */
@@ -86,6 +84,8 @@ export interface AskedFlow {
   readonly allowed: boolean;
   /** The plugin let it pass and wants it shown. */
   readonly audited: boolean;
+  /** Nobody could decide: the failure policy did. */
+  readonly failed: boolean;
   readonly reason: string;
   readonly scope: number;
   readonly ttlMs: number;

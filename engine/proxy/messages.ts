@@ -1,7 +1,7 @@
 /** What crosses between the main thread and the proxy's. */
 
 import type { SocketEnds } from '../native.gen.ts';
-import type { RequestRecord } from '../observe/flow-log.ts';
+import type { RequestRecord } from '../observe/flow-origins.ts';
 import type { ToWorker as FlowMessage, FromWorker as FlowReport } from '../plugin-runtime/messages.ts';
 import type { Requests } from '../policy/snapshot.ts';
 

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import type { FlowView } from '../../engine/observe/flow-log.ts';
+import type { FlowView } from '../../engine/observe/flow-fields.ts';
 import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { networkPolicy, webPod } from '../support/cluster.ts';
 import { TestNode, until } from '../support/test-node.ts';

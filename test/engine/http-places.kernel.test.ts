@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { FlowView } from '../../engine/observe/flow-log.ts';
+import type { FlowView } from '../../engine/observe/flow-fields.ts';
 import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestCgroup } from '../support/cgroup.ts';
 import { CHECKOUT, CHECKOUT_IPV6, httpLab, plugin, SERVICES, service, tag } from '../support/http-cluster.ts';

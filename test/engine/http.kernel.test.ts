@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { FlowView } from '../../engine/observe/flow-log.ts';
+import type { FlowView } from '../../engine/observe/flow-fields.ts';
 import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { askingPolicy } from '../support/cluster.ts';
 import { CHECKOUT, CHECKOUT_IPV6, httpLab, plugin, SERVICES, tag } from '../support/http-cluster.ts';

@@ -1,0 +1,40 @@
+/** What `/v1/status` and the metrics say about the engine: what is in force, what is not, and who is told of flows and events. */
+import type { z } from 'zod';
+import type { Datapath } from '../kernel/datapath.ts';
+import type { Pressure } from '../kernel/pressure.ts';
+import type { Feed } from '../observe/feed.ts';
+import type { Problem } from '../policy/snapshot.ts';
+import type { Reconciler } from '../reconcile/reconciler.ts';
+import type * as schemas from './schemas.ts';
+
+export type StatusView = z.infer<typeof schemas.status>;
+
+export interface StatusParts {
+  readonly reconciler: Pick<Reconciler, 'status' | 'compiled'>;
+  readonly datapath: Pick<Datapath, 'attachment'>;
+  readonly pressure: Pick<Pressure, 'maps'>;
+  /** Why requests are not decided now. */
+  readonly proxy: { readonly problem: string | undefined };
+  /** By what they are about. */
+  readonly feeds: Readonly<Record<string, Pick<Feed<unknown>, 'outlets'>>>;
+}
+
+/** What is not in force as meant: of policy, and of who carries it out. */
+export function findProblems({ reconciler, proxy }: Pick<StatusParts, 'reconciler' | 'proxy'>): Problem[] {
+  const { problems } = reconciler.status;
+  if (!proxy.problem || !reconciler.compiled.requestRules.size) return [...problems];
+  const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
+  return [...problems, { file: '', line: 0, object: 'rules about HTTP', reason }];
+}
+
+export function viewStatus(parts: StatusParts): StatusView {
+  const { reconciler, datapath, pressure, feeds } = parts;
+  return {
+    ...reconciler.status,
+    endpoints: [...reconciler.status.endpoints],
+    problems: findProblems(parts),
+    attachment: datapath.attachment,
+    maps: pressure.maps,
+    outlets: Object.entries(feeds).flatMap(([feed, { outlets }]) => outlets.map((outlet) => ({ feed, ...outlet }))),
+  };
+}

@@ -1,0 +1,39 @@
+/** Printing what the API streams, line by line, for `sluice flows` and `sluice events`. */
+import type { ApiClient } from './client.ts';
+import { paint } from './output.ts';
+import { isLost, readStream } from './stream.ts';
+
+export const streamOptions = {
+  output: {
+    alias: 'o',
+    type: 'string',
+    choices: ['text', 'json', 'jsonl'] as const,
+    default: 'text' as const,
+    describe: 'how to show it; json and jsonl are one object a line',
+  },
+  follow: { alias: 'f', type: 'boolean', default: false, describe: 'go on with each new one, until Ctrl-C' },
+} as const;
+
+export const lastOption = {
+  type: 'number',
+  requiresArg: true,
+  describe: 'how many of the latest to show first; 100 unless it is said',
+} as const;
+
+export interface Shown<T> {
+  readonly name: string;
+  readonly query: URLSearchParams;
+  /** Absent: as it comes, in JSON. */
+  readonly line: ((item: T) => string) | undefined;
+}
+
+/** Prints each item; Ctrl-C is a way of ending. */
+export async function showStream<T extends object>(client: ApiClient, { name, query, line }: Shown<T>): Promise<void> {
+  const ended = new AbortController();
+  process.once('SIGINT', () => ended.abort());
+  for await (const { text, item } of readStream<T>(client, name, query, { signal: ended.signal })) {
+    if (!line) console.log(text);
+    else if (isLost(item)) console.log(paint('yellow', `${item.lost} ${name} are missing here: this client reads too slowly`));
+    else console.log(line(item));
+  }
+}

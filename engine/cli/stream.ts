@@ -1,0 +1,45 @@
+/** Reading what the API streams: an object a line, until it ends or somebody has seen enough. */
+import { createInterface } from 'node:readline';
+import { EngineError } from '../errors.ts';
+import type { ApiClient } from './client.ts';
+
+/** In place of items: how many of them this client was too slow for. */
+export interface LostLine {
+  readonly lost: number;
+}
+
+export const isLost = (item: object): item is LostLine => 'lost' in item && Object.keys(item).length === 1;
+
+export interface StreamOptions {
+  /** Ends reading without an error. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Each item, with its line as it came.
+ *
+ * @throws EngineError `API_UNREACHABLE` where the engine goes away while it is followed.
+ */
+export async function* readStream<T extends object>(
+  client: ApiClient,
+  name: string,
+  query: URLSearchParams,
+  { signal }: StreamOptions = {},
+): AsyncGenerator<{ readonly text: string; readonly item: T | LostLine }> {
+  const response = await client.open('GET', `/v1/${name}?${query}`);
+  const lines = createInterface({ input: response });
+  // Whoever stops reading closes what is read; the lines do not end by that.
+  response.once('close', () => lines.close());
+  const end = (): void => void response.destroy();
+  signal?.addEventListener('abort', end);
+  if (signal?.aborted) end();
+  let cause: unknown;
+  try {
+    for await (const text of lines) if (text) yield { text, item: JSON.parse(text) as T | LostLine };
+  } catch (error) {
+    cause = error;
+  }
+  signal?.removeEventListener('abort', end);
+  if (!signal?.aborted && (cause || query.get('follow') === 'true'))
+    throw new EngineError('API_UNREACHABLE', `Cannot follow ${name} any longer: the engine has gone away`, cause);
+}
