@@ -68,6 +68,7 @@ EXPORT_STRUCT(ask);
 EXPORT_STRUCT(flow_record);
 EXPORT_STRUCT(engine_state);
 EXPORT_STRUCT(counter);
+EXPORT_STRUCT(stage_switches);
 EXPORT_STRUCT(plugin_context);
 EXPORT_STRUCT(plugin_header);
 EXPORT_STRUCT(plugin_result);

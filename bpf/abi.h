@@ -589,6 +589,12 @@ struct engine_state {
 };
 _Static_assert(sizeof(struct engine_state) == 48, "engine_state changed size");
 
+/* What of the chain is switched on, 1 or 0 each: constants of the programs, set before they are loaded. 4 bytes. */
+struct stage_switches {
+	__u32 records;		/* what is dropped, and what passes by a failure policy, leaves records */
+};
+_Static_assert(sizeof(struct stage_switches) == 4, "stage_switches changed size");
+
 /* What the explain program answers: indexes of the words in which it does. */
 enum explanation {
 	EXPLANATION_REASON = 0,

@@ -4,6 +4,7 @@
 #define SLUICE_DESCRIBE_H
 
 #include "journey.h"
+#include "switches.h"
 
 /* Fills in the ask of a journey, as its packet was judged; name is the hash of the name that it is about, or 0. */
 static __always_inline struct ask *ask_fill(struct journey *journey, const struct endpoint *endpoint, enum direction direction,
@@ -55,9 +56,12 @@ static __always_inline void ask_fill_packet(struct ask *ask, struct __sk_buff *s
 static __always_inline int record_share_take(__u32 endpoint, __u32 reason)
 {
 	struct record_key key = { .endpoint = endpoint, .reason = reason };
-	struct record_share *share = bpf_map_lookup_elem(&record_shares, &key), first = { .records = 1 };
+	struct record_share *share, first = { .records = 1 };
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 
+	if (!switches.records)
+		return 0;
+	share = bpf_map_lookup_elem(&record_shares, &key);
 	if (!share) {
 		first.window_ns = now_ns;
 		bpf_map_update_elem(&record_shares, &key, &first, BPF_NOEXIST);
