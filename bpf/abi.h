@@ -334,6 +334,17 @@ struct connection_key {
 };
 _Static_assert(sizeof(struct connection_key) == 28, "connection_key changed size");
 
+/*
+ * Where what a client says first is read (hello.h), a connection goes through these, by its SYN, the server's answers and what the
+ * engine says; a new SYN begins anew.
+ *
+ *   SYN ─▶ UNREAD ── server answers the SYN ──▶ UNREAD BEGUN ── engine: pass ──▶ + DECIDED ── server has all of it ──▶ READ
+ *   other packet ─▶ UNREAD PICKED_UP ─────────────────────────── engine: pass ──▶ + DECIDED ── server has all of it ──▶ READ
+ *   policy reads it no more ─▶ none of them
+ *
+ * connection_track sets UNREAD and PICKED_UP and clears all of it, hello_answer sets BEGUN and READ, hello_decide DECIDED. REPLIED comes with the
+ * first packet of the side that did not open it, CLOSING with a FIN or RST; both stay.
+ */
 enum connection_flag {
 	CONNECTION_REPLIED = 1,
 	CONNECTION_CLOSING = 2,
