@@ -28,6 +28,7 @@ EXPORT_ENUM(proxy_listener);
 EXPORT_ENUM(mark);
 EXPORT_ENUM(plugin_status);
 EXPORT_ENUM(ask_flag);
+EXPORT_ENUM(explanation);
 EXPORT_ENUM(plugin_field);
 EXPORT_ENUM(plugin_action);
 EXPORT_ENUM(plugin_slot);

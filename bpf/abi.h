@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 7,
+	ABI_VERSION = 8,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
 	ABI_ROUTES = 253,		/* the plugin id of HTTP routes that name no plugin: the engine's proxy goes by them */
 	ABI_PIECES = 254,		/* the plugin id of DNS messages in pieces: the engine puts them together */
@@ -123,6 +123,8 @@ enum reason {
 	REASON_FAIL_CANNOT_HOLD = 56,	/* what a cgroup's processes send cannot be held */
 	REASON_FAIL_OPENING_LOST = 57,	/* a connection without an answer so far made room for another */
 	REASON_FAIL_PROXY_ABSENT = 58,	/* nobody reads requests: the engine's proxy is gone or does not answer */
+	REASON_FAIL_BUSY = 59,		/* so many processes' packets were interrupted on this CPU that no record was left for another */
+	REASON_FAIL_STAGE = 60,		/* the next stage of the chain was not there */
 	/* What became of DNS messages of endpoints under name policy, beside what the packet was counted as. */
 	REASON_DNS_QUERY = 64,		/* noted, so that its answer can teach */
 	REASON_DNS_LEARNED = 65,	/* an answer, of which every address is known now */
@@ -336,16 +338,15 @@ enum connection_flag {
 	CONNECTION_CLOSING = 2,
 	CONNECTION_PICKED_UP = 4,	/* older than its entry: no SYN was seen */
 	CONNECTION_UNREAD = 8,		/* what its client says first is read before it passes */
-	CONNECTION_DECIDED = 16,	/* it was read up to sequence and let through, but the server may not have all of that yet */
+	CONNECTION_DECIDED = 16,	/* it was read up to read_to and let through, but the server may not have all of that yet */
 	CONNECTION_READ = 32,		/* it was read, and the server has it: everything passes */
-	CONNECTION_BEGUN = 64,		/* unread, and the server has answered its SYN: sequence is that of the stream which it hears */
+	CONNECTION_BEGUN = 64,		/* unread, and the server has answered its SYN: read_to is of the stream which it hears */
 };
 
-/* Where the packets go that an endpoint sends on a connection. */
+/* What happens to the packets of a connection on their way; bits, 0 = they go straight to where they are sent. */
 enum flow_path {
-	FLOW_PATH_STRAIGHT = 0,
-	FLOW_PATH_PROXY = 1,		/* to the engine's proxy, which is the other end */
-	FLOW_PATH_BACKEND = 2,	/* to a backend, see struct translation */
+	FLOW_PATH_PROXIED = 1,		/* the engine's proxy is the other end */
+	FLOW_PATH_TRANSLATED = 2,	/* a backend's address takes the place of the one that it was opened to, see struct translation */
 };
 
 /* 48 bytes. */
@@ -359,8 +360,8 @@ struct connection {
 	__u8 direction;		/* enum direction: who opened it */
 	__u8 flags;		/* enum connection_flag */
 	__u8 context;		/* enum context in which the plugin was asked */
-	__u8 path;		/* enum flow_path */
-	__u32 sequence;		/* TCP, of the client, while it is unread: where its words begin; when decided, where those that were read end */
+	__u8 path;		/* enum flow_path bits */
+	__u32 read_to;		/* TCP, while it is unread: the client's sequence number up to which all was read and let through; 0 = not known */
 };
 _Static_assert(sizeof(struct connection) == 48, "connection changed size");
 
@@ -387,6 +388,14 @@ struct origin {
 	__u32 proxied;		/* 1: to the proxy */
 };
 _Static_assert(sizeof(struct origin) == 48, "origin changed size");
+
+/* The two ends of a socket that the proxy's listener has accepted, and what the process on the other one meant. 88 bytes. */
+struct accepted {
+	struct translation local;
+	struct translation remote;
+	struct origin origin;	/* the answer */
+};
+_Static_assert(sizeof(struct accepted) == 88, "accepted changed size");
 
 /* What the proxy listens on: for pods every address in a network of its own, for processes the loopback of the node. */
 enum proxy_listener {
@@ -479,8 +488,8 @@ _Static_assert(sizeof(struct verdict_entry) == 24, "verdict_entry changed size")
 enum ask_flag {
 	ASK_ESTABLISHED = 1,	/* of a connection that was allowed before */
 	ASK_VLAN = 2,		/* vlan_tci is set: the tag is not among the packet's bytes */
-	ASK_AGAIN = 16,		/* of a connection that was read and let through already: sequence is where that ends */
-	ASK_REFUSED = 32,	/* a DNS query over TCP about a name without a rule: sequence is the response code that says so */
+	ASK_AGAIN = 16,		/* of a connection that was read and let through already, up to read_to */
+	ASK_REFUSED = 32,	/* a DNS query over TCP about a name without a rule: response_code says so */
 	ASK_PROXIED = 64,	/* from the engine's proxy */
 	/* Set by the engine in what it sends on: the decision travels with the packet. */
 	ASK_DECIDED = 4,	/* passes, and with it what it belongs to */
@@ -502,7 +511,7 @@ enum release {
 	RELEASE_PASSED = 0x20000000,	/* as ASK_PASSED */
 };
 
-/* The kernel handing a tagged flow to the engine; the packet's bytes follow, from the link header on. 96 bytes. */
+/* The kernel handing a tagged flow to the engine; the packet's bytes follow, from the link header on. 104 bytes. */
 struct ask {
 	__u64 time_ns;
 	__u64 name;		/* hash of the name by which the endpoint knows its peer, or 0 */
@@ -525,9 +534,11 @@ struct ask {
 	__u8 direction;
 	__u8 context;
 	__u8 flags;		/* enum ask_flag */
-	__u32 sequence;		/* of its connection, in the tls context; see ASK_REFUSED; with VERDICT_ROUTE the backend set */
+	__u32 read_to;		/* in the tls context, as struct connection has it */
+	__u8 response_code;	/* with ASK_REFUSED, of DNS */
+	__u8 pad[7];
 };
-_Static_assert(sizeof(struct ask) == 96, "ask changed size");
+_Static_assert(sizeof(struct ask) == 104, "ask changed size");
 
 /* A decision of the kernel that people want to see: denied flows, and those that got a failure policy. 80 bytes. */
 struct flow_record {
@@ -562,6 +573,16 @@ struct engine_state {
 	__u64 network;		/* cookie of the network in which the proxy listens for processes */
 };
 _Static_assert(sizeof(struct engine_state) == 48, "engine_state changed size");
+
+/* What the explain program answers: indexes of the words in which it does. */
+enum explanation {
+	EXPLANATION_REASON = 0,
+	EXPLANATION_RULE_SET = 1,
+	EXPLANATION_PEER_IDENTITY = 2,
+	EXPLANATION_RULE = 3,
+	EXPLANATION_ACTION = 4,
+	EXPLANATION_MAX = 5,
+};
 
 struct counter {
 	__u64 packets;

@@ -3,7 +3,7 @@
 #ifndef SLUICE_BACKENDS_H
 #define SLUICE_BACKENDS_H
 
-#include "judge.h"
+#include "journey.h"
 
 /* A backend that policy denies to this endpoint is passed over; of a set so many are tried. */
 #define BACKENDS_TRIED 4
@@ -16,11 +16,12 @@ static __always_inline void translation_fill(struct translation *translation, co
 }
 
 /*
- * Leaves in ask->sequence the set for what nobody decides about; 0 where that has nobody. Returns whether there is one: where not, a
+ * Leaves in the journey the set for what nobody decides about; 0 where that has nobody. Returns whether there is one: where not, a
  * connection goes where it was sent.
  */
-static __always_inline int backend_default(struct ask *ask)
+static __always_inline int backend_default(struct journey *journey)
 {
+	const struct ask *ask = &journey->ask;
 	struct translation service;
 	__u32 rule = ask->rule, *set = bpf_map_lookup_elem(&rule_backends, &rule);
 
@@ -30,36 +31,44 @@ static __always_inline int backend_default(struct ask *ask)
 		translation_fill(&service, ask->destination, ask->destination_port);
 		set = bpf_map_lookup_elem(&service_backends, &service);
 	}
-	ask->sequence = set ? *set : 0;
+	journey->backend_set = set ? *set : 0;
 	return 1;
 }
 
-/* Finds a backend of a set that policy does not deny to the endpoint; spread says where to begin. Returns whether there is one. */
-static __always_inline int backend_choose(struct translation *backend, __u32 set, const __u8 *source, __u32 spread, int ipv4, __u32 id)
+/* Whether policy lets the endpoint open a connection to a backend; where requests are decided, they are by now. */
+static __always_inline int backend_is_allowed(const struct endpoint *endpoint, __u32 id, const struct translation *backend)
 {
+	struct judgement judgement = {};
+	struct flow flow;
+
+	flow_to(&flow, id, backend->address, backend->port, IPPROTO_TCP);
+	endpoint_judge(endpoint, &flow, &judgement);
+	return judgement.rule.action == ACTION_ALLOW ||
+	       (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP);
+}
+
+/* Finds a backend of the journey's set that policy does not deny to its endpoint; spread says where to begin. Returns whether there is one. */
+static __always_inline int backend_choose(struct translation *backend, const struct journey *journey, __u32 spread)
+{
+	__u32 id = journey->endpoint, set = journey->backend_set;
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &id);
 	struct backend_set *found = bpf_map_lookup_elem(&backend_sets, &set);
+	__u32 count, family = packet_is_ipv4(&journey->packet) ? 0 : BACKEND_INDEX_IPV6;
 	struct backend_key key = { .set = set };
-	__u32 count, family = ipv4 ? 0 : BACKEND_INDEX_IPV6;
 
 	if (!endpoint || !found)
 		return 0;
 	count = family ? found->ipv6 : found->ipv4;
 	for (__u32 i = 0; i < BACKENDS_TRIED && i < count; i++) {
-		struct judgement judgement = {};
-		struct question question = { .protocol = IPPROTO_TCP, .direction = DIRECTION_EGRESS, .trusts_node = 1, .endpoint = id };
 		struct translation *candidate;
 
 		key.index = family | (spread + i) % count;
 		candidate = bpf_map_lookup_elem(&backends, &key);
 		/* The pod itself would not believe its own address. */
-		if (!candidate || address_equals(candidate->address, source))
+		if (!candidate || address_equals(candidate->address, journey->packet.source))
 			continue;
 		*backend = *candidate;
-		question.peer = backend->address;
-		question.port = bpf_ntohs(backend->port);
-		endpoint_judge(endpoint, &question, &judgement);
-		if (judgement.rule.action == ACTION_ALLOW || (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP))
+		if (backend_is_allowed(endpoint, id, backend))
 			return 1;
 	}
 	return 0;

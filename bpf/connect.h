@@ -2,18 +2,17 @@
 /*
  * Connections of processes of which each HTTP request is decided, or whose backend a verdict names.
  *
- * What requests.h does with a pod's packets is done here when a process calls connect(): its socket is connected to the proxy's
+ * What proxy.h and translate.h do with a pod's packets is done here when a process calls connect(): its socket is connected to the proxy's
  * listener on this node's loopback, or to a backend. What it meant is noted with the socket: the proxy finds it there when it
  * takes the connection, getpeername() tells the process, and the packets' program knows by it that the connection was decided.
  */
 #ifndef SLUICE_CONNECT_H
 #define SLUICE_CONNECT_H
 
-#include "requests.h"
+#include "backends.h"
+#include "failure.h"
+#include "verdict.h"
 
-/* What programs on cgroups return. */
-#define CGROUP_DENY 0
-#define CGROUP_ALLOW 1
 #define INADDR_LOOPBACK 0x7f000001
 
 /* Whether the proxy takes connections of this socket's network; leaves where. A listener leaves its map when the engine is gone. */
@@ -21,8 +20,8 @@ static __always_inline int proxy_listens(struct bpf_sock_addr *socket, const str
 {
 	__u32 loopback[4] = { 0, 0, 0, bpf_htonl(1) };
 	int ipv4 = address_is_ipv4(ask->destination);
-	__u32 zero = 0, index = ipv4 ? PROXY_LISTENER_IPV4 : PROXY_LISTENER_IPV6;
-	struct engine_state *engine = bpf_map_lookup_elem(&engine_states, &zero);
+	__u32 index = ipv4 ? PROXY_LISTENER_IPV4 : PROXY_LISTENER_IPV6;
+	struct engine_state *engine = engine_state();
 	struct bpf_sock *listener;
 
 	if (!engine || engine->proxy_heartbeat_ns + engine->stale_ns < ask->time_ns || engine->network != bpf_get_netns_cookie(socket))
@@ -37,52 +36,67 @@ static __always_inline int proxy_listens(struct bpf_sock_addr *socket, const str
 	return 1;
 }
 
-/* Says where a connection goes that policy has the requests of decided. Returns enum reason: above REASON_DROP_POLICY it goes nowhere. */
-static __always_inline enum reason connect_decide(struct bpf_sock_addr *socket, struct ask *ask, struct origin *origin)
+/* Leaves in origin a backend of the journey's set; the journey gets the verdict. */
+static __always_inline void connect_route(struct journey *journey, struct origin *origin, enum reason routed)
 {
-	struct plugin_state *plugin = plugin_find(ask->plugin);
-	enum reason why = REASON_FAIL_PLUGIN_OFF, routed = REASON_PASS_ROUTED;
+	if (backend_choose(&origin->sent, journey, bpf_get_prandom_u32()))
+		journey_allow(journey, routed);
+	else
+		journey_deny(journey, REASON_DROP_NO_BACKEND, journey->ask.rule);
+}
+
+/* Where nobody decides about a connection's requests: the proxy will, or the failure policy does. */
+static __always_inline void connect_undecided(struct bpf_sock_addr *socket, struct journey *journey, struct origin *origin,
+					      const struct plugin_state *plugin)
+{
+	if (plugin_is_on(plugin) && proxy_listens(socket, &journey->ask, &origin->sent)) {
+		origin->proxied = 1;
+		journey_allow(journey, REASON_PASS_PROXY);
+		return;
+	}
+	if (!failure_allows(&journey->ask, plugin, plugin_is_on(plugin) ? REASON_FAIL_PROXY_ABSENT : REASON_FAIL_PLUGIN_OFF, 0))
+		journey_deny(journey, REASON_DROP_FAILURE_POLICY, journey->ask.rule);
+	else if (backend_default(journey))
+		connect_route(journey, origin, REASON_PASS_FAILURE_POLICY);
+	else
+		journey_allow(journey, REASON_PASS_FAILURE_POLICY);
+}
+
+/* Says where a connection goes that policy has the requests of decided; the journey gets the verdict. */
+static __always_inline void connect_decide(struct bpf_sock_addr *socket, struct journey *journey, struct origin *origin)
+{
+	struct plugin_state *plugin = plugin_find(journey->ask.plugin);
 	enum verdict verdict = VERDICT_NEXT;
 
-	if (plugin && plugin->status == PLUGIN_ON) {
-		verdict = verdict_find(ask, plugin, ask->time_ns, 0);
-		why = REASON_FAIL_PROXY_ABSENT;
-	}
+	if (plugin_is_on(plugin))
+		verdict = verdict_find(journey, plugin, journey->ask.time_ns, 0);
 	if (verdict == VERDICT_ALLOW)
-		return REASON_PASS_VERDICT;
-	if (verdict == VERDICT_DENY)
-		return REASON_DROP_VERDICT;
-	if (verdict == VERDICT_NEXT) {
-		if (why == REASON_FAIL_PROXY_ABSENT && proxy_listens(socket, ask, &origin->sent)) {
-			origin->proxied = 1;
-			return REASON_PASS_PROXY;
-		}
-		if (!failure_allows(ask, plugin, why, 0))
-			return REASON_DROP_FAILURE_POLICY;
-		if (!backend_default(ask))
-			return REASON_PASS_FAILURE_POLICY;
-		routed = REASON_PASS_FAILURE_POLICY;
-	}
-	return backend_choose(&origin->sent, ask->sequence, ask->source, bpf_get_prandom_u32(), address_is_ipv4(ask->destination),
-			      ask->endpoint) ? routed : REASON_DROP_NO_BACKEND;
+		journey_allow(journey, REASON_PASS_VERDICT);
+	else if (verdict == VERDICT_DENY)
+		journey_deny(journey, REASON_DROP_VERDICT, journey->ask.rule);
+	else if (verdict == VERDICT_ROUTE)
+		connect_route(journey, origin, REASON_PASS_ROUTED);
+	else
+		connect_undecided(socket, journey, origin, plugin);
 }
 
 /* Connects a socket to where its requests are decided, or to what they are known to go to; leaves that in origin. */
-static __always_inline int connect_requests(struct bpf_sock_addr *socket, struct ask *ask, struct origin *origin)
+static __always_inline int connect_requests(struct bpf_sock_addr *socket, struct journey *journey, struct origin *origin)
 {
-	enum reason reason;
+	const struct ask *ask = &journey->ask;
 
 	translation_fill(&origin->opened, ask->destination, ask->destination_port);
 	origin->sent = origin->opened;
 	origin->endpoint = ask->endpoint;
 	origin->proxied = 0;
-	reason = connect_decide(socket, ask, origin);
+	connect_decide(socket, journey, origin);
 	/* What the failure policy does is counted and told where it is asked. */
-	if (reason != REASON_PASS_FAILURE_POLICY && reason != REASON_DROP_FAILURE_POLICY)
-		count_bytes(reason, 0);
-	if (reason == REASON_DROP_VERDICT || reason == REASON_DROP_NO_BACKEND)
-		flow_record_write(ask, VERDICT_DENY, reason);
-	if (reason >= REASON_DROP_POLICY)
+	if (journey->reason != REASON_PASS_FAILURE_POLICY && journey->reason != REASON_DROP_FAILURE_POLICY) {
+		count_bytes(journey->reason, 0);
+		if (journey->denied)
+			flow_record_write(ask, VERDICT_DENY, journey->reason);
+	}
+	if (journey->denied)
 		return CGROUP_DENY;
 	return bpf_sk_storage_get(&origins, socket->sk, origin, BPF_SK_STORAGE_GET_F_CREATE) ? CGROUP_ALLOW : CGROUP_DENY;
 }
@@ -122,76 +136,85 @@ int getpeername6(struct bpf_sock_addr *socket)
 	return CGROUP_ALLOW;
 }
 
-/* Reached for what a process sends under a rule about requests: it passes where connect() has said that this is decided. */
-SEC("cgroup_skb/egress")
-int requests_sent(struct __sk_buff *skb)
+/* Whether connect() has sent this socket where its packet goes. */
+static __always_inline int packet_was_connected(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 zero = 0, id = skb->cb[1], revision = skb->cb[2];
-	struct ask *ask = bpf_map_lookup_elem(&questions, &zero);
-	struct policy_state *policy = bpf_map_lookup_elem(&policy_states, &zero);
 	struct bpf_sock *sk = skb->sk;
-	struct origin *origin = NULL;
-	struct tracking tracking = {};
-	struct judged judged = {};
-	struct packet packet = {};
-	struct plugin_state *plugin;
+	struct origin *origin;
 
-	if (!ask || !policy || packet_parse(skb, &packet, 0) != PARSED_FLOW) {
-		count(skb, REASON_DROP_MALFORMED);
-		return CGROUP_DENY;
-	}
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
-	if (sk)
-		origin = bpf_sk_storage_get(&origins, sk, NULL, 0);
-	plugin = plugin_find(ask->plugin);
-	if (!origin || !address_equals(origin->sent.address, packet.destination) || origin->sent.port != packet.destination_port)
-		return failure_policy(skb, ask, plugin, REASON_FAIL_CANNOT_HOLD) == OUTCOME_NEXT ? CGROUP_ALLOW : CGROUP_DENY;
-	judged_fill(&judged, ask, revision, FLOW_PATH_STRAIGHT);
-	tracking.now_ns = bpf_ktime_get_coarse_ns();
-	connection_key_fill(&tracking.key, &packet, id, DIRECTION_EGRESS);
-	connection_find(&tracking, policy, &packet, DIRECTION_EGRESS);
-	connection_track(skb, &tracking, policy, &packet, &judged, DIRECTION_EGRESS);
-	count(skb, REASON_PASS_POLICY);
-	return CGROUP_ALLOW;
+	if (!sk)
+		return 0;
+	origin = bpf_sk_storage_get(&origins, sk, NULL, 0);
+	return origin && address_equals(origin->sent.address, packet->destination) && origin->sent.port == packet->destination_port;
+}
+
+static __always_inline int connected_packet(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy)
+{
+	const struct ask *ask = &journey->ask;
+	struct plugin_state *plugin = plugin_find(ask->plugin);
+	struct tracking tracking;
+
+	if (!packet_was_connected(skb, &journey->packet))
+		return failure_policy(skb, ask, plugin, REASON_FAIL_CANNOT_HOLD);
+	journey->judged.plugin = ask->plugin;
+	journey->judged.epoch = plugin ? plugin->epoch : 0;
+	journey->judged.context = CONTEXT_HTTP;
+	tracking_resume(&tracking, journey, policy);
+	connection_track(skb, &tracking, &journey->judged, DIRECTION_EGRESS);
+	return pass(skb, REASON_PASS_POLICY);
+}
+
+/* What a process sends under a rule about requests: it passes where connect() has said that this is decided. */
+SEC("cgroup_skb/egress")
+int connected(struct __sk_buff *skb)
+{
+	struct journey *journey = journey_resume(skb, HOOK_FROM_PROCESS);
+	struct policy_state *policy = policy_state();
+
+	if (!journey || !policy)	/* not possible */
+		return hook_outcome(drop(skb, REASON_FAIL_STAGE), HOOK_FROM_PROCESS);
+	return journey_end(journey, connected_packet(skb, journey, policy), HOOK_FROM_PROCESS);
 }
 
 /*
- * Run by the proxy on a struct origin in a packet's place: opened is an end that its listener has accepted, sent the other one. It is
- * overwritten by what that socket was connected to. Returns 0, or 1 where it is none that was sent here.
+ * Run by the proxy on a struct accepted in a packet's place: its answer is what the socket at the other end was connected to. Returns
+ * 0, or 1 where it is none that was sent here.
  */
 SEC("tc")
 int origin_of(struct __sk_buff *skb)
 {
 	struct bpf_sock_tuple tuple = {};
-	struct origin *found, origin;
-	struct bpf_sock *sk;
 	__u32 size = sizeof(tuple.ipv6);
+	struct accepted accepted;
+	struct origin *found;
+	struct bpf_sock *sk;
 
-	if (bpf_skb_load_bytes(skb, 0, &origin, sizeof(origin)))
+	if (bpf_skb_load_bytes(skb, 0, &accepted, sizeof(accepted)))
 		return 1;
-	if (address_is_ipv4(origin.sent.address)) {
+	if (address_is_ipv4(accepted.remote.address)) {
 		size = sizeof(tuple.ipv4);
-		__builtin_memcpy(&tuple.ipv4.saddr, origin.opened.address + 12, 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, origin.sent.address + 12, 4);
-		tuple.ipv4.sport = origin.opened.port;
-		tuple.ipv4.dport = origin.sent.port;
+		__builtin_memcpy(&tuple.ipv4.saddr, accepted.local.address + 12, 4);
+		__builtin_memcpy(&tuple.ipv4.daddr, accepted.remote.address + 12, 4);
+		tuple.ipv4.sport = accepted.local.port;
+		tuple.ipv4.dport = accepted.remote.port;
 	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, origin.opened.address, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, origin.sent.address, 16);
-		tuple.ipv6.sport = origin.opened.port;
-		tuple.ipv6.dport = origin.sent.port;
+		__builtin_memcpy(tuple.ipv6.saddr, accepted.local.address, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, accepted.remote.address, 16);
+		tuple.ipv6.sport = accepted.local.port;
+		tuple.ipv6.dport = accepted.remote.port;
 	}
 	sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return 1;
 	found = bpf_sk_storage_get(&origins, sk, NULL, 0);
 	if (found)
-		origin = *found;
+		accepted.origin = *found;
 	bpf_sk_release(sk);
-	if (!found || !origin.proxied)
+	if (!found || !accepted.origin.proxied)
 		return 1;
-	return bpf_skb_store_bytes(skb, 0, &origin, sizeof(origin), 0) ? 1 : 0;
+	return bpf_skb_store_bytes(skb, 0, &accepted, sizeof(accepted), 0) ? 1 : 0;
 }
 
 #endif

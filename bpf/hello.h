@@ -6,13 +6,13 @@
  * hello and sends it on. Until the server has acknowledged the last of it, nothing before its end passes but what the engine
  * sends: a client that says something else in the same place is not heard. From then on everything passes.
  *
- * Entered by tail call with the reason so far in cb[0] and the endpoint in cb[1]; with cb[3] by the failure policy: let it pass.
+ * Entered with the reason that it passes by so far, or once more when its failure policy lets pass what cannot be held.
  */
 #ifndef SLUICE_HELLO_H
 #define SLUICE_HELLO_H
 
-#include "decided.h"
-#include "endpoint.h"
+#include "engine.h"
+#include "failure.h"
 
 /* Writes a connection that was found back, where it is a copy of its slot. */
 static __always_inline void connection_store(struct __sk_buff *skb, struct tracking *tracking)
@@ -31,131 +31,146 @@ static __always_inline void hello_decide(struct __sk_buff *skb, struct tracking 
 {
 	struct connection *connection = tracking->connection;
 
-	if (!(connection->flags & CONNECTION_DECIDED) || sequence_reaches(end, connection->sequence))
-		connection->sequence = end;
+	if (!(connection->flags & CONNECTION_DECIDED) || sequence_reaches(end, connection->read_to))
+		connection->read_to = end;
 	connection->flags |= CONNECTION_DECIDED;
 	connection_store(skb, tracking);
 }
 
 /* Asks about a packet, as policy says by now; without an engine its failure policy decides. */
-static __always_inline int hello_ask(struct __sk_buff *skb, struct tracking *tracking, const struct packet *packet, __u32 id,
-				     enum direction direction, __u32 end)
+static __always_inline int hello_ask(struct __sk_buff *skb, struct journey *journey, struct tracking *tracking,
+				     enum direction direction)
 {
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &id);
-	struct judgement judgement = {};
-	struct question question = {
-		.peer = direction == DIRECTION_EGRESS ? packet->destination : packet->source,
-		.port = bpf_ntohs(packet->destination_port),
-		.protocol = packet->protocol,
-		.direction = direction,
-		.trusts_node = 1,
-		.tracked = 1,
-		.endpoint = id,
-	};
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &journey->endpoint);
+	const struct rule *rule = &journey->judgement.rule;
+	const struct packet *packet = &journey->packet;
 	struct plugin_state *plugin;
-	__u32 zero = 0;
-	struct ask *ask = bpf_map_lookup_elem(&questions, &zero);
-	int outcome;
+	struct flow flow;
+	struct ask *ask;
 
-	if (!endpoint || !ask)
+	if (!endpoint)
 		return drop(skb, REASON_DROP_NO_ENDPOINT);
-	endpoint_judge(endpoint, &question, &judgement);
-	ask_fill(ask, skb, packet, &judgement, id, direction, endpoint->identity,
-		 tracking->connection->flags & CONNECTION_PICKED_UP);
-	ask->sequence = tracking->connection->sequence;
+	flow_of_packet(&flow, packet, journey->endpoint, direction, 0);
+	flow.tracked = 1;
+	endpoint_judge(endpoint, &flow, &journey->judgement);
+	ask = ask_fill(journey, endpoint, direction, direction == DIRECTION_EGRESS ? name_find(journey->endpoint, packet->destination) : 0);
+	ask_fill_packet(ask, skb, packet);
+	ask->read_to = tracking->connection->read_to;
+	if (tracking->connection->flags & CONNECTION_PICKED_UP)
+		ask->flags |= ASK_ESTABLISHED;
 	if (tracking->connection->flags & CONNECTION_DECIDED)
 		ask->flags |= ASK_AGAIN;
-	if (judgement.rule.action == ACTION_DENY)
+	if (rule->action == ACTION_DENY)
 		return deny(skb, ask, REASON_DROP_POLICY);
 	/* Policy changed since the packet was judged: it does not ask any more, or something else, and that when the packet comes again. */
-	if (judgement.rule.action == ACTION_ALLOW)
+	if (rule->action == ACTION_ALLOW)
 		return pass(skb, REASON_PASS_POLICY);
-	if (judgement.rule.context != CONTEXT_TLS)
+	if (rule->context != CONTEXT_TLS)
 		return drop(skb, REASON_DROP_POLICY);
 	plugin = plugin_find(ask->plugin);
-	if (plugin && plugin->status == PLUGIN_ON)
-		bpf_tail_call(skb, &hold_stage, 0);
-	outcome = failure_policy(skb, ask, plugin, plugin && plugin->status == PLUGIN_ON ? REASON_FAIL_ENGINE_ABSENT : REASON_FAIL_PLUGIN_OFF);
-	if (outcome == OUTCOME_NEXT)
+	if (plugin_is_on(plugin))
+		enter_hold(skb);
+	journey->failed_open = 1;
+	return failure_policy(skb, ask, plugin, plugin_is_on(plugin) ? REASON_FAIL_ENGINE_ABSENT : REASON_FAIL_PLUGIN_OFF);
+}
+
+/* A packet of the server: its answers say which stream it hears, and what of it it has. */
+static __always_inline void hello_answer(struct __sk_buff *skb, struct tracking *tracking, const struct tcphdr *tcp)
+{
+	struct connection *connection = tracking->connection;
+	__u32 heard = bpf_ntohl(tcp->ack_seq);
+
+	/* A SYN on top of a connection that the server has would tell us of another stream than it hears. */
+	if (tcp->syn && tcp->ack && heard == connection->read_to) {
+		connection->flags |= CONNECTION_BEGUN;
+		connection_store(skb, tracking);
+	}
+	if ((connection->flags & CONNECTION_DECIDED) && tcp->ack && sequence_reaches(heard, connection->read_to)) {
+		connection->flags &= ~(CONNECTION_UNREAD | CONNECTION_DECIDED | CONNECTION_BEGUN);
+		connection->flags |= CONNECTION_READ;
+		connection_store(skb, tracking);
+	}
+}
+
+/* A packet of the client. */
+static __always_inline int hello_client(struct __sk_buff *skb, struct journey *journey, struct tracking *tracking,
+					enum direction direction, __u32 sequence)
+{
+	struct connection *connection = tracking->connection;
+	__u32 end = sequence + journey->packet.data;
+	int outcome;
+
+	if (journey->packet.opens) {
+		connection->read_to = sequence + 1;
+		connection_store(skb, tracking);
+		return pass(skb, journey->reason);
+	}
+	if (!journey->packet.data)
+		return pass(skb, journey->reason);
+	if (!(connection->flags & (CONNECTION_BEGUN | CONNECTION_PICKED_UP)))
+		return drop(skb, REASON_DROP_EARLY_DATA);
+	if (journey->decided == DECIDED_ALL || journey->failed_open) {
+		hello_decide(skb, tracking, end);
+		return pass(skb, REASON_PASS_VERDICT);
+	}
+	if (journey->decided == DECIDED_PACKET)
+		return pass(skb, REASON_PASS_VERDICT);
+	if ((connection->flags & CONNECTION_DECIDED) && sequence_reaches(sequence, connection->read_to))
+		return pass(skb, journey->reason);
+	outcome = hello_ask(skb, journey, tracking, direction);
+	if (outcome == OUTCOME_NEXT && journey->failed_open)
 		hello_decide(skb, tracking, end);
 	return outcome;
 }
 
-static __always_inline int hello_packet(struct __sk_buff *skb, enum direction direction)
+static __always_inline int hello_packet(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+					enum direction direction)
 {
-	__u32 zero = 0, reason = skb->cb[0], id = skb->cb[1], sequence, end;
-	struct policy_state *policy = bpf_map_lookup_elem(&policy_states, &zero);
-	struct tracking tracking = {};
-	struct packet packet = {};
-	struct connection *connection;
+	struct packet *packet = &journey->packet;
+	struct tracking tracking;
 	struct tcphdr buffer, *tcp;
-	enum decided decided;
-	int opens;
 
-	if (!policy || packet_parse(skb, &packet, sizeof(struct ethhdr)) != PARSED_FLOW || packet.protocol != IPPROTO_TCP)
+	if (packet->protocol != IPPROTO_TCP)	/* not possible: others have no connection that is read */
 		return drop(skb, REASON_DROP_MALFORMED);
-	tcp = packet_read(skb, packet.transport_offset, &buffer, sizeof(buffer));
+	tcp = packet_read(skb, packet->transport_offset, &buffer, sizeof(buffer));
 	if (!tcp)
 		return drop(skb, REASON_DROP_MALFORMED);
 	/* Servers leave urgent bytes out of the stream, and a fragment says what another one does not: nobody needs either here. */
-	if (tcp->urg || packet.first_fragment)
+	if (tcp->urg || packet->first_fragment)
 		return drop(skb, REASON_DROP_UNREADABLE);
-	sequence = bpf_ntohl(tcp->seq);
-	end = sequence + packet.data;
-	decided = packet_decided(skb);
-	opens = packet.opens;
-	packet.opens = 0;	/* it is tracked by now */
-	tracking.now_ns = bpf_ktime_get_coarse_ns();
-	connection_key_fill(&tracking.key, &packet, id, direction);
-	connection_find(&tracking, policy, &packet, direction);
-	connection = tracking.connection;
-	if (!connection)	/* another connection took its slot meanwhile */
+	journey->decided = packet_decided(skb);
+	tracking_begin(&tracking, journey, policy, direction);
+	connection_seek(&tracking, direction);	/* a SYN's, too: it is tracked by now */
+	if (!tracking.connection)	/* another connection took its slot meanwhile */
 		return drop(skb, REASON_FAIL_OPENING_LOST);
-	if (!(connection->flags & CONNECTION_UNREAD))
-		return pass(skb, reason);
-	if (connection->direction != direction) {
-		/* A SYN on top of a connection that the server has would tell us of another stream than it hears. */
-		if (tcp->syn && tcp->ack && bpf_ntohl(tcp->ack_seq) == connection->sequence) {
-			connection->flags |= CONNECTION_BEGUN;
-			connection_store(skb, &tracking);
-		}
-		if ((connection->flags & CONNECTION_DECIDED) && tcp->ack &&
-		    sequence_reaches(bpf_ntohl(tcp->ack_seq), connection->sequence)) {
-			connection->flags = (connection->flags & ~(CONNECTION_UNREAD | CONNECTION_DECIDED | CONNECTION_BEGUN)) | CONNECTION_READ;
-			connection_store(skb, &tracking);
-		}
-		return pass(skb, reason);
-	}
-	if (opens) {
-		connection->sequence = sequence + 1;
-		connection_store(skb, &tracking);
-		return pass(skb, reason);
-	}
-	if (!packet.data)
-		return pass(skb, reason);
-	if (!(connection->flags & (CONNECTION_BEGUN | CONNECTION_PICKED_UP)))
-		return drop(skb, REASON_DROP_EARLY_DATA);
-	if (decided == DECIDED_ALL || skb->cb[3]) {
-		hello_decide(skb, &tracking, end);
-		return pass(skb, REASON_PASS_VERDICT);
-	}
-	if (decided == DECIDED_PACKET)
-		return pass(skb, REASON_PASS_VERDICT);
-	if ((connection->flags & CONNECTION_DECIDED) && sequence_reaches(sequence, connection->sequence))
-		return pass(skb, reason);
-	return hello_ask(skb, &tracking, &packet, id, direction, end);
+	if (!(tracking.connection->flags & CONNECTION_UNREAD))
+		return pass(skb, journey->reason);
+	if (tracking.connection->direction == direction)
+		return hello_client(skb, journey, &tracking, direction, bpf_ntohl(tcp->seq));
+	hello_answer(skb, &tracking, tcp);
+	return pass(skb, journey->reason);
+}
+
+static __always_inline int hello_stage(struct __sk_buff *skb, const enum hook hook)
+{
+	struct journey *journey = journey_resume(skb, hook);
+	struct policy_state *policy = policy_state();
+
+	if (!journey || !policy)	/* not possible */
+		return drop(skb, REASON_FAIL_STAGE);
+	return journey_end(journey, hello_packet(skb, journey, policy, hook_direction(hook)), hook);
 }
 
 SEC("tc")
 int hello_from_pod(struct __sk_buff *skb)
 {
-	return hello_packet(skb, DIRECTION_EGRESS);
+	return hello_stage(skb, HOOK_FROM_POD);
 }
 
 SEC("tc")
 int hello_to_pod(struct __sk_buff *skb)
 {
-	return hello_packet(skb, DIRECTION_INGRESS);
+	return hello_stage(skb, HOOK_TO_POD);
 }
 
 #endif

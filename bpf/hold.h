@@ -1,59 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Asking: a tagged packet without a verdict is copied into the ring of asks and dropped; the engine sends it again
- * once it knows. Where nobody can answer, the plugin's failure policy answers at once.
+ * The stage that holds: a tagged packet without a verdict is copied into the ring of asks and dropped; the engine sends it again
+ * once it knows (release). Where nobody can answer, the plugin's failure policy answers at once.
  */
 #ifndef SLUICE_HOLD_H
 #define SLUICE_HOLD_H
 
-#include "counters.h"
-#include "maps.h"
+#include "engine.h"
+#include "failure.h"
 
 /* A ring record has a constant size, a power of two; these fit a SYN, a packet of a common MTU, and a GSO packet. */
 #define HOLD_SMALL 512
 #define HOLD_MEDIUM 2048
 #define HOLD_LARGE ABI_ASK_PACKET_MAX
 
-/* Notes where the packet's headers are, and what is not among its bytes. */
-static __always_inline void ask_fill_packet(struct ask *ask, struct __sk_buff *skb, const struct packet *packet)
-{
-	ask->gso_size = skb->gso_size;
-	ask->network_offset = packet->network_offset;
-	ask->transport_offset = packet->transport_offset;
-	if (skb->vlan_present) {
-		ask->flags |= ASK_VLAN;
-		ask->vlan_tci = skb->vlan_tci;
-		ask->vlan_protocol = skb->vlan_proto;
-	}
-}
-
-/* Whether a tagged flow passes that nobody can answer for. */
-static __always_inline int failure_allows(const struct ask *ask, const struct plugin_state *plugin, enum reason why, __u32 bytes)
-{
-	int allow = plugin && plugin->failure == VERDICT_ALLOW;
-
-	count_bytes(why, bytes);
-	flow_record_write(ask, allow ? VERDICT_ALLOW : VERDICT_DENY, why);
-	count_bytes(allow ? REASON_PASS_FAILURE_POLICY : REASON_DROP_FAILURE_POLICY, bytes);
-	return allow;
-}
-
-/* The same for a packet. */
-static __always_inline int failure_policy(struct __sk_buff *skb, const struct ask *ask,
-					  const struct plugin_state *plugin, enum reason why)
-{
-	return failure_allows(ask, plugin, why, skb->len) ? OUTCOME_NEXT : OUTCOME_DROP;
-}
-
 /* Copies the packet into a record of its size class. Returns what counts: held, or why not. */
-static __always_inline enum reason hold_copy(struct __sk_buff *skb, const struct ask *question, const __u32 size)
+static __always_inline enum reason hold_copy(struct __sk_buff *skb, const struct ask *about, const __u32 size)
 {
 	struct ask *ask = bpf_ringbuf_reserve(&asks, sizeof(*ask) + size, 0);
 	__u64 length = skb->len;
 
 	if (!ask)
 		return REASON_FAIL_RING_FULL;
-	__builtin_memcpy(ask, question, sizeof(*ask));
+	__builtin_memcpy(ask, about, sizeof(*ask));
 	/* The caller knows that it is 1 to size; this says so in a form that every verifier since 6.1 follows. */
 	length -= 1;
 	asm volatile("" : "+r"(length));
@@ -69,15 +38,86 @@ static __always_inline enum reason hold_copy(struct __sk_buff *skb, const struct
 	return REASON_HELD;
 }
 
-static __always_inline enum reason hold_packet(struct __sk_buff *skb, const struct ask *question)
+static __always_inline enum reason hold_packet(struct __sk_buff *skb, const struct ask *about)
 {
 	if (!skb->len || skb->len > HOLD_LARGE)
 		return REASON_FAIL_HOLD;
 	if (skb->len <= HOLD_SMALL)
-		return hold_copy(skb, question, HOLD_SMALL);
+		return hold_copy(skb, about, HOLD_SMALL);
 	if (skb->len <= HOLD_MEDIUM)
-		return hold_copy(skb, question, HOLD_MEDIUM);
-	return hold_copy(skb, question, HOLD_LARGE);
+		return hold_copy(skb, about, HOLD_MEDIUM);
+	return hold_copy(skb, about, HOLD_LARGE);
+}
+
+/*
+ * What cannot be held gets its failure policy. Where that lets a message pass which is read as a whole, the stage that does is
+ * told so.
+ */
+static __always_inline int hold_fail(struct __sk_buff *skb, struct journey *journey, enum reason why)
+{
+	const struct ask *ask = &journey->ask;
+	int egress = ask->direction == DIRECTION_EGRESS;
+	int outcome = failure_policy(skb, ask, plugin_find(ask->plugin), why);
+
+	if (outcome == OUTCOME_DROP)
+		return outcome;
+	journey->failed_open = 1;
+	if (ask->context == CONTEXT_TLS && egress)
+		enter_hello_from_pod(skb);
+	else if (ask->context == CONTEXT_TLS)
+		enter_hello_to_pod(skb);
+	else if (ask->context == CONTEXT_DNS && egress)
+		enter_dns_from_pod(skb);
+	else if (ask->context == CONTEXT_DNS)
+		enter_dns_to_pod(skb);
+	return outcome;
+}
+
+/*
+ * The packet is gone either way: held, or failed. A process of this node that sends to a pod would be told of a drop, take the
+ * packet for unsent and not believe the pod's answer to the copy: what is held on its way to a pod is therefore sent where nobody
+ * listens.
+ */
+SEC("tc")
+int hold(struct __sk_buff *skb)
+{
+	struct journey *journey = journey_resume(skb, HOOK_FROM_POD);	/* or to it: the same record */
+	struct engine_state *engine = engine_state();
+	enum reason reason;
+	struct ask *ask;
+
+	if (!journey || !engine)	/* not possible */
+		return drop(skb, REASON_FAIL_HOLD);
+	ask = &journey->ask;
+	if (ask->direction == DIRECTION_INGRESS && packet_is_proxied(skb))
+		ask->flags |= ASK_PROXIED;
+	/* The heartbeat may be written by another CPU after time_ns was read: compare without going below zero. */
+	if (engine->heartbeat_ns + engine->stale_ns < ask->time_ns)
+		return hold_fail(skb, journey, REASON_FAIL_ENGINE_STALE);
+	reason = hold_packet(skb, ask);
+	if (reason != REASON_HELD)
+		return hold_fail(skb, journey, reason);
+	count(skb, REASON_HELD);
+	return ask->direction == DIRECTION_INGRESS && engine->sink ? bpf_redirect(engine->sink, 0) : OUTCOME_DROP;
+}
+
+/*
+ * A packet that the engine sends on its own veth, marked with the interface that it was held at and with what was decided
+ * (RELEASE_DECIDED, RELEASE_PASSED): sent back there, with the mark that tells the programs so.
+ */
+SEC("tc")
+int release(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->mark & ~(RELEASE_DECIDED | RELEASE_PASSED);
+	struct engine_state *engine = engine_state();
+
+	if (!ifindex || !engine)
+		return OUTCOME_DROP;
+	if (skb->mark & RELEASE_DECIDED)
+		skb->mark = engine->token + MARK_DECIDED;
+	else
+		skb->mark = skb->mark & RELEASE_PASSED ? engine->token + MARK_PASSED : 0;
+	return bpf_redirect(ifindex, BPF_F_INGRESS);
 }
 
 #endif

@@ -1,74 +1,243 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What policy says about a flow of an endpoint, without doing anything about it: programs on interfaces, programs on cgroups
- * and `sluice explain` all ask here.
+ * The stage that judges: a packet of a connection that is new, or that was judged under other rules.
+ *
+ * What policy allows is tracked and leaves; what it denies leaves a record; where a plugin decides, the next stage asks.
  */
 #ifndef SLUICE_JUDGE_H
 #define SLUICE_JUDGE_H
 
-#include "names.h"
-#include "packet.h"
-#include "policy.h"
+#include "describe.h"
+#include "leave.h"
 
-/* The side that opens a flow: its direction, the other side's address, and the port that it wants. */
-struct question {
-	const __u8 *peer;
-	__u16 port;		/* host order */
-	__u8 protocol;
-	__u8 direction;		/* enum direction */
-	__u8 trusts_node;	/* whether the node's address as peer can be believed */
-	__u8 tracked;		/* of a connection that was allowed before */
-	__u32 endpoint;		/* its id */
-};
+#define LINK_LOCAL_PREFIX bpf_htonl(0xfe800000)
+#define LINK_LOCAL_MASK bpf_htonl(0xffc00000)
+/* In every network namespace (net/core/net_namespace.c makes it first). */
+#define LOOPBACK_IFINDEX 1
 
-struct judgement {
-	struct rule rule;
-	__u32 rule_set;
-	__u32 peer_identity;
-	__u32 reason;		/* enum reason: why it passes, or REASON_DROP_POLICY; of no meaning with ACTION_ASK */
-};
-
-/* The rule set of a direction: what is provisional counts until somebody should have confirmed it. */
-static __always_inline __u32 endpoint_rule_set(const struct endpoint *endpoint, __u8 direction)
+/*
+ * Whether the endpoint may send from this address: its own, or what IPv6 needs before it has one. An endpoint whose
+ * addresses are not known yet may send from none.
+ */
+static __always_inline int endpoint_owns(const struct endpoint *endpoint, const __u8 *address)
 {
-	int lapsed = endpoint->confirm_by_ns && endpoint->confirm_by_ns <= bpf_ktime_get_ns();
+	const __u32 *words = (const __u32 *)address;
 
-	if (direction == DIRECTION_INGRESS)
-		return lapsed ? endpoint->confirmed[DIRECTION_INGRESS] : endpoint->rule_sets[DIRECTION_INGRESS];
-	return lapsed ? endpoint->confirmed[DIRECTION_EGRESS] : endpoint->rule_sets[DIRECTION_EGRESS];
+	if (address_equals(address, endpoint->ipv4) || address_equals(address, endpoint->ipv6))
+		return 1;
+	return (words[0] & LINK_LOCAL_MASK) == LINK_LOCAL_PREFIX;
 }
 
-static __always_inline void endpoint_judge(const struct endpoint *endpoint, const struct question *question,
-					   struct judgement *judgement)
+/* Whether an endpoint talks to itself: no policy is about that. Nobody else can make a packet come in where it goes out. */
+static __always_inline int endpoint_is_self(struct __sk_buff *skb, const struct endpoint *endpoint, const __u8 *peer,
+					    const enum hook hook)
 {
-	judgement->peer_identity = IDENTITY_ANY;
-	judgement->rule.id = 0;
-	judgement->rule.plugin = 0;
-	judgement->rule.context = 0;
-	judgement->rule.action = ACTION_ALLOW;
-	judgement->rule_set = endpoint_rule_set(endpoint, question->direction);
-	if (judgement->rule_set == RULE_SET_NONE) {
-		judgement->reason = REASON_PASS_NOT_ISOLATED;
-		return;
-	}
-	judgement->peer_identity = identity_find((const struct address *)question->peer);
-	/* "Traffic to and from the node where a pod is running is always allowed" (NetworkPolicy v1). */
-	if (judgement->peer_identity == IDENTITY_NODE && question->trusts_node) {
-		judgement->reason = REASON_PASS_NODE;
-		return;
-	}
-	judgement->rule.action = ACTION_DENY;
-	policy_find(judgement->rule_set, judgement->peer_identity, question->protocol, question->port, &judgement->rule);
-	if (question->direction == DIRECTION_EGRESS && (endpoint->flags & ENDPOINT_NAMES)) {
-		const struct known_address *known = known_find(question->endpoint, question->peer);
+	if (!hook_is_interface(hook) || (hook == HOOK_TO_POD && skb->ingress_ifindex != skb->ifindex))
+		return 0;
+	return address_equals(peer, endpoint->ipv4) || address_equals(peer, endpoint->ipv6);
+}
 
-		if (known)
-			names_find(known, judgement->rule_set, judgement->peer_identity,
-				   question->port | question->protocol << NAMED_PROTOCOL_SHIFT |
-					   question->tracked << NAMED_TRACKED_SHIFT,
-				   &judgement->rule);
+/* Whether the node's own address as the peer is believed: what comes from the node itself entered through no interface. */
+static __always_inline int packet_trusts_node(struct __sk_buff *skb, const enum hook hook)
+{
+	if (hook_direction(hook) == DIRECTION_EGRESS)
+		return 1;
+	return skb->ingress_ifindex == (hook_is_interface(hook) ? 0 : LOOPBACK_IFINDEX);
+}
+
+/*
+ * Whether a packet may begin a tracked connection. What comes from port 53 may be the answer to a query that passed for its
+ * name and is not tracked: were it a connection that the resolver opened, any query from its port would be an answer to that.
+ */
+static __always_inline int endpoint_tracks(const struct endpoint *endpoint, const struct packet *packet, enum direction direction)
+{
+	return direction == DIRECTION_EGRESS || packet->opens || !packet_is_dns(packet, direction) ||
+	       !(endpoint->flags & ENDPOINT_NAMES);
+}
+
+/*
+ * Whether an ICMP error is about a connection of the endpoint that is allowed under this revision: path MTU discovery, and
+ * refusals that reach who was refused.
+ */
+static __always_inline int packet_is_related(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+					     const enum hook hook)
+{
+	enum direction quoted_direction = hook_direction(hook) == DIRECTION_EGRESS ? DIRECTION_INGRESS : DIRECTION_EGRESS;
+	struct quote *quote = &journey->quote;
+	struct tracking tracking = {
+		.packet = &quote->packet,
+		.policy = policy,
+		.key = &quote->key,
+		.copy = &quote->copy,
+		.now_ns = journey->now_ns,
+	};
+
+	__builtin_memset(quote, 0, sizeof(*quote));
+	if (!packet_quote(skb, &journey->packet, &quote->packet) ||
+	    !address_equals(packet_local(&quote->packet, quoted_direction), packet_local(&journey->packet, hook_direction(hook))))
+		return 0;
+	connection_key_fill(&quote->key, &quote->packet, journey->endpoint, quoted_direction);
+	connection_seek(&tracking, quoted_direction);
+	return tracking.connection && tracking.connection->revision == policy->revision;
+}
+
+/*
+ * Decides what needs no rule: packets that cannot be judged, and those of an endpoint with itself. Returns whether that is one; its
+ * journey has the verdict.
+ */
+static __always_inline int packet_needs_no_rule(struct __sk_buff *skb, struct journey *journey, const struct endpoint *endpoint,
+						const enum hook hook)
+{
+	const enum direction direction = hook_direction(hook);
+	const struct packet *packet = &journey->packet;
+	const __u8 *peer = direction == DIRECTION_EGRESS ? packet->destination : packet->source;
+	int isolated = endpoint_rule_set(endpoint, direction) != RULE_SET_NONE;
+
+	if (journey->parsed == PARSED_MALFORMED && isolated)
+		journey_deny(journey, REASON_DROP_MALFORMED, 0);
+	else if (journey->parsed == PARSED_MALFORMED)
+		journey_allow(journey, REASON_PASS_MALFORMED);
+	else if (hook == HOOK_FROM_POD && !endpoint_owns(endpoint, packet->source))
+		journey_deny(journey, REASON_DROP_SPOOFED, 0);
+	else if (journey->parsed == PARSED_LATER_FRAGMENT && isolated && !fragment_follows(packet, journey->endpoint, direction))
+		journey_deny(journey, REASON_DROP_FRAGMENT, 0);
+	else if (journey->parsed == PARSED_LATER_FRAGMENT)
+		journey_allow(journey, REASON_PASS_FRAGMENT);
+	else if (endpoint_is_self(skb, endpoint, peer, hook))
+		journey_allow(journey, REASON_PASS_SELF);
+	else if (!hook_is_interface(hook) && address_is_loopback(peer))
+		journey_allow(journey, REASON_PASS_LOOPBACK);
+	else
+		return 0;
+	return 1;
+}
+
+/* What is to be done about a packet; the verdict is in its journey. */
+enum judged_as {
+	JUDGED_END,		/* it passes or is dropped, and that is all */
+	JUDGED_LEAVE,		/* it passes by the path of its connection */
+	JUDGED_TRACK,		/* the same, and its connection is tracked */
+	JUDGED_DENY,		/* policy denies it; what is asked of a resolver may decide otherwise */
+	JUDGED_ASK,		/* a plugin decides */
+};
+
+/* Judges the flow that the packet is of. */
+static __always_inline void flow_judge(struct __sk_buff *skb, struct journey *journey, const struct endpoint *endpoint,
+				       const enum hook hook)
+{
+	struct flow flow;
+
+	flow_of_packet(&flow, &journey->packet, journey->endpoint, hook_direction(hook), journey->answer);
+	flow.tracked = journey->found != FOUND_NOTHING;
+	flow.trusts_node = journey->answer || packet_trusts_node(skb, hook);
+	endpoint_judge(endpoint, &flow, &journey->judgement);
+	journey->judged.peer_identity = journey->judgement.peer_identity;
+}
+
+/* Describes a flow that policy does not simply allow: to the engine, or in a record. */
+static __always_inline void flow_describe(struct __sk_buff *skb, struct journey *journey, const struct endpoint *endpoint,
+					  const enum hook hook)
+{
+	enum direction direction = hook_direction(hook);
+	struct ask *ask = ask_fill(journey, endpoint, direction,
+				   direction == DIRECTION_EGRESS ? name_find(journey->endpoint, journey->packet.destination) : 0);
+
+	ask_fill_packet(ask, skb, &journey->packet);
+	if (journey->found != FOUND_NOTHING)
+		ask->flags |= ASK_ESTABLISHED;
+}
+
+static __always_inline enum judged_as packet_judge(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+						   const struct endpoint *endpoint, const enum hook hook)
+{
+	const struct rule *rule = &journey->judgement.rule;
+
+	if (packet_needs_no_rule(skb, journey, endpoint, hook))
+		return journey->denied || journey->parsed != PARSED_FLOW ? JUDGED_END : JUDGED_LEAVE;
+	flow_judge(skb, journey, endpoint, hook);
+	if (rule->action == ACTION_ALLOW) {
+		journey_allow(journey, journey->judgement.reason);
+		if (journey->found == FOUND_NOTHING && !endpoint_tracks(endpoint, &journey->packet, hook_direction(hook)))
+			return JUDGED_LEAVE;
+		return JUDGED_TRACK;
 	}
-	judgement->reason = judgement->rule.action == ACTION_ALLOW ? REASON_PASS_POLICY : REASON_DROP_POLICY;
+	if (journey->packet.reports_error && packet_is_related(skb, journey, policy, hook)) {
+		journey_allow(journey, REASON_PASS_RELATED);
+		return JUDGED_LEAVE;
+	}
+	flow_describe(skb, journey, endpoint, hook);
+	if (rule->action != ACTION_DENY)
+		return JUDGED_ASK;
+	journey_deny(journey, REASON_DROP_POLICY, rule->id);
+	return JUDGED_DENY;
+}
+
+/* The end of a packet that policy does not allow by itself. */
+static __always_inline int judged_end(struct __sk_buff *skb, const struct journey *journey, enum judged_as as, const enum hook hook)
+{
+	if (as == JUDGED_ASK)
+		enter_ask(skb, hook);
+	else if (!journey_is_dns(journey, hook))
+		return deny(skb, &journey->ask, journey->reason);
+	else
+		enter_dns(skb, hook);
+	return drop(skb, REASON_FAIL_STAGE);
+}
+
+static __always_inline int judge_packet(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+					const enum hook hook)
+{
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &journey->endpoint);
+	struct tracking tracking;
+	enum judged_as as;
+
+	if (!endpoint)
+		return drop(skb, REASON_DROP_NO_ENDPOINT);
+	if (hook == HOOK_TO_POD && journey->found == FOUND_NOTHING && packet_is_proxied(skb))
+		journey->judged.path = FLOW_PATH_PROXIED;
+	as = packet_judge(skb, journey, policy, endpoint, hook);
+	if (as == JUDGED_END)
+		return journey->denied ? drop(skb, journey->reason) : pass(skb, journey->reason);
+	if (as == JUDGED_ASK || as == JUDGED_DENY)
+		return judged_end(skb, journey, as, hook);
+	tracking_resume(&tracking, journey, policy);
+	if (as == JUDGED_TRACK)
+		connection_track(skb, &tracking, &journey->judged, hook_direction(hook));
+	return packet_leave(skb, journey, hook, LEAVE_READ);
+}
+
+static __always_inline int judge_stage(struct __sk_buff *skb, const enum hook hook)
+{
+	struct journey *journey = journey_resume(skb, hook);
+	struct policy_state *policy = policy_state();
+
+	if (!journey || !policy)	/* not possible */
+		return hook_outcome(drop(skb, REASON_FAIL_STAGE), hook);
+	return journey_end(journey, judge_packet(skb, journey, policy, hook), hook);
+}
+
+SEC("tc")
+int judge_from_pod(struct __sk_buff *skb)
+{
+	return judge_stage(skb, HOOK_FROM_POD);
+}
+
+SEC("tc")
+int judge_to_pod(struct __sk_buff *skb)
+{
+	return judge_stage(skb, HOOK_TO_POD);
+}
+
+SEC("cgroup_skb/egress")
+int judge_sent(struct __sk_buff *skb)
+{
+	return judge_stage(skb, HOOK_FROM_PROCESS);
+}
+
+SEC("cgroup_skb/ingress")
+int judge_received(struct __sk_buff *skb)
+{
+	return judge_stage(skb, HOOK_TO_PROCESS);
 }
 
 #endif

@@ -4,8 +4,8 @@
  *
  * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
- * All but what lasts for one packet (questions, chosen_backends, readings) or as long as an engine (hold_stage, proxy_stage,
- * proxy_listeners) are pinned, so that a restarted engine finds them.
+ * All but what lasts for one packet (readings) or as long as an engine (engine_stages, proxy_listeners) are pinned, so that a restarted
+ * engine finds them.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -13,6 +13,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
+#include "stages.h"
 
 /*
  * Endpoint id -> what the packets of this endpoint are judged by. Engine writes. An entry leaves with its pod.
@@ -345,41 +346,21 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } engine_states SEC(".maps");
 
-/* The question that from_pod or to_pod hands to the hold program on the same CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ask);
-} questions SEC(".maps");
-
-/* The backend that a connection is to be opened to, from one program to the next on the same CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct translation);
-} chosen_backends SEC(".maps");
-
 /*
- * The way to the programs that read what packets carry: DNS messages, of pods by enum direction, of processes one map each,
- * since a program array holds programs of one kind; and the hello of connections. Pinned: all of it goes on without an engine.
+ * The way from one stage to the next, by enum stage, see stages.h: a program array holds programs of one kind. Pinned: all of it goes
+ * on without an engine.
  */
-#define STAGE(name, entries)                              \
+#define STAGE_ARRAY(name)                                 \
 	struct {                                          \
 		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);    \
-		__uint(max_entries, entries);             \
+		__uint(max_entries, STAGE_MAX);           \
 		__type(key, __u32);                       \
 		__type(value, __u32);                     \
 		__uint(pinning, LIBBPF_PIN_BY_NAME);      \
 	} name SEC(".maps")
-STAGE(pod_dns, 2);
-STAGE(sent_dns, 1);
-STAGE(received_dns, 1);
-STAGE(pod_hello, 2);
-STAGE(pod_requests, 6);	/* enum requests_stage */
-STAGE(sent_requests, 1);
-STAGE(pod_translation, 2);
+STAGE_ARRAY(pod_stages);
+STAGE_ARRAY(sent_stages);
+STAGE_ARRAY(received_stages);
 
 /* enum proxy_listener -> the proxy's listening socket, which leaves with it. */
 struct {
@@ -390,29 +371,29 @@ struct {
 } proxy_listeners SEC(".maps");
 
 /*
- * The ways to the hold program and to the proxy, open exactly as long as the engine lives: the kernel empties a program array when the
+ * The ways to the engine and to its proxy, open exactly as long as the engine lives: the kernel empties a program array when the
  * last file descriptor and pin of it are gone, so a killed engine closes it at once. Never pinned for that reason.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, STAGE_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
-} hold_stage SEC(".maps");
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} proxy_stage SEC(".maps");
+} engine_stages SEC(".maps");
 
-enum requests_stage {
-	REQUESTS_ROUTE = 0,
-	REQUESTS_OPEN = 1,
-	REQUESTS_FALLBACK = 2,
-	REQUESTS_REFUSE = 3,
-	REQUESTS_RETURN = 4,
-	REQUESTS_DELIVER = 5,
-};
+/* The one entry of a map that has one; NULL is not possible, though the verifier wants to hear of it. */
+static __always_inline struct policy_state *policy_state(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&policy_states, &first);
+}
+
+static __always_inline struct engine_state *engine_state(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&engine_states, &first);
+}
 
 #endif

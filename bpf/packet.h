@@ -19,6 +19,9 @@
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
 
+#define SECOND_NS 1000000000ULL
+#define PACKET_TYPE_HOST 0	/* <linux/if_packet.h> has it only beside what BPF has no use for */
+
 /* The kernel's own stack allows two tags, and no sender of ours needs more than eight extension headers. */
 #define VLAN_TAGS_MAX 2
 #define IPV6_EXTENSIONS_MAX 8
@@ -46,6 +49,9 @@
 #define ICMP6_ROUTER_SOLICITATION 133
 #define ICMP6_NEIGHBOR_ADVERTISEMENT 136
 #define ONLINK_HOP_LIMIT 255
+
+#define DNS_PORT bpf_htons(53)
+#define DNS_ENCRYPTED_PORT bpf_htons(853)	/* over TLS (RFC 7858) and QUIC (RFC 9250) */
 
 enum parsed {
 	PARSED_FLOW,		/* a packet with everything that a rule can ask for */
@@ -135,6 +141,33 @@ static __always_inline int address_equals(const __u8 *a, const __u8 *b)
 	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
 
 	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3])) == 0;
+}
+
+static __always_inline int address_is_loopback(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	if (words[0] || words[1])
+		return 0;
+	return (words[2] == bpf_htonl(0xffff) && address[12] == 127) || (!words[2] && words[3] == bpf_htonl(1));
+}
+
+/* The address of the endpoint whose packet it is, in that direction of it. */
+static __always_inline const __u8 *packet_local(const struct packet *packet, enum direction direction)
+{
+	return direction == DIRECTION_EGRESS ? packet->source : packet->destination;
+}
+
+static __always_inline int packet_is_dns(const struct packet *packet, enum direction direction)
+{
+	__be16 port = direction == DIRECTION_EGRESS ? packet->destination_port : packet->source_port;
+
+	return port == DNS_PORT && (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_TCP);
+}
+
+static __always_inline int packet_is_ipv4(const struct packet *packet)
+{
+	return address_is_ipv4(packet->source);
 }
 
 /* Ports and TCP flags at transport_offset; payload is what the IP header says follows there. */

@@ -3,12 +3,8 @@
 #ifndef SLUICE_VERDICT_H
 #define SLUICE_VERDICT_H
 
-#include "maps.h"
-
-static __always_inline struct plugin_state *plugin_find(__u32 plugin)
-{
-	return bpf_map_lookup_elem(&plugins, &plugin);
-}
+#include "journey.h"
+#include "plugin.h"
 
 static __always_inline void verdict_key_fill(struct verdict_key *key, const struct ask *ask, enum scope scope)
 {
@@ -44,11 +40,13 @@ static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
  * Finds what the plugin decided for a flow, narrowest scope first.
  *
  * Returns VERDICT_NEXT when there is no decision or it is stale, never one from an older version of the plugin.
- * VERDICT_ROUTE leaves the backend set in ask->sequence. A verdict for one connection is taken from the cache here: the caller tracks that connection.
+ * VERDICT_ROUTE leaves the backend set in the journey. A verdict for one connection is taken from the cache here: the caller tracks
+ * that connection.
  */
-static __always_inline enum verdict verdict_find(struct ask *ask, const struct plugin_state *plugin, __u64 now_ns,
+static __always_inline enum verdict verdict_find(struct journey *journey, const struct plugin_state *plugin, __u64 now_ns,
 						 __u32 bytes)
 {
+	const struct ask *ask = &journey->ask;
 	struct verdict_key key;
 
 	for (__u32 scope = SCOPE_FLOW; scope <= SCOPE_IDENTITY; scope <<= 1) {
@@ -62,7 +60,7 @@ static __always_inline enum verdict verdict_find(struct ask *ask, const struct p
 		if (!found || found->epoch != plugin->epoch || found->expires_ns <= now_ns)
 			continue;
 		verdict = found->verdict;
-		ask->sequence = found->backend_set;
+		journey->backend_set = found->backend_set;
 		/* A verdict for one connection was just made: finding it is no hit. */
 		if (found->once)
 			bpf_map_delete_elem(&verdicts, &key);

@@ -5,7 +5,7 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 7,
+  VERSION: 8,
   PLUGINS_MAX: 256,
   ROUTES: 253,
   PIECES: 254,
@@ -139,6 +139,8 @@ export const Reason = {
   FAIL_CANNOT_HOLD: 56,
   FAIL_OPENING_LOST: 57,
   FAIL_PROXY_ABSENT: 58,
+  FAIL_BUSY: 59,
+  FAIL_STAGE: 60,
   DNS_QUERY: 64,
   DNS_LEARNED: 65,
   DNS_ADDRESS: 66,
@@ -182,9 +184,8 @@ export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag
 
 /** enum flow_path */
 export const FlowPath = {
-  STRAIGHT: 0,
-  PROXY: 1,
-  BACKEND: 2,
+  PROXIED: 1,
+  TRANSLATED: 2,
 } as const;
 export type FlowPath = (typeof FlowPath)[keyof typeof FlowPath];
 
@@ -237,6 +238,17 @@ export const AskFlag = {
   PASSED: 8,
 } as const;
 export type AskFlag = (typeof AskFlag)[keyof typeof AskFlag];
+
+/** enum explanation */
+export const Explanation = {
+  REASON: 0,
+  RULE_SET: 1,
+  PEER_IDENTITY: 2,
+  RULE: 3,
+  ACTION: 4,
+  MAX: 5,
+} as const;
+export type Explanation = (typeof Explanation)[keyof typeof Explanation];
 
 /** enum plugin_field */
 export const PluginField = {
@@ -874,12 +886,12 @@ export interface Connection {
   flags: number;
   context: number;
   path: number;
-  sequence: number;
+  readTo: number;
 }
 
 export const connectionCodec = {
   size: 48,
-  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, path: 43, sequence: 44 },
+  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, path: 43, readTo: 44 },
   write(target: Buffer, at: number, value: Connection): void {
     target.fill(0, at, at + 48);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
@@ -892,7 +904,7 @@ export const connectionCodec = {
     target.writeUInt8(value.flags, at + 41);
     target.writeUInt8(value.context, at + 42);
     target.writeUInt8(value.path, at + 43);
-    target.writeUInt32LE(value.sequence, at + 44);
+    target.writeUInt32LE(value.readTo, at + 44);
   },
   read(source: Buffer, at: number): Connection {
     if (source.length < at + 48) throw new RangeError('struct connection is cut short');
@@ -907,7 +919,7 @@ export const connectionCodec = {
       flags: source.readUInt8(at + 41),
       context: source.readUInt8(at + 42),
       path: source.readUInt8(at + 43),
-      sequence: source.readUInt32LE(at + 44),
+      readTo: source.readUInt32LE(at + 44),
     };
   },
 } as const;
@@ -1156,7 +1168,7 @@ export const verdictEntryCodec = {
   },
 } as const;
 
-/** struct ask, 96 bytes. */
+/** struct ask, 104 bytes. */
 export interface Ask {
   timeNs: bigint;
   name: bigint;
@@ -1179,14 +1191,15 @@ export interface Ask {
   direction: number;
   context: number;
   flags: number;
-  sequence: number;
+  readTo: number;
+  responseCode: number;
 }
 
 export const askCodec = {
-  size: 96,
-  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91, sequence: 92 },
+  size: 104,
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91, readTo: 92, responseCode: 96 },
   write(target: Buffer, at: number, value: Ask): void {
-    target.fill(0, at, at + 96);
+    target.fill(0, at, at + 104);
     target.writeBigUInt64LE(value.timeNs, at + 0);
     target.writeBigUInt64LE(value.name, at + 8);
     target.set(value.source.subarray(0, 16), at + 16);
@@ -1208,10 +1221,11 @@ export const askCodec = {
     target.writeUInt8(value.direction, at + 89);
     target.writeUInt8(value.context, at + 90);
     target.writeUInt8(value.flags, at + 91);
-    target.writeUInt32LE(value.sequence, at + 92);
+    target.writeUInt32LE(value.readTo, at + 92);
+    target.writeUInt8(value.responseCode, at + 96);
   },
   read(source: Buffer, at: number): Ask {
-    if (source.length < at + 96) throw new RangeError('struct ask is cut short');
+    if (source.length < at + 104) throw new RangeError('struct ask is cut short');
     return {
       timeNs: source.readBigUInt64LE(at + 0),
       name: source.readBigUInt64LE(at + 8),
@@ -1234,7 +1248,8 @@ export const askCodec = {
       direction: source.readUInt8(at + 89),
       context: source.readUInt8(at + 90),
       flags: source.readUInt8(at + 91),
-      sequence: source.readUInt32LE(at + 92),
+      readTo: source.readUInt32LE(at + 92),
+      responseCode: source.readUInt8(at + 96),
     };
   },
 } as const;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define SECOND_NS 1000000000ull
-/* An endpoint that knows nothing and has asked nothing for so long needs no share: QUERY_NS in bpf/query.h, and some. */
+/* An endpoint that knows nothing and has asked nothing for so long needs no share: QUERY_NS in bpf/dns-query.h, and some. */
 #define IDLE_NS (20 * SECOND_NS)
 
 struct collecting {

@@ -19,17 +19,16 @@ int sluice_program__test(int program, const uint8_t *packet, uint32_t length, ui
 	return error;
 }
 
-int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t words[5])
+int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t priority,
+			uint32_t *words)
 {
-	struct __sk_buff in = { .mark = mark }, out = {};
+	struct __sk_buff in = { .mark = mark, .priority = priority }, out = {};
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = length, .ctx_in = &in,
 		    .ctx_size_in = sizeof(in), .ctx_out = &out, .ctx_size_out = sizeof(out), .repeat = 1);
-	int error;
+	int error = bpf_prog_test_run_opts(program, &options);
 
-	memcpy(in.cb, words, sizeof(in.cb));
-	error = bpf_prog_test_run_opts(program, &options);
 	if (error)
 		return error;
-	memcpy(words, out.cb, sizeof(out.cb));
+	memcpy(words, out.cb, EXPLANATION_MAX * sizeof(words[0]));
 	return (int)options.retval;
 }

@@ -326,10 +326,7 @@ int sluice_proxy__connect(const uint8_t *from, const uint8_t *to, uint32_t port)
 /* What a process meant that is connected to a listener of the proxy. Returns 0, -ENOENT when policy has sent nobody there, or -errno. */
 static int proxy_origin(const struct translation *listener, const struct translation *client, struct origin *origin)
 {
-	struct {
-		struct origin origin;
-		uint8_t rest[16];	/* a packet is no shorter */
-	} packet = { .origin = { .opened = *listener, .sent = *client } };
+	struct accepted packet = { .local = *listener, .remote = *client };
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = &packet, .data_size_in = sizeof(packet), .data_out = &packet,
 		    .data_size_out = sizeof(packet), .repeat = 1);
 	int error;

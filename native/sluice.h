@@ -301,7 +301,8 @@ SLUICE_API int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *ad
 /* program.c: one packet through one program, for tests and diagnosis; ifindex becomes skb->ifindex. */
 SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
 				    uint32_t mark, int32_t *outcome, uint32_t *duration_ns);
-/* The same with mark and cb of the packet; words receives cb as the program left it. Returns its outcome, or -errno. */
-SLUICE_API int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t words[5]);
+/* The same with mark and priority of the packet; words receives EXPLANATION_MAX words of answer, by enum explanation. Returns its outcome, or -errno. */
+SLUICE_API int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t priority,
+				   uint32_t *words);
 
 #endif

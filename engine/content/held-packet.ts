@@ -74,7 +74,7 @@ export class HeldPacket {
 
   /** Where the connection's first word is, or 0 when the kernel does not know. */
   get start(): number {
-    return this.record.readUInt32LE(ASK.sequence);
+    return this.record.readUInt32LE(ASK.readTo);
   }
 
   get isEstablished(): boolean {
@@ -88,7 +88,7 @@ export class HeldPacket {
 
   /** Of a DNS query that is refused: the response code that says so. */
   get refusal(): number | undefined {
-    return this.record.readUInt8(ASK.flags) & AskFlag.REFUSED ? this.record.readUInt32LE(ASK.sequence) : undefined;
+    return this.record.readUInt8(ASK.flags) & AskFlag.REFUSED ? this.record.readUInt8(ASK.responseCode) : undefined;
   }
 
   /** What TCP or UDP carries, as part of the record. */

@@ -25,6 +25,8 @@ const REASON_TEXTS: Readonly<Partial<Record<Reason, string>>> = {
   [Reason.DROP_NOT_PROXIED]: 'of a connection that began before a rule about its requests: reset, so that it begins anew',
   [Reason.DROP_NO_BACKEND]: 'there is no backend that is ready and allowed',
   [Reason.FAIL_PROXY_ABSENT]: 'failure policy: the proxy is not running',
+  [Reason.FAIL_BUSY]: 'too many packets interrupted each other',
+  [Reason.FAIL_STAGE]: 'a program of the chain is missing',
   [Reason.DROP_UNREADABLE]: 'it cannot be read whole, and a rule is about what it says',
   [Reason.DNS_ENCRYPTED]: 'DNS over TLS or QUIC: its names cannot be seen',
   [Reason.DROP_VERDICT]: 'cached verdict of the plugin',

@@ -12,7 +12,8 @@ import { MAPS, type MapName } from '../maps.gen.ts';
 import { KernelMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
 import { detachEndpoint, requireAlone, requireBpffs, STALE_MS } from './pins.ts';
-import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces, STAGES } from './programs.ts';
+import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces } from './programs.ts';
+import { ENGINE_STAGES, STAGES } from './stages.gen.ts';
 
 /** A pinned map has another layout; errno(3) knows the number, and Node has no name for it. */
 const EUCLEAN = 117;
@@ -162,12 +163,12 @@ export class Datapath {
 
   /** Lets connections go to the proxy from now on, for as long as this process lives. */
   openProxy(): void {
-    this.#setStage('proxy_stage', 0, 'to_proxy');
+    this.#setStage(...ENGINE_STAGES.to_proxy);
   }
 
   /** Lets tagged packets be held from now on, for as long as this process lives. */
   openHold(): void {
-    this.#setStage('hold_stage', 0, 'hold');
+    this.#setStage(...ENGINE_STAGES.hold);
   }
 
   /** Attaches an endpoint's programs, or replaces those of an earlier engine without a gap. */

@@ -64,7 +64,7 @@ const library = ffi.Library(libraryPath, {
   sluice_streams__wake: ['int', ['size_t']],
   sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],
   sluice_memory__map: ['int', ['string', 'uint64', 'pointer']],
-  sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],
+  sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer']],
   sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer', 'pointer']],
 });
 

@@ -1,5 +1,5 @@
 /** Asking the kernel what it would do with a flow: its own maps, and the explain program on a packet made for that. */
-import { Direction, endpointCodec } from '../abi.gen.ts';
+import { type Direction, Explanation, endpointCodec } from '../abi.gen.ts';
 import type { Datapath } from './datapath.ts';
 import { check, native } from './native.ts';
 
@@ -25,7 +25,6 @@ export interface ProbeAnswer {
   readonly action: number;
 }
 
-const CB_WORDS = 5;
 const ETHERNET = 14;
 const SOURCE_PORT = 40_000;
 /** TCP, UDP and SCTP say their ports in the same place; what follows is long enough for each of their headers. */
@@ -34,18 +33,17 @@ const TRANSPORT = 20;
 /** What the kernel decides, by its explain program's descriptor; undefined when it does not know the endpoint. Nothing is tracked, counted or held. */
 export function probeKernel(explain: number, probe: Probe): ProbeAnswer | undefined {
   const packet = packetOf(probe);
-  const words = Buffer.alloc(CB_WORDS * 4);
-  words.writeUInt32LE(Number(probe.direction === Direction.EGRESS), 0);
-  const outcome = native.sluice_program__ask(explain, packet, packet.length, probe.endpoint, words);
+  const words = Buffer.alloc(Explanation.MAX * 4);
+  const outcome = native.sluice_program__ask(explain, packet, packet.length, probe.endpoint, probe.direction, words);
   if (check(outcome, 'run the explain program') !== 0) return undefined;
-  const [reason, ruleSet, identity, rule, action] = Array.from({ length: CB_WORDS }, (_, i) => words.readUInt32LE(i * 4)) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  return { reason, ruleSet, identity, rule, action };
+  const word = (index: Explanation): number => words.readUInt32LE(index * 4);
+  return {
+    reason: word(Explanation.REASON),
+    ruleSet: word(Explanation.RULE_SET),
+    identity: word(Explanation.PEER_IDENTITY),
+    rule: word(Explanation.RULE),
+    action: word(Explanation.ACTION),
+  };
 }
 
 /** The rule set that the kernel has for a direction of an endpoint. */

@@ -173,7 +173,7 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
             const before = entry();
             const at = server.start + pick([0, 0, 0, -HELLO, -1, 1, 50, HELLO - 1, HELLO, below(300) - 150]);
             // Where the kernel believes that the stream begins is what a liar would say.
-            const from = before?.sequence && !below(3) ? before.sequence : at;
+            const from = before?.readTo && !below(3) ? before.readTo : at;
             const length = pick([HELLO, HELLO, HELLO + 20, 1 + below(150)]);
             const heardAll = server.next >= server.start + HELLO;
             const said = say(from, length);
@@ -184,7 +184,7 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
             } else if (said.reasons.includes(Reason.FAIL_ENGINE_ABSENT)) {
               seen.asked++;
               // The engine reads from where the kernel says that the stream begins, and only what is whole.
-              const reads = before && !(before.flags & ConnectionFlag.DECIDED) && before.sequence === from && length >= HELLO;
+              const reads = before && !(before.flags & ConnectionFlag.DECIDED) && before.readTo === from && length >= HELLO;
               if (!reads || say(from, length, runner.token).outcome !== PASS) continue;
               if (from <= server.next) server.next = Math.max(server.next, from + length);
               seen.read++;

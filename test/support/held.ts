@@ -13,6 +13,7 @@ export interface HeldFields {
   /** What the kernel knows of the connection. */
   readonly start?: number;
   readonly flags?: number;
+  readonly responseCode?: number;
 }
 
 /** A packet with its question, in memory of its own. */
@@ -25,6 +26,7 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     context = Context.TLS,
     start = 1001,
     flags = 0,
+    responseCode = 0,
   } = fields;
   const v6 = from.includes(':');
   const bytes = frame(v6 ? ipv6({ from, to }, transport) : ipv4({ from, to }, transport));
@@ -51,7 +53,8 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     direction,
     context,
     flags,
-    sequence: start,
+    readTo: start,
+    responseCode,
   });
   bytes.copy(record, askCodec.size);
   return new HeldPacket(record);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parser of bpf/dns.h in user space, under libFuzzer and sanitizers: the verifier proves that it stays in its buffer, this
+ * The parser of bpf/dns-parse.h in user space, under libFuzzer and sanitizers: the verifier proves that it stays in its buffer, this
  * that it stays in each field of it, that it ends, and that what it takes over is what a message can hold.
  */
 #include <stdint.h>
@@ -21,7 +21,7 @@ static __always_inline void address_map_ipv4(__u8 *address, __be32 ipv4)
 	memcpy(address + 12, &ipv4, sizeof(ipv4));
 }
 
-#include "../../../bpf/dns.h"
+#include "../../../bpf/dns-parse.h"
 
 static struct reading reading;
 /* A pattern that every suffix's hash finds: nearly all of them are collisions. */

@@ -136,7 +136,7 @@ describe('Pieces', () => {
     'a query that is refused is answered, and its connection ended at both ends; IPv6: $v6',
     ({ v6 }) => {
       const query = withLength(encodeMessage({ name: 'outside.test' }));
-      const fields = { ...QUERY, flags: AskFlag.REFUSED, start: 3, ...(v6 && { from: 'fd00::1', to: 'fd00::53' }) };
+      const fields = { ...QUERY, flags: AskFlag.REFUSED, responseCode: 3, ...(v6 && { from: 'fd00::1', to: 'fd00::53' }) };
       const [answered, ended] = take(piece(0, query, fields)).sent;
       expect([answered?.as, ended?.as]).toEqual(['decided', 'plain']);
       const data = answered?.packet.data as Buffer;

@@ -5,8 +5,8 @@
  * Every name belongs to its closest pattern among all that policy has; what a rule set says about a pattern stands in a rule
  * set of its own, in which rules about names that match apply to anyone, and those about others to nobody.
  */
-#ifndef SLUICE_NAMES_H
-#define SLUICE_NAMES_H
+#ifndef SLUICE_DNS_NAMES_H
+#define SLUICE_DNS_NAMES_H
 
 #include "policy.h"
 

@@ -5,10 +5,10 @@
  * The answer to a query that was noted is read before it is delivered: when the pod sees it, its addresses are known. It
  * teaches all that it says, or nothing.
  */
-#ifndef SLUICE_LEARN_H
-#define SLUICE_LEARN_H
+#ifndef SLUICE_DNS_LEARN_H
+#define SLUICE_DNS_LEARN_H
 
-#include "message.h"
+#include "dns-message.h"
 
 /* RFC 8767, 4: nothing is to be kept longer than seven days. A TTL with the highest bit set is 0 (RFC 2181, 8). */
 #define TTL_MAX_S (7 * 24 * 3600)
@@ -128,22 +128,24 @@ static long address_learn(__u32 index, struct lesson *lesson)
 	return 0;
 }
 
-/* Learns every address of an answer under each pattern that a name of its chain belongs to. Returns what to count. */
-static __always_inline enum reason message_learn(const struct message *message)
+/* Learns every address of an answer under each pattern that a name of its chain belongs to, and counts what came of it. */
+static __always_inline void answer_learn(const struct message *message)
 {
 	struct reading *reading = message->reading;
 	struct lesson lesson = {
 		.reading = reading,
-		.share = name_share_find(message->id),
+		.share = name_share_find(message->journey->endpoint),
 		.policy = message->policy,
 		.name = reading->chain[0],
-		.endpoint = message->id,
+		.endpoint = message->journey->endpoint,
 		.now = now_s(),
 	};
 	int taught = 0;
 
-	if (!lesson.share)
-		return REASON_DNS_FULL;
+	if (!lesson.share) {
+		count_bytes(REASON_DNS_FULL, 0);
+		return;
+	}
 	for (__u32 i = 0; i < DNS_CHAIN_MAX; i++) {
 		if (i >= reading->chain_length)
 			break;
@@ -155,14 +157,14 @@ static __always_inline enum reason message_learn(const struct message *message)
 		taught = 1;
 	}
 	if (!taught)
-		return REASON_DNS_OUTSIDE;
-	return lesson.failures ? REASON_MAX : REASON_DNS_LEARNED;
+		count_bytes(REASON_DNS_OUTSIDE, 0);
+	else if (!lesson.failures)	/* each failure was counted */
+		count_bytes(REASON_DNS_LEARNED, 0);
 }
 
-/* Reads an answer to a query that is known, and learns from it. Returns what to count; REASON_MAX: counted already. */
-static __always_inline enum reason message_answer(const struct message *message, const struct query *query)
+/* Reads an answer to a query that is known. Returns 0, or the reason why it teaches nothing. */
+static __always_inline int answer_check(struct reading *reading, const struct query *query)
 {
-	struct reading *reading = message->reading;
 	const struct dns_header *header = (const struct dns_header *)reading->message;
 	__u32 flags = bpf_ntohs(header->flags);
 	int problem = question_read(reading, 1);
@@ -180,14 +182,28 @@ static __always_inline enum reason message_answer(const struct message *message,
 	problem = answer_read(reading);
 	if (problem)
 		return problem;
-	return reading->address_count ? message_learn(message) : REASON_DNS_NEGATIVE;
+	return reading->address_count ? 0 : REASON_DNS_NEGATIVE;
+}
+
+/* Learns from an answer what it teaches, and takes it off its query. */
+static __always_inline void answer_take(const struct message *message, const struct query_key *key, struct query *query)
+{
+	int problem = message->trusted ? answer_check(message->reading, query) : 0;
+
+	if (problem)
+		count_bytes(problem, 0);
+	else if (message->trusted)
+		answer_learn(message);
+	/* An answer about another name may be an attempt to use the query up: the true one is still to come. */
+	if (problem != REASON_DNS_MISMATCH && problem != REASON_DNS_HEADER)
+		query_settle(key, query);
 }
 
 /* The end of what cannot be read, or answers nothing: it teaches nothing, and does not pass a plugin that is to see it. */
-static __always_inline int message_unread(struct __sk_buff *skb, struct message *message)
+static __always_inline int answer_unread(struct __sk_buff *skb, struct message *message)
 {
-	if (message->endpoint->dns_plugin && !message_denied(message))
-		message->reason = REASON_DROP_UNREADABLE;
+	if (message->endpoint->dns_plugin && !message->journey->denied)
+		journey_deny(message->journey, REASON_DROP_UNREADABLE, 0);
 	return message_end(skb, message, DIRECTION_INGRESS);
 }
 
@@ -195,95 +211,113 @@ static __always_inline int message_unread(struct __sk_buff *skb, struct message 
  * Hands an answer to the plugin that is asked about answers; the packet comes again with what was decided, or not at all. Returns
  * when nobody can be asked and the failure policy lets it pass.
  */
-static __always_inline int message_ask(struct __sk_buff *skb, const struct message *message, __u64 name, const enum place place)
+static __always_inline int answer_ask(struct __sk_buff *skb, const struct message *message, __u64 name, const enum hook hook)
 {
 	struct plugin_state *plugin = plugin_find(message->endpoint->dns_plugin);
 	enum reason why = REASON_FAIL_PLUGIN_OFF;
-	struct ask *ask = message_question(skb, message, DIRECTION_INGRESS, name, message->endpoint->dns_plugin);
+	struct ask *ask = message_ask(skb, message, DIRECTION_INGRESS, name, message->endpoint->dns_plugin);
 
-	if (!ask)	/* not possible */
-		return drop(skb, REASON_FAIL_HOLD);
 	ask->rule = message->endpoint->dns_rule;
-	if (plugin && plugin->status == PLUGIN_ON) {
-		if (place == PLACE_INTERFACE)
-			bpf_tail_call(skb, &hold_stage, 0);
-		why = place == PLACE_INTERFACE ? REASON_FAIL_ENGINE_ABSENT : REASON_FAIL_CANNOT_HOLD;
+	if (!hook_is_interface(hook)) {
+		why = plugin_is_on(plugin) ? REASON_FAIL_CANNOT_HOLD : REASON_FAIL_PLUGIN_OFF;
+	} else if (plugin_is_on(plugin)) {
+		enter_hold(skb);
+		why = REASON_FAIL_ENGINE_ABSENT;
 	}
 	return failure_policy(skb, ask, plugin, why);
 }
 
-/* What endpoints receive from port 53. */
-static __always_inline int message_received(struct __sk_buff *skb, const enum place place)
+/* Finds the query that an answer is to. Returns 0, or the reason why there is none. */
+static __always_inline int answer_match(struct __sk_buff *skb, struct message *message, struct query_key *key, struct query **query)
 {
-	struct message message = {};
-	struct query_key key;
-	struct query *query;
-	enum reason learned;
-	enum decided decided = packet_decided(skb);
-	int problem, allowed = decided == DECIDED_ALL || skb->cb[3];
-	__u64 name;
+	int problem = message_load(skb, message);
 
-	if (!message_find(skb, &message, DIRECTION_INGRESS, place))
-		return message_end(skb, &message, DIRECTION_INGRESS);
-	if (message.trusted && message.packet.protocol == IPPROTO_TCP && !message.packet.opens && message_denied(&message))
-		message.reason = REASON_PASS_NAME_ANSWER;
-	if (message.packet.protocol == IPPROTO_TCP && !message.length)
-		return message_end(skb, &message, DIRECTION_INGRESS);
-	if (decided == DECIDED_PACKET)
-		return message_unread(skb, &message);
-	message.reading = reading_begin();
-	if (!message.reading) {
-		count_bytes(REASON_DNS_BUSY, 0);
-		return message_unread(skb, &message);
-	}
-	problem = message_load(skb, &message);
 	if (problem)
-		goto unread;
-	query_key_fill(&key, &message, DIRECTION_INGRESS);
-	query = bpf_map_lookup_elem(&queries, &key);
-	if (!query || query->expires_ns <= bpf_ktime_get_ns()) {
-		problem = REASON_DNS_UNSOLICITED;
-		goto unread;
-	}
-	if (message_denied(&message) && message.trusted)
-		message.reason = REASON_PASS_NAME_ANSWER;
-	name = query->name;
-	if (message.endpoint->dns_plugin && !allowed && !message_denied(&message)) {
-		int outcome;
+		return problem;
+	query_key_fill(key, message, DIRECTION_INGRESS);
+	*query = bpf_map_lookup_elem(&queries, key);
+	return *query && (*query)->expires_ns > bpf_ktime_get_ns() ? 0 : REASON_DNS_UNSOLICITED;
+}
 
-		reading_end(message.reading);
-		outcome = message_ask(skb, &message, name, place);
+/* The end of an answer that is read; the buffer is taken. */
+static __always_inline int answer_read_packet(struct __sk_buff *skb, struct message *message, const enum hook hook)
+{
+	struct journey *journey = message->journey;
+	int allowed = journey->decided == DECIDED_ALL || journey->failed_open, problem, outcome;
+	struct query *query = NULL;
+	struct query_key key;
+
+	problem = answer_match(skb, message, &key, &query);
+	if (problem || !query) {
+		reading_end(message->reading);
+		message_collect(skb, message, hook, problem);
+		count_bytes(problem, 0);
+		return answer_unread(skb, message);
+	}
+	if (journey->denied && message->trusted)
+		journey_allow(journey, REASON_PASS_NAME_ANSWER);
+	if (message->endpoint->dns_plugin && !allowed && !journey->denied) {
+		/* Its stage does not come back: the buffer is free meanwhile. */
+		reading_end(message->reading);
+		outcome = answer_ask(skb, message, query->name, hook);
 		if (outcome != OUTCOME_NEXT)
 			return outcome;
-		message.reading = reading_begin();
-		if (!message.reading || message_load(skb, &message))
-			return message_unread(skb, &message);
+		message->reading = reading_begin();
+		if (!message->reading)
+			return answer_unread(skb, message);
+		if (message_load(skb, message)) {
+			reading_end(message->reading);
+			return answer_unread(skb, message);
+		}
 	}
-	learned = message.trusted ? message_answer(&message, query) : REASON_MAX;
-	if (learned != REASON_MAX)
-		count_bytes(learned, 0);
-	/* An answer about another name may be an attempt to use the query up: the true one is still to come. */
-	if (learned != REASON_DNS_MISMATCH && learned != REASON_DNS_HEADER)
-		query_settle(&key, query);
-	reading_end(message.reading);
-	return message_end(skb, &message, DIRECTION_INGRESS);
-unread:
-	reading_end(message.reading);
-	message_collect(skb, &message, DIRECTION_INGRESS, place, problem, decided);
-	count_bytes(problem, 0);
-	return message_unread(skb, &message);
+	answer_take(message, &key, query);
+	reading_end(message->reading);
+	return message_end(skb, message, DIRECTION_INGRESS);
+}
+
+/* What endpoints receive from port 53. */
+static __always_inline int answer_packet(struct __sk_buff *skb, struct message *message, const enum hook hook)
+{
+	struct journey *journey = message->journey;
+	int tcp = message->packet->protocol == IPPROTO_TCP;
+
+	if (!message_find(skb, message, DIRECTION_INGRESS))
+		return message_end(skb, message, DIRECTION_INGRESS);
+	if (message->trusted && tcp && !message->packet->opens && journey->denied)
+		journey_allow(journey, REASON_PASS_NAME_ANSWER);
+	if (tcp && !message->length)
+		return message_end(skb, message, DIRECTION_INGRESS);
+	if (journey->decided == DECIDED_PACKET)
+		return answer_unread(skb, message);
+	message->reading = reading_begin();
+	if (message->reading)
+		return answer_read_packet(skb, message, hook);
+	count_bytes(REASON_DNS_BUSY, 0);
+	return answer_unread(skb, message);
+}
+
+static __always_inline int answer_stage(struct __sk_buff *skb, const enum hook hook)
+{
+	struct journey *journey = journey_resume(skb, hook);
+	struct message message = {};
+
+	if (!journey)	/* not possible */
+		return hook_outcome(drop(skb, REASON_FAIL_STAGE), hook);
+	if (!message_begin(skb, &message, journey))
+		return journey_end(journey, message_give_up(skb, journey), hook);
+	return journey_end(journey, answer_packet(skb, &message, hook), hook);
 }
 
 SEC("tc")
 int dns_to_pod(struct __sk_buff *skb)
 {
-	return message_received(skb, PLACE_INTERFACE);
+	return answer_stage(skb, HOOK_TO_POD);
 }
 
 SEC("cgroup_skb/ingress")
-int dns_to_process(struct __sk_buff *skb)
+int dns_received(struct __sk_buff *skb)
 {
-	return message_received(skb, PLACE_CGROUP) == OUTCOME_DROP ? CGROUP_DENY : CGROUP_ALLOW;
+	return answer_stage(skb, HOOK_TO_PROCESS);
 }
 
 #endif

@@ -7,15 +7,13 @@
  * them began, so that every name ends. All state stands in map memory: the verifier forgets what it knew of a value stored
  * there, so the many ways out of a loop join into one. Sources: RFC 1035, RFC 2181, RFC 6891.
  */
-#ifndef SLUICE_DNS_H
-#define SLUICE_DNS_H
+#ifndef SLUICE_DNS_PARSE_H
+#define SLUICE_DNS_PARSE_H
 
-#include "counters.h"
+#include "account.h"
 #include "maps.h"
 #include "packet.h"
 
-#define DNS_PORT bpf_htons(53)
-#define DNS_ENCRYPTED_PORT bpf_htons(853)	/* over TLS (RFC 7858) and QUIC (RFC 9250) */
 #define DNS_HEADER 12
 #define DNS_LENGTH_PREFIX 2	/* in front of each message over TCP (RFC 1035, 4.2.2) */
 #define DNS_QUESTION_TAIL 4	/* type and class, behind a question's name */

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The entries of the chain: where packets of pods and of processes come in.
+ *
+ * A packet of a known connection passes at once. Every other is parsed, and its connection looked for; one that stands as it was
+ * judged goes on by its path, everything else to be judged.
+ */
+#ifndef SLUICE_FIND_H
+#define SLUICE_FIND_H
+
+#include "engine.h"
+#include "known.h"
+#include "leave.h"
+
+/* Whether the packet is of a connection that stands as it was judged; notes it then. */
+static __always_inline int connection_stands(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+					     const enum hook hook)
+{
+	struct tracking tracking;
+	struct connection *connection;
+
+	tracking_begin(&tracking, journey, policy, hook_direction(hook));
+	connection_find(&tracking, hook_direction(hook));
+	tracking_leave(&tracking, journey);
+	connection = tracking.connection;
+	if (!connection)
+		return 0;
+	journey->answer = connection->direction != hook_direction(hook);
+	journey->judged.direction = connection->direction;
+	journey->judged.path = connection->path;
+	if (connection->revision != journey->judged.revision || (!journey->answer && !connection_is_current(connection)))
+		return 0;
+	connection_touch(skb, &tracking, hook_direction(hook));
+	journey->judged.unread = connection->flags & CONNECTION_UNREAD;
+	journey_allow(journey, journey->answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED);
+	return 1;
+}
+
+static __always_inline int packet_find(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+				       const enum hook hook)
+{
+	journey->judged.direction = hook_direction(hook);
+	journey->parsed = packet_parse(skb, &journey->packet, hook_link_header(hook));
+	if (journey->parsed == PARSED_NOT_IP)
+		return pass(skb, REASON_PASS_NOT_IP);
+	if (journey->parsed == PARSED_NEIGHBOR)
+		return pass(skb, REASON_PASS_NEIGHBOR);
+	if (journey->parsed == PARSED_FLOW && connection_stands(skb, journey, policy, hook))
+		return packet_leave(skb, journey, hook, LEAVE_UNREAD);
+	enter_judge(skb, hook);
+	return drop(skb, REASON_FAIL_STAGE);
+}
+
+static __always_inline int packet_enter(struct __sk_buff *skb, __u32 endpoint, const enum hook hook)
+{
+	struct policy_state *policy = policy_state();
+	struct journey *journey;
+	__u32 revision;
+
+	if (!policy)	/* not possible: an array map's first entry */
+		return hook_outcome(drop(skb, REASON_DROP_NO_ENDPOINT), hook);
+	/* Before the maps that it stands for: what is judged while they change is judged again. */
+	revision = *(volatile __u32 *)&policy->revision;
+	if (packet_is_known(skb, policy, endpoint, hook))
+		return hook_outcome(OUTCOME_NEXT, hook);
+	journey = journey_begin(skb, endpoint, hook);
+	if (!journey)
+		return hook_outcome(drop(skb, REASON_FAIL_BUSY), hook);
+	journey->judged.revision = revision;
+	return journey_end(journey, packet_find(skb, journey, policy, hook), hook);
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	/* A mark of the pod's own is gone here. */
+	if (skb->mark && packet_is_forwarded(skb)) {
+		bpf_skb_change_type(skb, PACKET_TYPE_HOST);
+		return pass(skb, REASON_PASS_FORWARDED);
+	}
+	return packet_enter(skb, skb->ifindex, HOOK_FROM_POD);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	return packet_enter(skb, skb->ifindex, HOOK_TO_POD);
+}
+
+static __always_inline int process_packet(struct __sk_buff *skb, const enum hook hook)
+{
+	__u32 id = cgroup_endpoint();
+
+	return id ? packet_enter(skb, id, hook) : CGROUP_ALLOW;
+}
+
+SEC("cgroup_skb/egress")
+int from_process(struct __sk_buff *skb)
+{
+	return process_packet(skb, HOOK_FROM_PROCESS);
+}
+
+SEC("cgroup_skb/ingress")
+int to_process(struct __sk_buff *skb)
+{
+	return process_packet(skb, HOOK_TO_PROCESS);
+}
+
+#endif

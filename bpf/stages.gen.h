@@ -1,0 +1,12 @@
+/* Generated from stages.h by `npm run generate`; do not edit. */
+#include "find.h"
+#include "proxy.h"
+#include "judge.h"
+#include "ask.h"
+#include "hold.h"
+#include "translate.h"
+#include "refuse.h"
+#include "hello.h"
+#include "dns-query.h"
+#include "dns-learn.h"
+#include "connect.h"
