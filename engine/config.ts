@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { PolicyFlag } from './abi.gen.ts';
 import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
+import { MAPS } from './maps.gen.ts';
 import { parseAddress } from './policy/address.ts';
 
 export const DEFAULT_API = '127.0.0.1:9470';
@@ -73,7 +74,6 @@ const DEFAULT_NAMES: NameLimits = { nameMinimumS: 30, addressesShare: 16_384, re
 const REFUSALS: Readonly<Record<string, number>> = { refused: 5, nxdomain: 3 };
 const OUTSIDE: Readonly<Record<string, number>> = { pass: 0, refuse: PolicyFlag.REFUSE_OUTSIDE };
 const NAME_MINIMUM_S_MAX = 24 * 3600;
-const ADDRESSES_SHARE_MAX = 131_072;
 
 export const DEFAULT_LIMITS = { ...DEFAULT_CONNTRACK, ...DEFAULT_NAMES };
 const CONNTRACK_S_MAX = 30 * 24 * 3600;
@@ -178,7 +178,7 @@ function parseNames(settings: readonly string[]): NameLimits {
       Object.hasOwn(choices, value) ? (choices[value] as number) : refuse(`${name}=${Object.keys(choices).join(` or ${name}=`)}`);
     if (name === 'minimum-ttl')
       limits = { ...limits, nameMinimumS: number(parseDuration(value, '--dns minimum-ttl') / 1000, NAME_MINIMUM_S_MAX, 'whole seconds') };
-    else if (name === 'share') limits = { ...limits, addressesShare: number(Number(value), ADDRESSES_SHARE_MAX, 'addresses') };
+    else if (name === 'share') limits = { ...limits, addressesShare: number(Number(value), MAPS.known_addresses.maxEntries, 'addresses') };
     else if (name === 'refusal') limits = { ...limits, refusal: choice(REFUSALS) };
     else if (name === 'outside') limits = { ...limits, flags: choice(OUTSIDE) };
     else refuse('minimum-ttl= with a duration, refusal=, outside= or share= with a number');

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { writeAssemblyScript } from './assemblyscript.ts';
 import { readLayouts } from './layout.ts';
+import { readMaps, writeMaps } from './maps.ts';
 import { drawChain, readChain, writeIncludes, writeStageTable } from './stages.ts';
 import { writeTypeScript } from './typescript.ts';
 
@@ -38,5 +39,6 @@ generate('engine/kernel/stages.gen.ts', writeStageTable(chain));
 execFileSync('make', ['-s', '-C', `${root}/native`], { stdio: 'inherit' });
 const layouts = readLayouts(`${root}/build/abi.bpf.o`);
 generate('engine/abi.gen.ts', writeTypeScript(layouts));
+generate('engine/maps.gen.ts', writeMaps(readMaps(`${root}/build/endpoint.bpf.o`)));
 generate('plugins/sdk/abi.gen.ts', writeAssemblyScript(layouts));
 process.exitCode = stale ? 1 : 0;

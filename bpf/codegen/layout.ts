@@ -3,7 +3,7 @@
  *
  * Refuses what the house rules for layouts that cross a boundary forbid: bit-fields, pointers, unions, implicit padding.
  */
-import { execFileSync } from 'node:child_process';
+import { type BtfType, type BtfTypes, readBtf, typeOf } from './btf.ts';
 
 export interface EnumLayout {
   readonly name: string;
@@ -36,17 +36,6 @@ export interface Layouts {
   readonly structs: readonly StructLayout[];
 }
 
-interface BtfType {
-  id: number;
-  kind: string;
-  name: string;
-  size?: number;
-  type_id?: number;
-  nr_elems?: number;
-  values?: { name: string; val: number }[];
-  members?: { name: string; type_id: number; bits_offset: number; bitfield_size?: number }[];
-}
-
 /** The types whose byte order is the network's; BTF keeps these names. */
 const BIG_ENDIAN = new Set(['__be16', '__be32', '__be64']);
 
@@ -56,8 +45,7 @@ const BIG_ENDIAN = new Set(['__be16', '__be32', '__be64']);
  * @throws Error where a layout is not one that may cross a boundary.
  */
 export function readLayouts(objectPath: string): Layouts {
-  const json = execFileSync('bpftool', ['-j', 'btf', 'dump', 'file', objectPath], { encoding: 'utf8' });
-  const types = new Map<number, BtfType>((JSON.parse(json) as { types: BtfType[] }).types.map((t) => [t.id, t]));
+  const types = readBtf(objectPath);
   const enums: EnumLayout[] = [];
   const structs: StructLayout[] = [];
   for (const type of types.values()) {
@@ -72,7 +60,7 @@ function readEnum(type: BtfType): EnumLayout {
   return { name: type.name, values: (type.values ?? []).map((v) => ({ name: v.name, value: v.val })) };
 }
 
-function readStruct(type: BtfType, types: Map<number, BtfType>): StructLayout {
+function readStruct(type: BtfType, types: BtfTypes): StructLayout {
   let end = 0;
   const fields = (type.members ?? []).map((member) => {
     if (member.bitfield_size) throw new Error(`Cannot generate ${type.name}.${member.name}: a bit-field`);
@@ -85,9 +73,8 @@ function readStruct(type: BtfType, types: Map<number, BtfType>): StructLayout {
   return { name: type.name, size: end, fields };
 }
 
-function resolve(id: number, types: Map<number, BtfType>, bigEndian = false): FieldType {
-  const type = types.get(id);
-  if (!type) throw new Error(`Cannot generate type ${id}: not in BTF`);
+function resolve(id: number, types: BtfTypes, bigEndian = false): FieldType {
+  const type = typeOf(types, id);
   switch (type.kind) {
     case 'TYPEDEF':
       return resolve(type.type_id ?? 0, types, bigEndian || BIG_ENDIAN.has(type.name));

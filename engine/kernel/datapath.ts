@@ -6,12 +6,13 @@
  */
 import { randomInt } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { Abi, counterCodec, EndpointId, engineStateCodec, Mark, Reason } from '../abi.gen.ts';
+import { Abi, counterCodec, EndpointId, engineStateCodec, Mark, type Reason } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
+import { MAPS, type MapName } from '../maps.gen.ts';
 import { KernelMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
 import { detachEndpoint, requireAlone, requireBpffs, STALE_MS } from './pins.ts';
-import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, MAPS, type MapName, ownInterfaces } from './programs.ts';
+import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces } from './programs.ts';
 import { ENGINE_STAGES, STAGES } from './stages.gen.ts';
 
 /** A pinned map has another layout; errno(3) knows the number, and Node has no name for it. */
@@ -64,8 +65,6 @@ export class Datapath {
   readonly maps: Readonly<Record<MapName, KernelMap>>;
   readonly #object: number;
   readonly #pinDirectory: string;
-  readonly #counters: KernelMap;
-  readonly #verdictHits: KernelMap;
   readonly #asks: number;
   readonly #records: number;
   readonly #release: number;
@@ -74,16 +73,9 @@ export class Datapath {
   private constructor(object: number, pinDirectory: string) {
     this.#object = object;
     this.#pinDirectory = pinDirectory;
-    const fd = (name: string): number => check(native.sluice_object__map(object, name), `find map ${name}`);
-    const maps: Partial<Record<MapName, KernelMap>> = {};
-    for (const [name, [keySize, valueSize]] of Object.entries(MAPS)) {
-      const map = fd(name);
-      maps[name as MapName] = new KernelMap(name, map, keySize, valueSize, check(native.sluice_map__size(map), `size map ${name}`));
-    }
-    this.maps = maps as Record<MapName, KernelMap>;
-    const counterCells = counterCodec.size * native.sluice_kernel__cpus();
-    this.#counters = new KernelMap('counters', fd('counters'), 4, counterCells, Reason.MAX);
-    this.#verdictHits = new KernelMap('verdict_hits', fd('verdict_hits'), 4, counterCells, Abi.PLUGINS_MAX);
+    const fd = (name: MapName): number => check(native.sluice_object__map(object, name), `find map ${name}`);
+    const names = Object.keys(MAPS) as MapName[];
+    this.maps = Object.fromEntries(names.map((name) => [name, new KernelMap(name, fd(name))])) as Record<MapName, KernelMap>;
 
     for (const [map, index, program] of STAGES) this.#setStage(map, index, program);
     const cell = Buffer.alloc(8);
@@ -101,9 +93,9 @@ export class Datapath {
     this.#attachment = ATTACHMENTS[attachment] ?? 'clsact';
     this.#release = readHandle(cell);
     this.#publishState(token, check(native.sluice_kernel__ifindex(releasePeer), `find interface ${releasePeer}`));
-    check(native.sluice_ring__open(fd('asks'), this.maps.engine_states.fd, cell), 'open the ring of asks');
+    check(native.sluice_ring__open(this.maps.asks.fd, this.maps.engine_states.fd, cell), 'open the ring of asks');
     this.#asks = readHandle(cell);
-    check(native.sluice_ring__open(fd('flow_records'), -1, cell), 'open the ring of flow records');
+    check(native.sluice_ring__open(this.maps.flow_records.fd, -1, cell), 'open the ring of flow records');
     this.#records = readHandle(cell);
   }
 
@@ -162,7 +154,7 @@ export class Datapath {
       program: this.programFd('from_proxy'),
       picker: this.programFd('pick_listener'),
       finder: this.programFd('origin_of'),
-      listeners: check(native.sluice_object__map(this.#object, 'proxy_listeners'), 'find map proxy_listeners'),
+      listeners: this.maps.proxy_listeners.fd,
       engineStates: this.maps.engine_states.fd,
       explain: this.programFd('explain'),
       verdictsFd: this.maps.verdicts.fd,
@@ -224,12 +216,12 @@ export class Datapath {
 
   /** Packets and bytes by reason, over all CPUs; reasons that never happened are left out. */
   readCounters(): Counter[] {
-    return readCells(this.#counters).map(({ key, packets, bytes }) => ({ reason: key as Reason, packets, bytes }));
+    return readCells(this.maps.counters).map(({ key, packets, bytes }) => ({ reason: key as Reason, packets, bytes }));
   }
 
   /** Packets for which the verdict cache had a plugin's verdict, by plugin id. */
   readVerdictHits(): ReadonlyMap<number, number> {
-    return new Map(readCells(this.#verdictHits).map(({ key, packets }) => [key, Number(packets)]));
+    return new Map(readCells(this.maps.verdict_hits).map(({ key, packets }) => [key, Number(packets)]));
   }
 
   /** Ends a wait on the ring of asks. */
@@ -246,12 +238,11 @@ export class Datapath {
   }
 
   /** Puts a program where others reach it by tail call. */
-  #setStage(map: string, index: number, program: string): void {
-    const stage = check(native.sluice_object__map(this.#object, map), `find map ${map}`);
+  #setStage(map: MapName, index: number, program: string): void {
     const [key, value] = [Buffer.alloc(4), Buffer.alloc(4)];
     key.writeUInt32LE(index);
     value.writeUInt32LE(this.programFd(program));
-    new KernelMap(map, stage, 4, 4, 1).update(new Map([[key.toString('latin1'), value]]));
+    this.maps[map].update(new Map([[key.toString('latin1'), value]]));
   }
 
   #publishState(token: number, sink: number): void {

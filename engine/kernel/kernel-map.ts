@@ -1,4 +1,5 @@
 /** A map of the kernel, with keys and values as bytes. */
+import { MAPS, type MapName } from '../maps.gen.ts';
 import { check, errnoName, native } from './native.ts';
 
 /** Key bytes → value bytes; the key is a latin1 string, so that a JavaScript Map compares it by content. */
@@ -8,18 +9,21 @@ export type Entries = Map<string, Buffer>;
 const DUMP_SLACK = 2;
 
 export class KernelMap {
-  readonly name: string;
+  readonly name: MapName;
   readonly fd: number;
   readonly keySize: number;
+  /** Of a per-CPU map, of the values of all processors. */
   readonly valueSize: number;
   readonly maxEntries: number;
 
-  constructor(name: string, fd: number, keySize: number, valueSize: number, maxEntries: number) {
+  /** `fd`: of a map with the layout that bpf/maps.h gives that name; its owner closes it. */
+  constructor(name: MapName, fd: number) {
+    const { kind, keyBytes, valueBytes } = MAPS[name];
     this.name = name;
     this.fd = fd;
-    this.keySize = keySize;
-    this.valueSize = valueSize;
-    this.maxEntries = maxEntries;
+    this.keySize = keyBytes;
+    this.valueSize = kind === 'percpu_array' ? valueBytes * native.sluice_kernel__cpus() : valueBytes;
+    this.maxEntries = check(native.sluice_map__size(fd), `size map ${name}`);
   }
 
   /**
@@ -79,9 +83,10 @@ export class KernelMap {
   }
 }
 
-/** Opens a map that an engine pinned; undefined when none is there. */
-export function openPinnedMap(path: string, name: string, keySize: number, valueSize: number, maxEntries: number): KernelMap | undefined {
+/** Opens a map that an engine pinned in that directory; undefined when none is there. */
+export function openPinnedMap(pinDirectory: string, name: MapName): KernelMap | undefined {
+  const path = `${pinDirectory}/${name}`;
   const fd = native.sluice_map__open(path);
   if (fd < 0 && errnoName(fd) === 'ENOENT') return undefined;
-  return new KernelMap(name, check(fd, `open ${path}`), keySize, valueSize, maxEntries);
+  return new KernelMap(name, check(fd, `open ${path}`));
 }

@@ -5,7 +5,7 @@ import { EndpointId, engineStateCodec } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import { openPinnedMap } from './kernel-map.ts';
 import { check, errnoName, kernelNowNs, native } from './native.ts';
-import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, MAPS, ownInterfaces } from './programs.ts';
+import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces } from './programs.ts';
 
 /** A heartbeat older than this means that the engine hangs; a killed engine is noticed at once without it. */
 export const STALE_MS = 1000;
@@ -27,7 +27,7 @@ export async function removeDatapath(pinDirectory: string): Promise<string[]> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     names = [];
   }
-  const endpoints = names.includes('endpoints') ? openPinnedMap(`${pinDirectory}/endpoints`, 'endpoints', ...MAPS.endpoints) : undefined;
+  const endpoints = openPinnedMap(pinDirectory, 'endpoints');
   for (const key of endpoints?.dump().keys() ?? []) detachEndpoint(pinDirectory, Buffer.from(key, 'latin1').readUInt32LE(0));
   if (endpoints) native.sluice_map__close(endpoints.fd);
   for (const name of names) {
@@ -70,7 +70,7 @@ export function requireBpffs(pinDirectory: string): void {
 
 /** @throws EngineError `ENGINE_RUNNING` when the heartbeat of another engine goes on. */
 export async function requireAlone(pinDirectory: string): Promise<void> {
-  const state = openPinnedMap(`${pinDirectory}/engine_states`, 'engine_states', ...MAPS.engine_states);
+  const state = openPinnedMap(pinDirectory, 'engine_states');
   if (!state) return;
   const heartbeat = (): bigint => state.find(Buffer.alloc(4))?.readBigUInt64LE(engineStateCodec.offsets.heartbeatNs) ?? 0n;
   const before = heartbeat();

@@ -19,11 +19,12 @@ import {
   RuleSet,
 } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
+import type { MapName } from '../maps.gen.ts';
 import type { Datapath, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
-import type { MapName } from './programs.ts';
 
-const MAPS = [
+/** What is compiled, in the order in which additions are written. */
+const COMPILED = [
   'backends',
   'backend_sets',
   'service_backends',
@@ -35,8 +36,8 @@ const MAPS = [
   'resolvers',
   'networks',
   'peers',
-] as const;
-type EntryMapName = (typeof MAPS)[number];
+] as const satisfies readonly MapName[];
+type CompiledMap = (typeof COMPILED)[number];
 
 /** Entries that a map should have, and the keys whose entries changed since they were written last. */
 export interface WantedEntries {
@@ -45,7 +46,7 @@ export interface WantedEntries {
 }
 
 /** What the maps should hold. Endpoints by id. */
-export interface PolicyState extends Readonly<Record<EntryMapName, WantedEntries>> {
+export interface PolicyState extends Readonly<Record<CompiledMap, WantedEntries>> {
   readonly endpoints: ReadonlyMap<number, PlacedEndpoint>;
 }
 
@@ -64,12 +65,12 @@ export interface Applied {
 }
 
 interface Plan {
-  readonly map: EntryMapName;
+  readonly map: CompiledMap;
   readonly set: [key: string, value: Buffer][];
   readonly gone: string[];
 }
 
-const ORDER: Readonly<Partial<Record<EntryMapName, (key: string) => number>>> = {
+const ORDER: Readonly<Partial<Record<CompiledMap, (key: string) => number>>> = {
   policies: (key) => Number(Buffer.from(key, 'latin1').readUInt32LE(policyKeyCodec.offsets.identity) === Identity.ANY),
   networks: (key) => -Buffer.from(key, 'latin1').readUInt32LE(networkKeyCodec.offsets.prefixBits),
 };
@@ -78,7 +79,7 @@ const ORDER: Readonly<Partial<Record<EntryMapName, (key: string) => number>>> = 
  * Maps in which an entry of an earlier engine stays as long as what it points at: addresses may still be known under patterns
  * that no rule has any more, and this engine has never heard of those.
  */
-const KEPT: ReadonlySet<EntryMapName> = new Set(['named_rule_sets']);
+const KEPT: ReadonlySet<CompiledMap> = new Set(['named_rule_sets']);
 
 export class PolicyMaps {
   readonly #datapath: Datapath;
@@ -101,7 +102,7 @@ export class PolicyMaps {
   constructor(datapath: Datapath, limits: Omit<KernelPolicyState, 'revision' | 'hashSeed'>) {
     this.#datapath = datapath;
     this.#limits = limits;
-    for (const name of [...MAPS, 'endpoints', 'local_endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
+    for (const name of [...COMPILED, 'endpoints', 'local_endpoints'] as const) this.#held.set(name, datapath.maps[name].dump());
     const state = datapath.maps.policy_states.find(Buffer.alloc(4));
     if (state) this.#revision = policyStateCodec.read(state, 0).revision;
     this.#hashSeed = (state && policyStateCodec.read(state, 0).hashSeed) || randomInt(1, 2 ** 32 - 1);
@@ -130,7 +131,7 @@ export class PolicyMaps {
       }
     };
 
-    const plans = MAPS.map((map) => this.#plan(map, state[map]));
+    const plans = COMPILED.map((map) => this.#plan(map, state[map]));
     // Before the first endpoint is judged by it.
     if (!this.#revised) attempt(() => this.#writeRevision(this.#revision));
     const written = attempt(() => {
@@ -144,11 +145,11 @@ export class PolicyMaps {
     // Every endpoint has this engine's programs by now, and they have this engine's maps.
     if (!this.#committed && !failures.length) this.#committed = attempt(() => this.#datapath.commit());
     this.#settled = removed;
-    if (removed) for (const map of MAPS) state[map].touched.clear();
+    if (removed) for (const map of COMPILED) state[map].touched.clear();
     return { changes: this.#changes - changesBefore, failures };
   }
 
-  #plan(map: EntryMapName, { entries, touched }: WantedEntries): Plan {
+  #plan(map: CompiledMap, { entries, touched }: WantedEntries): Plan {
     const held = this.#entries(map);
     const plan: Plan = { map, set: [], gone: [] };
     const visit = (key: string): void => {

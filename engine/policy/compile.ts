@@ -45,20 +45,6 @@ export interface ClusterChanges {
   readonly pods: ReadonlyMap<string, Pod | undefined>;
 }
 
-/** Maps of the kernel that are compiled. */
-type MapName =
-  | 'backends'
-  | 'backend_sets'
-  | 'service_backends'
-  | 'rule_backends'
-  | 'ports'
-  | 'policies'
-  | 'named_rule_sets'
-  | 'name_patterns'
-  | 'resolvers'
-  | 'networks'
-  | 'peers';
-
 export class Compiler {
   /** Map entries, keys as latin1 strings of their bytes. */
   readonly peers = new EntryMap();
@@ -124,7 +110,7 @@ export class Compiler {
   }
 
   /** What the kernel's maps should have, by their names there. */
-  get maps(): Readonly<Record<MapName, EntryMap>> {
+  get maps() {
     const { ports, policies, resolvers, networks, peers, named, requests } = this;
     return {
       backends: requests.backends,
@@ -138,7 +124,7 @@ export class Compiler {
       resolvers,
       networks,
       peers,
-    };
+    } as const satisfies Record<string, EntryMap>;
   }
 
   get identities(): ReadonlyMap<number, IdentityInfo> {

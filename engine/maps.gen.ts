@@ -1,0 +1,48 @@
+// Generated from bpf/maps.h by `npm run generate`; do not edit.
+//
+// The maps by name: what kind they are, bytes of a key and of a value, and how many entries they have room for unless the engine
+// sizes them; of a ring, its bytes.
+
+export const MAPS = {
+  asks: { kind: 'ringbuf', keyBytes: 0, valueBytes: 0, maxEntries: 8388608 },
+  backend_sets: { kind: 'hash', keyBytes: 4, valueBytes: 8, maxEntries: 16384 },
+  backends: { kind: 'hash', keyBytes: 8, valueBytes: 20, maxEntries: 131072 },
+  cgroup_ids: { kind: 'cgroup_storage', keyBytes: 8, valueBytes: 8, maxEntries: 0 },
+  connections: { kind: 'lru_hash', keyBytes: 28, valueBytes: 48, maxEntries: 131072 },
+  counters: { kind: 'percpu_array', keyBytes: 4, valueBytes: 16, maxEntries: 96 },
+  dns_names: { kind: 'lru_hash', keyBytes: 8, valueBytes: 256, maxEntries: 16384 },
+  endpoints: { kind: 'hash', keyBytes: 4, valueBytes: 72, maxEntries: 4096 },
+  engine_stages: { kind: 'prog_array', keyBytes: 4, valueBytes: 4, maxEntries: 23 },
+  engine_states: { kind: 'array', keyBytes: 4, valueBytes: 48, maxEntries: 1 },
+  flow_records: { kind: 'ringbuf', keyBytes: 0, valueBytes: 0, maxEntries: 1048576 },
+  fragments: { kind: 'lru_hash', keyBytes: 44, valueBytes: 8, maxEntries: 8192 },
+  journeys: { kind: 'percpu_array', keyBytes: 4, valueBytes: 448, maxEntries: 9 },
+  known_addresses: { kind: 'hash', keyBytes: 20, valueBytes: 40, maxEntries: 131072 },
+  local_endpoints: { kind: 'hash', keyBytes: 16, valueBytes: 8, maxEntries: 8192 },
+  name_patterns: { kind: 'hash', keyBytes: 8, valueBytes: 268, maxEntries: 65536 },
+  name_shares: { kind: 'hash', keyBytes: 4, valueBytes: 16, maxEntries: 4096 },
+  named_rule_sets: { kind: 'hash', keyBytes: 8, valueBytes: 4, maxEntries: 262144 },
+  networks: { kind: 'lpm_trie', keyBytes: 20, valueBytes: 4, maxEntries: 262144 },
+  openings: { kind: 'array', keyBytes: 4, valueBytes: 80, maxEntries: 65536 },
+  origins: { kind: 'sk_storage', keyBytes: 4, valueBytes: 48, maxEntries: 0 },
+  peers: { kind: 'hash', keyBytes: 16, valueBytes: 4, maxEntries: 262144 },
+  plugins: { kind: 'array', keyBytes: 4, valueBytes: 24, maxEntries: 256 },
+  pod_stages: { kind: 'prog_array', keyBytes: 4, valueBytes: 4, maxEntries: 23 },
+  policies: { kind: 'hash', keyBytes: 8, valueBytes: 60, maxEntries: 524288 },
+  policy_states: { kind: 'array', keyBytes: 4, valueBytes: 48, maxEntries: 1 },
+  ports: { kind: 'hash', keyBytes: 8, valueBytes: 12, maxEntries: 262144 },
+  proxy_listeners: { kind: 'sockmap', keyBytes: 4, valueBytes: 8, maxEntries: 3 },
+  queries: { kind: 'lru_hash', keyBytes: 28, valueBytes: 24, maxEntries: 65536 },
+  readings: { kind: 'percpu_array', keyBytes: 4, valueBytes: 6720, maxEntries: 4 },
+  received_stages: { kind: 'prog_array', keyBytes: 4, valueBytes: 4, maxEntries: 23 },
+  record_shares: { kind: 'lru_hash', keyBytes: 8, valueBytes: 16, maxEntries: 16384 },
+  resolvers: { kind: 'hash', keyBytes: 16, valueBytes: 4, maxEntries: 1024 },
+  rule_backends: { kind: 'hash', keyBytes: 4, valueBytes: 4, maxEntries: 16384 },
+  sent_stages: { kind: 'prog_array', keyBytes: 4, valueBytes: 4, maxEntries: 23 },
+  service_backends: { kind: 'hash', keyBytes: 20, valueBytes: 4, maxEntries: 16384 },
+  shares: { kind: 'hash', keyBytes: 4, valueBytes: 8, maxEntries: 4096 },
+  translations: { kind: 'lru_hash', keyBytes: 28, valueBytes: 20, maxEntries: 65536 },
+  verdict_hits: { kind: 'percpu_array', keyBytes: 4, valueBytes: 16, maxEntries: 256 },
+  verdicts: { kind: 'lru_hash', keyBytes: 52, valueBytes: 24, maxEntries: 65536 },
+} as const;
+export type MapName = keyof typeof MAPS;
