@@ -6,7 +6,7 @@
  * field. The packets are made and run in C (main.c), since a call from here costs more than a packet.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -148,18 +148,23 @@ function planOf(run: Run): string {
   return `${lines.join('\n')}\n`;
 }
 
+type Row = readonly [map: string, index: number, program: string];
+
+/** Where a tree's programs are reached: its table of stages, or that of trees from before there was one. */
+async function stagesOf(tree: string): Promise<Stage[]> {
+  const path = resolve(tree, 'engine/kernel/stages.gen.ts');
+  const stage = ([map, index, program]: Row, gate: Stage['gate']): Stage => ({ map, index, program, gate });
+  if (existsSync(path)) {
+    const { STAGES, ENGINE_STAGES } = (await import(path)) as { STAGES: readonly Row[]; ENGINE_STAGES: { hold: Row; to_proxy: Row } };
+    return [...STAGES.map((row) => stage(row, 0)), stage(ENGINE_STAGES.hold, 1), stage(ENGINE_STAGES.to_proxy, 2)];
+  }
+  const { STAGES } = (await import(resolve(tree, 'engine/kernel/programs.ts'))) as { STAGES: readonly Row[] };
+  return [...STAGES.map((row) => stage(row, 0)), stage(['hold_stage', 0, 'hold'], 1), stage(['proxy_stage', 0, 'to_proxy'], 2)];
+}
+
 /** A tree's object and where its programs are reached; `object` in place of the tree's own. */
 export async function sideOf(tree: string, object = `${tree}/build/endpoint.bpf.o`): Promise<Side> {
-  const { STAGES } = (await import(`${resolve(tree)}/engine/kernel/programs.ts`)) as { STAGES: readonly [string, number, string][] };
-  return {
-    object: resolve(object),
-    records: resolve(tree, 'build/abi.bpf.o'),
-    stages: [
-      ...STAGES.map(([map, index, program]): Stage => ({ map, index, program, gate: 0 })),
-      { map: 'hold_stage', index: 0, program: 'hold', gate: 1 },
-      { map: 'proxy_stage', index: 0, program: 'to_proxy', gate: 2 },
-    ],
-  };
+  return { object: resolve(object), records: resolve(tree, 'build/abi.bpf.o'), stages: await stagesOf(tree) };
 }
 
 /** Builds the driver against this tree's bpf/abi.h, and runs it. Returns whether both did the same, and what it said. */

@@ -92,6 +92,19 @@ const uint8_t *ring_next(struct ring *ring, uint32_t *length)
 	}
 }
 
+static const char *const buffer_names[BUFFERS] = { "readings", "journeys" };
+
+static void buffers_open(struct side *side, const char *name, struct buffers *buffers)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(side->object, name);
+
+	if (!map)
+		return;
+	buffers->memory = map_memory(side->object, name);
+	buffers->size = (bpf_map__value_size(map) + 7) & ~7u;
+	buffers->count = bpf_map__max_entries(map);
+}
+
 /* Maps are this process's own; programs that a test-run cannot run are left out. */
 static void object_prepare(struct side *side)
 {
@@ -110,7 +123,9 @@ static void object_prepare(struct side *side)
 	}
 	map_share(object, "counters");
 	map_share(object, "verdict_hits");
-	map_share(object, "readings");
+	for (int i = 0; i < BUFFERS; i++)
+		if (bpf_object__find_map_by_name(object, buffer_names[i]))
+			map_share(object, buffer_names[i]);
 	if (!processes || bpf_map__reuse_fd(processes, process))
 		errx(2, "cannot share map cgroup_ids");
 	patch_with(bpf_map__fd(processes), redirect);
@@ -120,8 +135,6 @@ static void object_prepare(struct side *side)
 
 void side_load(struct side *side, struct plan *plan, enum side_id id)
 {
-	struct bpf_map *readings;
-
 	memset(side, 0, sizeof(*side));
 	side->id = id;
 	side->plan = plan;
@@ -138,10 +151,8 @@ void side_load(struct side *side, struct plan *plan, enum side_id id)
 	}
 	side->counters = map_memory(side->object, "counters");
 	side->verdict_hits = map_memory(side->object, "verdict_hits");
-	side->readings = map_memory(side->object, "readings");
-	readings = bpf_object__find_map_by_name(side->object, "readings");
-	side->reading_size = (bpf_map__value_size(readings) + 7) & ~7u;
-	side->reading_count = bpf_map__max_entries(readings);
+	for (int i = 0; i < BUFFERS; i++)
+		buffers_open(side, buffer_names[i], &side->buffers[i]);
 	side->engine = map_memory(side->object, "engine_states");
 	ring_open(side->object, "asks", &side->asks);
 	ring_open(side->object, "flow_records", &side->flow_records);

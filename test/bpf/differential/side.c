@@ -28,16 +28,20 @@ int side_program(struct side *side, const char *name)
 	return fd;
 }
 
-/* Takes back what a program has not given back: a fault of its own, which would hide all others of messages. */
-static uint32_t readings_free(struct side *side)
+/* Takes back what a program has not given back: a fault of its own, which would hide all others. */
+static uint32_t buffers_free(struct side *side)
 {
 	uint32_t left = 0;
 
-	for (uint32_t i = 0; i < side->reading_count; i++) {
-		uint32_t *busy = (uint32_t *)(side->readings + (size_t)i * side->reading_size);
+	for (int i = 0; i < BUFFERS; i++) {
+		const struct buffers *buffers = &side->buffers[i];
 
-		left += *busy != 0;
-		*busy = 0;
+		for (uint32_t at = 0; at < (buffers->memory ? buffers->count : 0); at++) {
+			uint32_t *busy = (uint32_t *)(buffers->memory + (size_t)at * buffers->size);
+
+			left += *busy != 0;
+			*busy = 0;
+		}
 	}
 	return left;
 }
@@ -60,7 +64,7 @@ void side_run(struct side *side, const struct trial *trial, struct outcome *outc
 	if (trial->hook == HOOK_EXPLAIN)
 		memcpy(outcome->answer, out.cb, sizeof(outcome->answer));
 	outcome->redirect = *side->redirect;
-	outcome->left = readings_free(side);
+	outcome->left = buffers_free(side);
 }
 
 void side_gate(struct side *side, enum stage_gate gate, int open)

@@ -49,7 +49,7 @@ struct outcome {
 	uint32_t mark;
 	uint32_t answer[5];	/* of explain */
 	uint32_t length;
-	uint32_t left;		/* buffers for DNS messages that it did not give back */
+	uint32_t left;		/* buffers that it did not give back */
 	struct redirect redirect;
 	uint8_t bytes[PACKET_MAX + 512];
 };
@@ -60,6 +60,13 @@ struct ring {
 	const uint8_t *data;
 	uint64_t mask;
 };
+
+/* A map of buffers that programs take and give back: the first word of each says whether it is in use. */
+struct buffers {
+	uint8_t *memory;	/* NULL: this object has no such map */
+	uint32_t size, count;
+};
+#define BUFFERS 2
 
 struct side {
 	enum side_id id;
@@ -72,8 +79,7 @@ struct side {
 	struct engine_state *engine;	/* in this side's own layout */
 	uint64_t *process;
 	struct redirect *redirect;
-	uint8_t *readings;		/* struct reading, of which the first word says whether it is in use */
-	uint32_t reading_size, reading_count;
+	struct buffers buffers[BUFFERS];
 	struct ring asks, flow_records;
 };
 
