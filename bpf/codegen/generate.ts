@@ -13,7 +13,7 @@ execFileSync('make', ['-s', '-C', `${root}/native`], { stdio: 'inherit' });
 const layouts = readLayouts(`${root}/build/abi.bpf.o`);
 const files = new Map([
   ['engine/abi.gen.ts', writeTypeScript(layouts)],
-  ['engine/native.gen.ts', writeNative(`${root}/build/native-abi.bpf.o`)],
+  ['engine/native.gen.ts', writeNative(`${root}/build/native-abi.bpf.o`, `${root}/native/sluice.h`)],
   ['plugins/sdk/abi.gen.ts', writeAssemblyScript(layouts)],
 ]);
 
