@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this library share with each other and with nobody else. */
+/* Functions that the files of this library share with each other and with nobody else. */
 #ifndef SLUICE_INTERNAL_H
 #define SLUICE_INTERNAL_H
 

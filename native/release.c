@@ -2,9 +2,9 @@
 /*
  * Sending held packets on.
  *
- * What an endpoint sent goes out on a small veth of the engine's own, marked with the endpoint's interface; the release
- * program there moves it to that interface's ingress, where from_pod now finds the verdict. What goes to an endpoint is
- * sent on its interface and meets to_pod again. What was decided by a packet's contents is told by its mark.
+ * A packet that an endpoint sent goes out on a small veth of the engine's own, marked with the endpoint's interface; the release
+ * program there moves it to that interface's ingress, where from_pod now finds the verdict. One that goes to an endpoint is
+ * sent on its interface and meets to_pod again. A verdict on a packet's contents is told by its mark.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -75,7 +75,7 @@ fail:
 	return error;
 }
 
-/* What the kernel needs to know to cut a GSO packet into segments; all zero for a complete packet. */
+/* Says how the kernel is to cut a GSO packet into segments; all zero for a complete packet. */
 static void offload_fill(struct virtio_net_hdr *offload, const struct ask *ask, const uint8_t *packet)
 {
 	int tcp = ask->protocol == IPPROTO_TCP, ipv4 = packet[ask->network_offset] >> 4 == 4;

@@ -40,7 +40,7 @@ const TURN_MS = 50;
 const REPORT_MS = 200;
 /** For clients to close, when nobody waits for an answer any more. */
 const FAREWELL_MS = 300;
-/** What a slow processor gets through. */
+/** A slow processor gets through so much. */
 const FUEL_PER_MS = 300_000;
 const SWEEP_MS = 250;
 
@@ -197,7 +197,7 @@ class Drain {
 
 /** Serves what it is handed, on Node's loop. */
 function serveHttp2(): void {
-  // What one stream does must not end the others': it is told, and its stream ends by its time.
+  // One stream's fault must not end the others: it is told, and its stream ends by its time.
   process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
   const proxy = new Http2Proxy({
     routing,
