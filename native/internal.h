@@ -54,6 +54,10 @@ int proxy_connect(const struct sluice_proxy *proxy, const uint8_t *from, const u
 
 /* checksum.c */
 
+/* Where the checksum is in a header, in bytes (RFC 9293, RFC 768). */
+#define TCP_CHECKSUM_OFFSET 16
+#define UDP_CHECKSUM_OFFSET 6
+
 /* Completes the transport checksum of the packet that ask describes, or prepares it for segmentation. */
 void checksum_complete(const struct ask *ask, uint8_t *packet);
 

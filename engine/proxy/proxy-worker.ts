@@ -22,7 +22,7 @@ import { Reporter } from '../plugin-runtime/reporter.ts';
 import type { VersionParts } from '../plugin-runtime/version-parts.ts';
 import { Clients } from './clients.ts';
 import { Decider } from './decider.ts';
-import { HttpProxy } from './http-proxy.ts';
+import { Http1Proxy } from './http1-proxy.ts';
 import { Http2Proxy } from './http2-proxy.ts';
 import { KernelVerdicts } from './kernel-verdicts.ts';
 import { DRAIN_MS, type FromProxy, type ToProxy } from './messages.ts';
@@ -57,7 +57,7 @@ const timeouts = new Map<number, number>();
 let told = '';
 let stopping = false;
 /** The version of HTTP that this thread speaks, once it serves. */
-let served: HttpProxy | Http2Proxy | undefined;
+let served: Http1Proxy | Http2Proxy | undefined;
 
 const decider = new Decider({
   plugins,
@@ -157,7 +157,7 @@ function report(): void {
 
 /** Takes connections in turns until it is told to stop. */
 function serveHttp1(): void {
-  const proxy = new HttpProxy({
+  const proxy = new Http1Proxy({
     routing,
     clients,
     requests,

@@ -9,11 +9,11 @@ import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
 import type { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
 import type { Client, Clients } from './clients.ts';
-import { Exchange, type ExchangeClient, type ExchangeParts, type Outcome } from './exchange.ts';
 import type { RequestHead } from './head.ts';
+import { type ExchangeClient, type ExchangeParts, Http1Exchange, type Outcome } from './http1-exchange.ts';
+import { RefusedRequest, RequestReader } from './http1-requests.ts';
 import { ownAnswer } from './own-answer.ts';
 import type { RequestCounts } from './request-counts.ts';
-import { RefusedRequest, RequestReader } from './request-reader.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 import type { Routing } from './routing.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
@@ -66,14 +66,14 @@ export interface ClientParts extends ExchangeParts {
   readonly handOver: (fd: number, first: Buffer, flow: TaggedFlow) => void;
 }
 
-export class ClientConnection implements Client, ExchangeClient, SocketHandler {
+export class Http1Client implements Client, ExchangeClient, SocketHandler {
   flow: TaggedFlow;
   readonly #socket: ProxySocket;
   readonly #parts: ClientParts;
   readonly #reader = new RequestReader();
   #state: ClientState = 'reading';
   /** While it is sending or waiting. */
-  #exchange: Exchange | undefined;
+  #exchange: Http1Exchange | undefined;
   /** While it is a tunnel: at its other end. */
   #partner: Backend | undefined;
   /** Of reading: when a head must be there, or the next request begin. Of leaving: when the client must be gone. */
@@ -167,7 +167,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     this.#socket.pause(false);
   }
 
-  onOutcome(exchange: Exchange, outcome: Outcome): void {
+  onOutcome(exchange: Http1Exchange, outcome: Outcome): void {
     this.#settle(exchange, outcome);
     this.#advance();
   }
@@ -216,7 +216,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
       return;
     }
     const first = this.#reader.takeHead();
-    const exchange = new Exchange(head, verdict, this, this.#parts);
+    const exchange = new Http1Exchange(head, verdict, this, this.#parts);
     this.#exchange = exchange;
     if (this.#reader.complete) exchange.endRequest();
     this.#state = follow(CLIENT_ARROWS, this.#state, this.#reader.complete ? 'waiting' : 'sending');
@@ -227,7 +227,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
   /** Returns whether there may be more to do. */
   #sendBody(): boolean {
     if (!this.#reader.length) return false;
-    const exchange = this.#exchange as Exchange;
+    const exchange = this.#exchange as Http1Exchange;
     let bytes: Buffer;
     try {
       bytes = this.#reader.takeBody();
@@ -247,7 +247,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
   }
 
   /** Every way that a request that was sent on ends. */
-  #settle(exchange: Exchange, outcome: Outcome): void {
+  #settle(exchange: Http1Exchange, outcome: Outcome): void {
     if (outcome.is === 'answered') {
       this.#note(exchange.head, exchange.verdict, exchange, exchange.status, '');
       if (outcome.reusable && !this.#leaves && !(this.#ended && !this.#reader.length)) this.#rest();
@@ -303,7 +303,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     this.#deadlineMs = clock.nowMs + (this.#reader.length ? timeouts.head : timeouts.idle);
   }
 
-  #beginTunnel(exchange: Exchange, connection: BackendConnection, rest: Buffer): void {
+  #beginTunnel(exchange: Http1Exchange, connection: BackendConnection, rest: Buffer): void {
     this.#exchange = undefined;
     this.#partner = exchange.backend;
     this.#state = follow(CLIENT_ARROWS, this.#state, 'tunnel');
@@ -348,7 +348,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
   #note(
     head: RequestHead | undefined,
     verdict: RequestVerdict | undefined,
-    exchange: Exchange | undefined,
+    exchange: Http1Exchange | undefined,
     status: number,
     reason: string,
   ): void {
