@@ -8,7 +8,7 @@
  * comes of what the backend did. An exchange never calls its client while it is called by it.
  */
 
-import { Attempts, type AttemptsParts, type Failure, isUnreached } from './attempts.ts';
+import { Attempts, type AttemptsParts, isUnreached, type Unanswered } from './attempts.ts';
 import type { BackendConnection, BackendUser } from './backend-connection.ts';
 import type { BackendPool } from './backend-pool.ts';
 import type { Backend } from './backends.ts';
@@ -27,7 +27,7 @@ export type Outcome =
   /** Everything of the answer has been written. `reusable`: the client may send its next request. */
   | { readonly is: 'answered'; readonly reusable: boolean }
   /** Nothing was answered, and nothing will be. */
-  | ({ readonly is: 'failed' } & Failure)
+  | ({ readonly is: 'failed' } & Unanswered)
   /** The answer broke off. */
   | { readonly is: 'broken'; readonly reason: string }
   /** Both sides talk to each other from here on; the backend has said `rest` already. */
@@ -204,7 +204,7 @@ export class Http1Exchange implements BackendUser, AnswerSink {
 
   #connect(backend: Backend | undefined, fresh: boolean): Outcome | undefined {
     if (!backend) {
-      const { status, reason } = this.#attempts.failure as Failure;
+      const { status, reason } = this.#attempts.unanswered as Unanswered;
       return this.#fail(status, reason);
     }
     try {

@@ -3,7 +3,7 @@
  * EXCHANGE_ARROWS, as one of HTTP/1 does, and is tried with backends in the same way; Node's streams carry the bytes.
  */
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
-import { Attempts, type AttemptsParts, type Failure } from './attempts.ts';
+import { Attempts, type AttemptsParts, type Unanswered } from './attempts.ts';
 import type { Backend } from './backends.ts';
 import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-states.ts';
 import type { BackendSession, Http2Backends } from './http2-backends.ts';
@@ -77,7 +77,7 @@ export class Http2Exchange {
     if (this.#stream.destroyed) return;
     if (session && attempts.backend) this.#forward(session, attempts.backend);
     else {
-      const { status, reason } = attempts.failure as Failure;
+      const { status, reason } = attempts.unanswered as Unanswered;
       this.#answerHere(status, reason, '', attempts.backend);
     }
   }

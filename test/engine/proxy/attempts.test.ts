@@ -28,7 +28,7 @@ test.each([
   expect(rested).toEqual(unreached ? [one] : []);
   expect(counts.retries).toBe(1);
   expect(made.next(code, unreached, true, 0)).toBeUndefined();
-  expect(made.failure?.status).toBe(unreached ? 503 : 502);
+  expect(made.unanswered?.status).toBe(unreached ? 503 : 502);
 });
 
 test.each([
@@ -42,5 +42,5 @@ test.each([
     expect(first).toBe(one);
     expect(made.next(code, true, repeatable, 0)).toBeUndefined();
   } else expect(first).toBeUndefined();
-  expect(made.failure).toEqual({ status: 503, reason });
+  expect(made.unanswered).toEqual({ status: 503, reason });
 });
