@@ -10,8 +10,6 @@
 #include <string.h>
 
 #define ICMPV6_CHECKSUM_OFFSET 2
-#define TCP_CHECKSUM_OFFSET 16
-#define UDP_CHECKSUM_OFFSET 6
 
 static uint64_t sum_bytes(uint64_t sum, const uint8_t *bytes, uint32_t length)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this library share with each other and with nobody else. */
+/* Functions that the files of this library share with each other and with nobody else. */
 #ifndef SLUICE_INTERNAL_H
 #define SLUICE_INTERNAL_H
 
@@ -53,6 +53,10 @@ int proxy_ends(const struct sluice_proxy *proxy, struct sluice_socket_ends *ends
 int proxy_connect(const struct sluice_proxy *proxy, const uint8_t *from, const uint8_t *to, uint32_t port);
 
 /* checksum.c */
+
+/* Where the checksum is in a header, in bytes (RFC 9293, RFC 768). */
+#define TCP_CHECKSUM_OFFSET 16
+#define UDP_CHECKSUM_OFFSET 6
 
 /* Completes the transport checksum of the packet that ask describes, or prepares it for segmentation. */
 void checksum_complete(const struct ask *ask, uint8_t *packet);

@@ -14,7 +14,7 @@
 
 /* The largest that veth takes: a held packet of any interface fits. */
 #define LARGEST_MTU 65535
-/* What RTM_GETLINK says of one interface: some 2 KiB. */
+/* RTM_GETLINK says some 2 KiB of one interface. */
 #define LINK_BYTES 16384
 
 struct request {

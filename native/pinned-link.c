@@ -16,7 +16,7 @@ int pinned_link_update(const char *pin_path, int program)
 	close(link);
 	if (error != -ENOLINK)
 		return error;
-	/* What this link was for is gone; its number has a new bearer. */
+	/* The interface or cgroup of this link is gone; its number has a new bearer. */
 	return unlink(pin_path) ? -errno : -ENOENT;
 }
 

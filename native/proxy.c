@@ -3,7 +3,7 @@
  * The network that the proxy lives in: a namespace that nobody else uses, so that no rule of the node's (address translation,
  * connection tracking, reverse path filters, marks) meets half of what it does.
  *
- * What enters through its veth is local, whatever its address; what leaves goes through the veth. A socket may be bound to any
+ * Packets that enter through its veth are local, whatever their address; those that leave go through the veth. A socket may be bound to any
  * address there: the service's for a client, the pod's for a backend. Processes of the node are served in its own network, on the
  * loopback, and that is where their connections to backends begin.
  */

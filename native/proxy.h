@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What proxy.c and proxy-connection.c share. */
+/* The proxy's network, as proxy.c and proxy-connection.c know it. */
 #ifndef SLUICE_PROXY_H
 #define SLUICE_PROXY_H
 

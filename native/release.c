@@ -2,9 +2,9 @@
 /*
  * Sending held packets on.
  *
- * What an endpoint sent goes out on a small veth of the engine's own, marked with the endpoint's interface; the release
- * program there moves it to that interface's ingress, where from_pod now finds the verdict. What goes to an endpoint is
- * sent on its interface and meets to_pod again. What was decided by a packet's contents is told by its mark.
+ * A packet that an endpoint sent goes out on a small veth of the engine's own, marked with the endpoint's interface; the release
+ * program there moves it to that interface's ingress, where from_pod now finds the verdict. One that goes to an endpoint is
+ * sent on its interface and meets to_pod again. A verdict on a packet's contents is told by its mark.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -22,8 +22,6 @@
 
 #define SEND_BATCH 64
 #define ADDRESSES_LENGTH (2 * ETH_ALEN)
-#define TCP_CHECKSUM_OFFSET 16
-#define UDP_CHECKSUM_OFFSET 6
 /* GSO for UDP (Linux 6.2 in this header), which older headers lack. */
 #define GSO_UDP_L4 5
 
@@ -33,7 +31,7 @@ struct sluice_release {
 	int socket;
 };
 
-struct message {
+struct sent_packet {
 	struct virtio_net_hdr offload;
 	struct sockaddr_ll to;
 	struct iovec parts[4];
@@ -75,7 +73,7 @@ fail:
 	return error;
 }
 
-/* What the kernel needs to know to cut a GSO packet into segments; all zero for a complete packet. */
+/* Says how the kernel is to cut a GSO packet into segments; all zero for a complete packet. */
 static void offload_fill(struct virtio_net_hdr *offload, const struct ask *ask, const uint8_t *packet)
 {
 	int tcp = ask->protocol == IPPROTO_TCP, ipv4 = packet[ask->network_offset] >> 4 == 4;
@@ -92,7 +90,7 @@ static void offload_fill(struct virtio_net_hdr *offload, const struct ask *ask, 
 }
 
 /* Where the packet goes back to, on the engine's own veth; what was decided about it. */
-static uint32_t message_mark(const struct sluice_release *release, const struct ask *ask)
+static uint32_t packet_mark(const struct sluice_release *release, const struct ask *ask)
 {
 	int decided = ask->flags & ASK_DECIDED, passed = ask->flags & ASK_PASSED;
 
@@ -101,44 +99,44 @@ static uint32_t message_mark(const struct sluice_release *release, const struct 
 	return decided ? release->token + MARK_DECIDED : passed ? release->token + MARK_PASSED : ask->flags & ASK_PROXIED ? release->token + MARK_PROXIED : 0;
 }
 
-static void message_fill(struct message *message, struct msghdr *header, const struct sluice_release *release,
+static void packet_fill(struct sent_packet *sent, struct msghdr *header, const struct sluice_release *release,
 			 const struct ask *ask, uint8_t *packet)
 {
 	int from_endpoint = ask->direction == DIRECTION_EGRESS, parts = 0;
 	uint32_t split = ask->flags & ASK_VLAN ? ADDRESSES_LENGTH : 0;
-	uint32_t value = message_mark(release, ask);
+	uint32_t value = packet_mark(release, ask);
 	struct cmsghdr *mark;
 
 	checksum_complete(ask, packet);
-	offload_fill(&message->offload, ask, packet);
-	message->parts[parts++] = (struct iovec){ &message->offload, sizeof(message->offload) };
+	offload_fill(&sent->offload, ask, packet);
+	sent->parts[parts++] = (struct iovec){ &sent->offload, sizeof(sent->offload) };
 	if (split) {
-		message->tag[0] = ask->vlan_protocol;
-		message->tag[1] = htons(ask->vlan_tci);
-		message->parts[parts++] = (struct iovec){ packet, split };
-		message->parts[parts++] = (struct iovec){ message->tag, sizeof(message->tag) };
+		sent->tag[0] = ask->vlan_protocol;
+		sent->tag[1] = htons(ask->vlan_tci);
+		sent->parts[parts++] = (struct iovec){ packet, split };
+		sent->parts[parts++] = (struct iovec){ sent->tag, sizeof(sent->tag) };
 		if (ask->gso_size)
-			message->offload.csum_start += sizeof(message->tag);
+			sent->offload.csum_start += sizeof(sent->tag);
 	}
-	message->parts[parts++] = (struct iovec){ packet + split, ask->length - split };
+	sent->parts[parts++] = (struct iovec){ packet + split, ask->length - split };
 
-	message->to = (struct sockaddr_ll){
+	sent->to = (struct sockaddr_ll){
 		.sll_family = AF_PACKET,
 		.sll_ifindex = (int)(from_endpoint ? release->ifindex : ask->endpoint),
 		.sll_protocol = packet[ask->network_offset] >> 4 == 4 ? htons(ETHERTYPE_IP) : htons(ETHERTYPE_IPV6),
 		.sll_halen = ETH_ALEN,
 	};
-	memcpy(message->to.sll_addr, packet, ETH_ALEN);
+	memcpy(sent->to.sll_addr, packet, ETH_ALEN);
 	*header = (struct msghdr){
-		.msg_name = &message->to,
-		.msg_namelen = sizeof(message->to),
-		.msg_iov = message->parts,
+		.msg_name = &sent->to,
+		.msg_namelen = sizeof(sent->to),
+		.msg_iov = sent->parts,
 		.msg_iovlen = (size_t)parts,
 	};
 	if (!value)
 		return;
-	header->msg_control = message->control;
-	header->msg_controllen = sizeof(message->control);
+	header->msg_control = sent->control;
+	header->msg_controllen = sizeof(sent->control);
 	mark = CMSG_FIRSTHDR(header);
 	mark->cmsg_level = SOL_SOCKET;
 	mark->cmsg_type = SO_MARK;
@@ -158,7 +156,7 @@ static int ask_is_sound(const struct ask *ask, uint32_t record_length)
 int sluice_release__send(struct sluice_release *release, uint8_t *buffer, const uint32_t *offsets, uint32_t count,
 			 int32_t *errors)
 {
-	static __thread struct message messages[SEND_BATCH];
+	static __thread struct sent_packet packets[SEND_BATCH];
 	struct mmsghdr headers[SEND_BATCH];
 	uint32_t index[SEND_BATCH];
 	int total = 0;
@@ -177,7 +175,7 @@ int sluice_release__send(struct sluice_release *release, uint8_t *buffer, const 
 				errors[next] = -EBADMSG;
 				continue;
 			}
-			message_fill(&messages[filled], &headers[filled].msg_hdr, release, ask, (uint8_t *)(ask + 1));
+			packet_fill(&packets[filled], &headers[filled].msg_hdr, release, ask, (uint8_t *)(ask + 1));
 			index[filled++] = next;
 		}
 		while (sent < filled) {

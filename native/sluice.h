@@ -106,8 +106,8 @@ SLUICE_API int sluice_connections__count(int map, uint64_t now_ns, struct sluice
 
 /*
  * names.c: takes addresses away whose names are over for longer than grace_s and that no live connection uses, and those of
- * endpoints that are gone, and writes to
- * shares how many each endpoint has; shares of endpoints that know nothing and ask nothing leave. Not a point in time. Returns how many are left, or -errno; removed receives the others.
+ * endpoints that are gone, and writes to shares how many each endpoint has; shares of endpoints that know nothing and ask nothing
+ * leave. Not a point in time. Returns how many are left, or -errno; removed receives the others.
  */
 SLUICE_API int sluice_names__collect(int known, int connections, int shares, int endpoints, uint64_t now_ns, uint32_t grace_s,
 				     uint32_t *removed);
@@ -124,7 +124,8 @@ struct sluice_record_header {
 /* engine_states: the map to write heartbeats to while draining, or -1. */
 SLUICE_API int sluice_ring__open(int map, int engine_states, struct sluice_ring **ring);
 /*
- * Waits until there are records, at most timeout_ms, and moves as many as fit into buffer: each behind its header. struct ask records are cut to what their packet needs.
+ * Waits until there are records, at most timeout_ms, and moves as many as fit into buffer: each behind its header, padded to 8
+ * bytes. struct ask records are cut to what their packet needs.
  * Returns how many records; bytes receives how much of buffer they take.
  */
 SLUICE_API int sluice_ring__drain(struct sluice_ring *ring, uint8_t *buffer, uint32_t capacity, int timeout_ms,
@@ -264,7 +265,7 @@ SLUICE_API int sluice_sockets__open(struct sluice_proxy *proxy, const int32_t *l
 				    struct sluice_sockets **sockets);
 /* Does the first command_count commands, waits until something happens and tells it in events. Returns how many, or -errno. */
 SLUICE_API int sluice_sockets__turn(struct sluice_sockets *sockets);
-/* Does the commands only. What has come stays where it is. */
+/* Does the commands only. Bytes that have come stay where they are. */
 SLUICE_API int sluice_sockets__commit(struct sluice_sockets *sockets);
 /* Begins a connection as sluice_proxy__connect does, in the proxy's network or at the node. Returns the number of its socket, or -errno. */
 SLUICE_API int sluice_sockets__connect(struct sluice_sockets *sockets, const uint8_t *from, const uint8_t *to, uint32_t port);
@@ -276,8 +277,9 @@ SLUICE_API int sluice_sockets__wake(struct sluice_sockets *sockets);
 SLUICE_API void sluice_sockets__close(struct sluice_sockets *sockets);
 
 /*
- * flow.c: a flow worker's turn. A call without arguments costs ffi-napi 1.5 us and one with any 5 to 20, with garbage whose
- * collection stops the thread for up to 200 ms; so the memory is named once, and the numbers of a turn stand in it.
+ * flow.c: a flow worker's turn. A call whose arguments are made beforehand, or that has none, costs ffi-napi less than 1.5 us, and
+ * one whose arguments it converts 5 to 20, with garbage whose collection stops the thread for up to 200 ms; so the memory is named
+ * once, and the numbers of a turn stand in it.
  */
 struct sluice_flow_turn {
 	int32_t timeout_ms;		/* for drain */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files share that serve the proxy's sockets: sockets.c, socket-table.c, socket.c and backlog.c. */
+/* Shared by the files that serve the proxy's sockets: sockets.c, socket-table.c, socket.c and backlog.c. */
 #ifndef SLUICE_SOCKETS_H
 #define SLUICE_SOCKETS_H
 

@@ -41,6 +41,6 @@ execFileSync('make', ['-s', '-C', `${root}/native`], { stdio: 'inherit' });
 const layouts = readLayouts(`${root}/build/abi.bpf.o`);
 generate('engine/abi.gen.ts', writeTypeScript(layouts));
 generate('engine/maps.gen.ts', writeMaps(readMaps(`${root}/build/endpoint.bpf.o`)));
-generate('engine/native.gen.ts', writeNative(`${root}/build/native-abi.bpf.o`));
+generate('engine/native.gen.ts', writeNative(`${root}/build/native-abi.bpf.o`, `${root}/native/sluice.h`));
 generate('plugins/sdk/abi.gen.ts', writeAssemblyScript(layouts));
 process.exitCode = stale ? 1 : 0;

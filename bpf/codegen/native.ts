@@ -1,4 +1,5 @@
-/** Writes the records and numbers of native/sluice.h, whose names go without the library's prefix; pointers are addresses. */
+/** Writes what native/sluice.h declares: records and numbers, whose names go without the library's prefix, and functions. */
+import { readFunctions, writeFunctions } from './functions.ts';
 import { type EnumLayout, type FieldType, type Layouts, readLayouts, type StructLayout } from './layout.ts';
 import { writeTypeScript } from './typescript.ts';
 
@@ -7,10 +8,11 @@ const HEADER = `// Generated from native/sluice.h by \`npm run generate\`; do no
 // What crosses between the engine and libsluice. Addresses of memory are bigints; everything is in host order.
 `;
 
-export function writeNative(objectPath: string): string {
+/** `objectPath`: of abi.bpf.c, compiled. */
+export function writeNative(objectPath: string, headerPath: string): string {
   const { enums, structs } = readLayouts(objectPath, 'addresses');
   const layouts: Layouts = { enums: enums.map(unprefixedEnum), structs: structs.map(unprefixedStruct) };
-  return writeTypeScript(layouts, HEADER);
+  return [writeTypeScript(layouts, HEADER), writeFunctions(readFunctions(headerPath))].join('\n');
 }
 
 function unprefixed(name: string): string {

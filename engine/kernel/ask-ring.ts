@@ -38,7 +38,7 @@ export class AskRing {
       errors: addressOf(memory.errors),
       batchCapacity: BigInt(memory.batchBytes),
     });
-    check(native.sluice_flow__open(handles.asks, handles.release, handles.verdictsFd, addresses as never), 'open the flow');
+    check(native.sluice_flow__open(handles.asks, handles.release, handles.verdictsFd, addresses), 'open the flow');
     this.#turn = new Int32Array(memory.turn.buffer, memory.turn.byteOffset, flowTurnCodec.size / WORD);
     this.#pluginsFd = handles.pluginsFd;
   }
@@ -68,9 +68,6 @@ export class AskRing {
     key.writeUInt32LE(id);
     const value = Buffer.alloc(pluginStateCodec.size);
     pluginStateCodec.write(value, 0, state);
-    check(
-      native.sluice_map__update(this.#pluginsFd, key as never, 4, value as never, value.length, 1, Buffer.alloc(4) as never),
-      `write the state of plugin ${id}`,
-    );
+    check(native.sluice_map__update(this.#pluginsFd, key, 4, value, value.length, 1, Buffer.alloc(4)), `write the state of plugin ${id}`);
   }
 }

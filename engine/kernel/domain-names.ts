@@ -31,7 +31,7 @@ export class DomainNames {
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     const wire = Buffer.alloc(dnsNameCodec.size);
-    const result = native.sluice_map__lookup(this.#fd, Buffer.from(key, 'latin1') as never, wire as never);
+    const result = native.sluice_map__lookup(this.#fd, Buffer.from(key, 'latin1'), wire);
     // One that is not there may come: it is asked for again.
     if (result < 0 && errnoName(result) === 'ENOENT') return '';
     check(result, 'read map dns_names');

@@ -58,7 +58,7 @@ export class KnownNames {
     const { known_addresses, connections, name_shares, endpoints } = this.#datapath.maps;
     const removed = Buffer.alloc(4);
     const fds = [known_addresses.fd, connections.fd, name_shares.fd, endpoints.fd] as const;
-    this.#count = check(native.sluice_names__collect(...fds, Number(kernelNowNs()), graceS, removed as never), 'collect names');
+    this.#count = check(native.sluice_names__collect(...fds, Number(kernelNowNs()), graceS, removed), 'collect names');
     return removed.readUInt32LE(0);
   }
 

@@ -14,7 +14,7 @@ export function mapFile(path: string, bytes: number): Int32Array {
   if (known) return known;
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const address = Buffer.alloc(8);
-  check(native.sluice_memory__map(path, bytes, address as never), `map ${path} (${bytes} bytes)`);
+  check(native.sluice_memory__map(path, bytes, address), `map ${path} (${bytes} bytes)`);
   const memory = ref.readPointer(address, 0, bytes);
   const words = new Int32Array(memory.buffer, memory.byteOffset, bytes / 4);
   mapped.set(key, words);

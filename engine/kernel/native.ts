@@ -1,5 +1,5 @@
 /**
- * libsluice as typed functions: the only file that knows its symbols.
+ * libsluice as typed functions, as native/sluice.h declares them.
  *
  * A call costs ffi-napi 3 to 20 µs and garbage, a prepared one without arguments a quarter of one and none: hot paths name their
  * memory beforehand. Handles are addresses, as numbers; descriptors are plain integers. Both may be passed between threads of
@@ -12,6 +12,7 @@ import { getSystemErrorName } from 'node:util';
 import ref from '@2060.io/ref-napi';
 import ffi from 'ffi-napi';
 import { EngineError } from '../errors.ts';
+import { FUNCTIONS } from '../native.gen.ts';
 
 const buildDirectory = fileURLToPath(new URL('../../build/', import.meta.url));
 const libraryPath = `${buildDirectory}libsluice.so`;
@@ -22,52 +23,22 @@ export const objectPath = `${buildDirectory}endpoint.bpf.o`;
 if (!existsSync(libraryPath) || !existsSync(objectPath))
   throw new EngineError('NOT_BUILT', `Cannot load ${libraryPath}: not built; run npm run build`);
 
-const library = ffi.Library(libraryPath, {
-  sluice_log__set: ['void', ['pointer']],
-  sluice_kernel__is_bpffs: ['int', ['string']],
-  sluice_kernel__cpus: ['int', []],
-  sluice_kernel__is_peered: ['int', ['uint32']],
-  sluice_kernel__ifindex: ['int', ['string']],
-  sluice_kernel__now_ns: ['uint64', []],
-  sluice_object__load: ['int', ['string', 'string', 'pointer', 'uint32', 'pointer', 'pointer', 'uint32']],
-  sluice_object__commit: ['int', ['size_t']],
-  sluice_object__map: ['int', ['size_t', 'string']],
-  sluice_object__program: ['int', ['size_t', 'string']],
-  sluice_object__close: ['void', ['size_t']],
-  sluice_link__attach: ['int', ['int', 'uint32', 'uint32', 'string']],
-  sluice_cgroup__attach: ['int', ['int', 'string', 'string']],
-  sluice_cgroup__detach: ['int', ['string']],
-  sluice_link__detach: ['int', ['uint32', 'uint32', 'string']],
-  sluice_map__update: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32', 'pointer']],
-  sluice_map__delete: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],
-  sluice_map__size: ['int', ['int']],
-  sluice_map__lookup: ['int', ['int', 'pointer', 'pointer']],
-  sluice_map__dump: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32']],
-  sluice_map__open: ['int', ['string']],
-  sluice_map__close: ['void', ['int']],
-  sluice_connections__count: ['int', ['int', 'uint64', 'pointer', 'uint32']],
-  sluice_names__collect: ['int', ['int', 'int', 'int', 'int', 'uint64', 'uint32', 'pointer']],
-  sluice_ring__open: ['int', ['int', 'int', 'pointer']],
-  sluice_ring__drain: ['int', ['size_t', 'pointer', 'uint32', 'int', 'pointer']],
-  sluice_ring__wake: ['int', ['size_t']],
-  sluice_ring__close: ['void', ['size_t']],
-  sluice_release__open: ['int', ['string', 'string', 'int', 'string', 'uint32', 'pointer']],
-  sluice_release__close: ['void', ['size_t']],
-  sluice_release__remove: ['int', ['string']],
-  sluice_proxy__open: ['int', ['pointer', 'pointer', 'pointer']],
-  sluice_proxy__drain: ['void', ['size_t']],
-  sluice_proxy__close: ['void', ['size_t']],
-  sluice_proxy__connect: ['int', ['int', 'pointer', 'pointer', 'uint32']],
-  sluice_sockets__open: ['int', ['size_t', 'pointer', 'pointer', 'pointer']],
-  sluice_sockets__connect: ['int', ['size_t', 'pointer', 'pointer', 'uint32']],
-  sluice_sockets__take: ['int', ['size_t', 'uint32']],
-  sluice_sockets__wake: ['int', ['size_t']],
-  sluice_sockets__close: ['void', ['size_t']],
-  sluice_flow__open: ['int', ['size_t', 'size_t', 'int', 'pointer']],
-  sluice_memory__map: ['int', ['string', 'uint64', 'pointer']],
-  sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer']],
-  sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer', 'pointer']],
-});
+/** How ffi-napi takes and gives what native.gen.ts names: a 64-bit number that is large comes as text. */
+interface Types {
+  readonly void: undefined;
+  readonly int: number;
+  readonly uint32: number;
+  readonly size_t: number;
+  readonly uint64: number | string;
+  readonly string: string;
+  readonly pointer: Buffer;
+}
+type Definition = readonly [returns: keyof Types, takes: readonly (keyof Types)[]];
+type Arguments<T extends Definition[1]> = { -readonly [I in keyof T]: Types[T[I]] };
+type Callable<D extends Definition> = (...args: Arguments<D[1]>) => Types[D[0]];
+type Library = { readonly [Name in keyof typeof FUNCTIONS]: Callable<(typeof FUNCTIONS)[Name]> };
+
+const library = ffi.Library(libraryPath, FUNCTIONS as never) as unknown as Library;
 
 type CallByAddress = (signature: Buffer, address: Buffer, result: Buffer, args: Buffer) => void;
 
@@ -145,5 +116,5 @@ export function setNativeLog(sink: (level: number, text: string) => void): void 
   const receive = (level: number, text: string | null): void => sink(level, (text ?? '').trimEnd());
   const callback = ffi.Callback('void', ['int', 'string'], receive as never);
   callbacks.push(callback);
-  native.sluice_log__set(callback);
+  native.sluice_log__set(callback as unknown as Buffer);
 }

@@ -40,7 +40,7 @@ export class ProxyNetwork {
     });
     const sockets = new Int32Array(ProxyListener.MAX);
     const cell = Buffer.alloc(8);
-    const result = native.sluice_proxy__open(parts as never, Buffer.from(sockets.buffer) as never, cell as never);
+    const result = native.sluice_proxy__open(parts, Buffer.from(sockets.buffer), cell);
     if (result < 0 && errnoName(result) === 'EPERM')
       throw new EngineError('NOT_ROOT', 'Cannot make the network of the proxy: EPERM; run as root, or give the engine CAP_SYS_ADMIN, too');
     check(result, 'make the network of the proxy');
@@ -61,7 +61,7 @@ export class ProxyNetwork {
    */
   connect(beside: number, from: Uint8Array | undefined, to: Uint8Array, port: number): number {
     const [source, destination] = [Buffer.from(from ?? FROM_NODE), Buffer.from(to)];
-    return check(native.sluice_proxy__connect(beside, source as never, destination as never, port), 'connect to a backend');
+    return check(native.sluice_proxy__connect(beside, source, destination, port), 'connect to a backend');
   }
 
   /** The kernel's policy about TCP from an endpoint; undefined when it does not know the endpoint. */
@@ -76,9 +76,6 @@ export class ProxyNetwork {
     verdictEntryCodec.write(value, 0, entry);
     const { verdictsFd } = this.#handles;
     const done = Buffer.alloc(4);
-    check(
-      native.sluice_map__update(verdictsFd, keyBytes as never, keyBytes.length, value as never, value.length, 1, done as never),
-      'write a verdict',
-    );
+    check(native.sluice_map__update(verdictsFd, keyBytes, keyBytes.length, value, value.length, 1, done), 'write a verdict');
   }
 }

@@ -96,7 +96,7 @@ export class ProxySockets implements SocketCommands {
     });
     const cell = Buffer.alloc(8);
     const listeners = bytesOf(network.listeners);
-    check(native.sluice_sockets__open(network.handle, listeners as never, memory as never, cell as never), 'serve connections');
+    check(native.sluice_sockets__open(network.handle, listeners, memory, cell), 'serve connections');
     this.handle = readHandle(cell);
     this.#takeTurn = prepareFor('sluice_sockets__turn', this.handle);
     this.#runCommands = prepareFor('sluice_sockets__commit', this.handle);
@@ -137,7 +137,7 @@ export class ProxySockets implements SocketCommands {
   /** Begins a connection from an address, 16 bytes each, or from the node. @throws EngineError `KERNEL_CALL` */
   connect(from: Uint8Array | undefined, to: Uint8Array, port: number): ProxySocket {
     const [source, destination] = [Buffer.from(from ?? FROM_NODE), Buffer.from(to)];
-    const id = native.sluice_sockets__connect(this.handle, source as never, destination as never, port);
+    const id = native.sluice_sockets__connect(this.handle, source, destination, port);
     return this.#add(check(id, 'connect to a backend'), false);
   }
 

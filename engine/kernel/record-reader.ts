@@ -16,10 +16,7 @@ export class RecordReader {
 
   /** Takes what is there, at most one buffer full, without waiting. */
   read(): FlowRecord[] {
-    const count = check(
-      native.sluice_ring__drain(this.#ring, this.#buffer as never, this.#buffer.length, 0, this.#cell as never),
-      'read flow records',
-    );
+    const count = check(native.sluice_ring__drain(this.#ring, this.#buffer, this.#buffer.length, 0, this.#cell), 'read flow records');
     const records: FlowRecord[] = [];
     for (let i = 0, at = 0; i < count; i++) {
       records.push(flowRecordCodec.read(this.#buffer, at + recordHeaderCodec.size));

@@ -1,4 +1,4 @@
-/** Bytes that wait for more, in a buffer with room: those that come one by one are not all copied for each of them. */
+/** Bytes that wait for more, in a buffer with room: the ones before are not copied for each one that comes. */
 
 /** Up to where buffers are filled that append() made. */
 const filled = new WeakMap<ArrayBufferLike, number>();

@@ -13,7 +13,7 @@ const TRIES_MAX = 2;
 const NEVER_CONNECTED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'EACCES', 'EPERM']);
 
 /** How a request is answered that no backend answers. */
-export interface Failure {
+export interface Unanswered {
   readonly status: number;
   readonly reason: string;
 }
@@ -36,7 +36,7 @@ export class Attempts {
   /** The one that was chosen last. */
   backend: Backend | undefined;
   /** Set where none was found. */
-  failure: Failure | undefined;
+  unanswered: Unanswered | undefined;
 
   constructor(parts: AttemptsParts, client: { readonly flow: TaggedFlow }, verdict: RequestVerdict) {
     this.#parts = parts;
@@ -44,14 +44,14 @@ export class Attempts {
     this.#verdict = verdict;
   }
 
-  /** Chooses the first backend. Returns undefined where there is none, and `failure` says why. */
+  /** Chooses the first backend. Returns undefined where there is none, and `unanswered` says how that is answered. */
   first(nowMs: number): Backend | undefined {
     return this.#choose(undefined, '', nowMs);
   }
 
   /**
    * Chooses another one, after the connection to the last was lost. `unreached`: it never was one. `repeatable`: the request can be sent
-   * again as it was, and does no harm twice. Returns undefined where there is none, and `failure` says why.
+   * again as it was, and does no harm twice. Returns undefined where there is none, and `unanswered` says how that is answered.
    */
   next(code: string, unreached: boolean, repeatable: boolean, nowMs: number): Backend | undefined {
     const { routing, counts } = this.#parts;
@@ -75,7 +75,7 @@ export class Attempts {
   }
 
   #fail(status: number, reason: string): undefined {
-    this.failure = { status, reason };
+    this.unanswered = { status, reason };
   }
 }
 

@@ -14,7 +14,7 @@ import { matchesRequest, type RequestFacts } from '../policy/requests.ts';
 import type { RequestRule } from '../policy/snapshot.ts';
 import { headerOf } from './head.ts';
 import type { KernelVerdicts } from './kernel-verdicts.ts';
-import type { ProxyCounts, ProxyRule, Request } from './messages.ts';
+import type { ProxyCounts, Request } from './messages.ts';
 import { policyPath } from './policy-path.ts';
 import { failureVerdict, NO_RULE, pluginVerdict, type RequestVerdict, ruleVerdict } from './request-verdict.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
@@ -55,11 +55,10 @@ export class Decider {
   }
 
   decide(flow: TaggedFlow, request: Request, nowMs: number): RequestVerdict {
-    const { rule } = flow;
     const path = policyPath(request.path);
-    for (const candidate of rule.requests.rules) {
+    for (const candidate of flow.rule.requests.rules) {
       if (candidate.matches.length && !matchesRequest(candidate.matches, factsOf(request, path))) continue;
-      if (candidate.plugin) return this.#ask(rule, candidate, flow, request, path, nowMs);
+      if (candidate.plugin) return this.#ask(candidate, flow, request, path, nowMs);
       let verdict = this.#plain.get(candidate);
       if (!verdict) this.#plain.set(candidate, (verdict = ruleVerdict(candidate)));
       return verdict;
@@ -77,12 +76,12 @@ export class Decider {
     }
   }
 
-  #ask(rule: ProxyRule, spec: RequestRule, flow: TaggedFlow, request: Request, path: string, nowMs: number): RequestVerdict {
-    const id = rule.plugins.get(spec.plugin) ?? 0;
+  #ask(spec: RequestRule, flow: TaggedFlow, request: Request, path: string, nowMs: number): RequestVerdict {
+    const id = flow.rule.plugins.get(spec.plugin) ?? 0;
     const plugin = this.#parts.plugins.get(id);
     if (!plugin) return failureVerdict(spec, undefined, id, FAILURE_TEXT[Failure.UNKNOWN_PLUGIN]);
     if (plugin.suspended) return failureVerdict(spec, plugin, id, FAILURE_TEXT[Failure.SUSPENDED]);
-    this.#fill(rule, flow, request, path, nowMs);
+    this.#fill(flow, request, path, nowMs);
     const { caller, question, counts } = this.#parts;
     const kept = this.#memory.find(plugin, spec.plugin, question, nowMs);
     if (kept) {
@@ -92,7 +91,7 @@ export class Decider {
     const failure = caller.ask(plugin, question);
     if (failure) return failureVerdict(spec, plugin, id, FAILURE_TEXT[failure]);
     const verdict = this.#known(spec, plugin) ?? this.#make(spec, plugin);
-    if (this.#keeps && ttlMsOf(caller.word)) this.#keep(rule, spec, plugin, flow, verdict, nowMs);
+    if (this.#keeps && ttlMsOf(caller.word)) this.#keep(spec, plugin, flow, verdict, nowMs);
     return verdict;
   }
 
@@ -118,29 +117,30 @@ export class Decider {
   }
 
   /** Keeps a verdict as widely as it may be. */
-  #keep(rule: ProxyRule, spec: RequestRule, plugin: LoadedPlugin, flow: TaggedFlow, verdict: RequestVerdict, nowMs: number): void {
+  #keep(spec: RequestRule, plugin: LoadedPlugin, flow: TaggedFlow, verdict: RequestVerdict, nowMs: number): void {
     const { caller, question } = this.#parts;
     const { word, decider } = caller;
     if (scopeOf(word) !== Scope.NONE) {
       // One rule of several says nothing about the other requests of a connection.
-      if (rule.requests.rules.length === 1 && !spec.matches.length) this.#tellKernel(rule, plugin, flow, verdict, word);
+      if (flow.rule.requests.rules.length === 1 && !spec.matches.length) this.#tellKernel(plugin, flow, verdict, word);
       return;
     }
     // Another version declares other fields: its verdict is kept under no key of the live one's.
     if (decider !== plugin.live || !decider.guest) return;
-    this.#memory.keep(plugin, spec.plugin, question, verdict, decider.guest.fieldsRead, nowMs + ttlMsOf(word));
+    const { fieldsRead } = decider.guest;
+    this.#memory.keep(plugin, spec.plugin, question, { verdict, fieldsRead, expiresMs: nowMs + ttlMsOf(word) });
   }
 
-  #tellKernel(rule: ProxyRule, plugin: LoadedPlugin, flow: TaggedFlow, verdict: RequestVerdict, word: number): void {
+  #tellKernel(plugin: LoadedPlugin, flow: TaggedFlow, verdict: RequestVerdict, word: number): void {
     const { kernel, counts, error } = this.#parts;
     try {
       if (kernel.tell(flow, plugin, verdict, word)) counts.verdicts += 1;
     } catch (problem) {
-      error(`${rule.name}: ${(problem as Error).message}`);
+      error(`${flow.rule.name}: ${(problem as Error).message}`);
     }
   }
 
-  #fill(rule: ProxyRule, flow: TaggedFlow, request: Request, path: string, nowMs: number): void {
+  #fill(flow: TaggedFlow, request: Request, path: string, nowMs: number): void {
     const { question, identities, pods } = this.#parts;
     question.clearTexts();
     question.hook = Context.HTTP;
@@ -153,7 +153,7 @@ export class Decider {
     question.protocol = TCP;
     question.direction = Direction.EGRESS;
     question.established = false;
-    question.rule = rule.id;
+    question.rule = flow.rule.id;
     question.timeMs = nowMs;
     question.source = identities.get(flow.sourceIdentity);
     question.destination = identities.get(flow.destinationIdentity);

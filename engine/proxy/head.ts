@@ -1,5 +1,5 @@
 /**
- * Heads of HTTP/1 messages: what the proxy goes by, and what of it goes on.
+ * Heads of HTTP/1 messages: the parts that the proxy goes by, and the bytes that go on.
  *
  * The bytes of a head go on as they came, without the lines that are about one connection only. So nothing is said anew that a
  * parser behind us could read in another way than ours; what two parsers might read differently is refused here (RFC 9112,
@@ -45,7 +45,7 @@ export interface RequestHead {
   readonly old: boolean;
   /** It asks for another protocol, such as websocket. */
   readonly upgrade: boolean;
-  /** What goes on in its place; undefined: it goes on as it came. */
+  /** Bytes that go on in its place; undefined: it goes on as it came. */
   readonly rewritten: Buffer | undefined;
 }
 
@@ -55,7 +55,7 @@ export interface ResponseHead {
   readonly body: number;
   /** The connection can be used again. */
   readonly keepAlive: boolean;
-  /** What goes on in its place; undefined: it goes on as it came. */
+  /** Bytes that go on in its place; undefined: it goes on as it came. */
   readonly rewritten: Buffer | undefined;
 }
 

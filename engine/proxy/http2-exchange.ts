@@ -3,9 +3,9 @@
  * EXCHANGE_ARROWS, as one of HTTP/1 does, and is tried with backends in the same way; Node's streams carry the bytes.
  */
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
-import { Attempts, type AttemptsParts, type Failure } from './attempts.ts';
+import { Attempts, type AttemptsParts, type Unanswered } from './attempts.ts';
 import type { Backend } from './backends.ts';
-import { EXCHANGE_ARROWS, type ExchangeState } from './exchange.ts';
+import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-states.ts';
 import type { BackendSession, Http2Backends } from './http2-backends.ts';
 import { requestOf } from './http2-request.ts';
 import type { Request } from './messages.ts';
@@ -28,7 +28,7 @@ export interface Http2ExchangeParts extends AttemptsParts {
 }
 
 /** The connection that the stream is of. */
-export interface Http2Client {
+export interface Http2ExchangeClient {
   readonly flow: TaggedFlow;
   /** Descriptor of its socket. */
   readonly fd: number;
@@ -36,7 +36,7 @@ export interface Http2Client {
 
 export class Http2Exchange {
   readonly #parts: Http2ExchangeParts;
-  readonly #client: Http2Client;
+  readonly #client: Http2ExchangeClient;
   readonly #stream: ServerHttp2Stream;
   readonly #headers: IncomingHttpHeaders;
   readonly #startedMs = performance.now();
@@ -52,7 +52,7 @@ export class Http2Exchange {
   /** Gives back what it takes of its backend. */
   #release = (): void => {};
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, client: Http2Client, parts: Http2ExchangeParts) {
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, client: Http2ExchangeClient, parts: Http2ExchangeParts) {
     this.#stream = stream;
     this.#headers = headers;
     this.#client = client;
@@ -77,7 +77,7 @@ export class Http2Exchange {
     if (this.#stream.destroyed) return;
     if (session && attempts.backend) this.#forward(session, attempts.backend);
     else {
-      const { status, reason } = attempts.failure as Failure;
+      const { status, reason } = attempts.unanswered as Unanswered;
       this.#answerHere(status, reason, '', attempts.backend);
     }
   }

@@ -37,7 +37,7 @@ interface Exports {
   llhttp_get_status_code(parser: number): number;
 }
 
-/** What is wrong with a message. */
+/** Says why a message is no HTTP, or two readers could read it differently. */
 export class HttpError extends Error {}
 
 /** Where the parts of the head are that was parsed last, as offsets into it. */
@@ -51,7 +51,7 @@ export const spans = {
   targetEnd: 0,
 };
 
-/** What the callbacks of the parser that runs do: heads are noted, of bodies only the end counts. */
+/** The kind of bytes that the parser runs over: its callbacks note heads, and of bodies only the end. */
 let reading: 'head' | 'body' = 'head';
 /** Set where a value comes in two pieces: it was folded, or there are too many. */
 let refused = '';
@@ -130,7 +130,7 @@ export interface StartLine {
   readonly code: number;
 }
 
-/** Parses a head with the empty line at its end. What it consists of is in `spans`. @throws HttpError */
+/** Parses a head with the empty line at its end. Its parts are in `spans`. @throws HttpError */
 export function parseHead(type: typeof REQUEST | typeof RESPONSE, bytes: Buffer, from: number, to: number): StartLine {
   const parser = parsers[type];
   wasm.llhttp_reset(parser);

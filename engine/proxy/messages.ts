@@ -1,4 +1,4 @@
-/** What crosses between the main thread and the proxy's. */
+/** Messages between the main thread and the proxy's threads. */
 
 import type { SocketEnds } from '../native.gen.ts';
 import type { RequestRecord } from '../observe/flow-origins.ts';
@@ -45,12 +45,12 @@ export interface Request {
   readonly headers: readonly string[];
 }
 
-/** What would become of a request. */
+/** The fate of a request that nobody has sent. */
 export interface ExplainedRequest {
   readonly allowed: boolean;
   /** Of the answer, where it is denied; 0 where it is not. */
   readonly status: number;
-  /** What the plugin calls where it goes; empty where it does not say. */
+  /** The plugin's name for where it goes; empty where it does not say. */
   readonly route: string;
   /** Who may take it: `namespace/name:port 10.0.0.1:80`. */
   readonly backends: string[];
@@ -77,7 +77,7 @@ export interface ProxyPolicy {
 export type ToProxy =
   | { readonly type: 'policy'; readonly policy: ProxyPolicy }
   | Extract<FlowMessage, { type: 'cluster' | 'plugin' | 'remove' | 'switch-off' }>
-  /** A client that speaks this thread's version of HTTP: its socket, what it has said, who it is. */
+  /** A client that speaks this thread's version of HTTP: its socket, its first bytes, who it is. */
   | { readonly type: 'connection'; readonly fd: number; readonly first: Uint8Array; readonly ends: SocketEnds }
   | { readonly type: 'explain'; readonly seq: number; readonly ends: SocketEnds; readonly request: Request }
   | { readonly type: 'ping' }
@@ -89,10 +89,10 @@ export const DRAIN_MS = 10_000;
 /** Upper bounds of the buckets of answers' times, in seconds. */
 export const DURATION_BOUNDS: readonly number[] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
-/** What went one way through the proxy since the last report. */
+/** Requests that went one way through the proxy since the last report. */
 export interface Traffic {
   readonly rule: number;
-  /** What the plugin said, or the rule; empty for the destination itself. */
+  /** As the plugin names it, or the rule; empty for the destination itself. */
   readonly route: string;
   /** `namespace/name:port 10.0.0.1:80`; empty where no backend was asked. */
   readonly backend: string;

@@ -1,4 +1,4 @@
-/** What the proxy goes by, of what was compiled. */
+/** The part of compiled policy that the proxy goes by. */
 
 import { addressKey, addressPair } from '../policy/address.ts';
 import type { Compiler } from '../policy/compile.ts';

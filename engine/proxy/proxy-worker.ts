@@ -22,7 +22,7 @@ import { Reporter } from '../plugin-runtime/reporter.ts';
 import type { VersionParts } from '../plugin-runtime/version-parts.ts';
 import { Clients } from './clients.ts';
 import { Decider } from './decider.ts';
-import { HttpProxy } from './http-proxy.ts';
+import { Http1Proxy } from './http1-proxy.ts';
 import { Http2Proxy } from './http2-proxy.ts';
 import { KernelVerdicts } from './kernel-verdicts.ts';
 import { DRAIN_MS, type FromProxy, type ToProxy } from './messages.ts';
@@ -40,7 +40,7 @@ const TURN_MS = 50;
 const REPORT_MS = 200;
 /** For clients to close, when nobody waits for an answer any more. */
 const FAREWELL_MS = 300;
-/** What a slow processor gets through. */
+/** A slow processor gets through so much. */
 const FUEL_PER_MS = 300_000;
 const SWEEP_MS = 250;
 
@@ -57,7 +57,7 @@ const timeouts = new Map<number, number>();
 let told = '';
 let stopping = false;
 /** The version of HTTP that this thread speaks, once it serves. */
-let served: HttpProxy | Http2Proxy | undefined;
+let served: Http1Proxy | Http2Proxy | undefined;
 
 const decider = new Decider({
   plugins,
@@ -157,7 +157,7 @@ function report(): void {
 
 /** Takes connections in turns until it is told to stop. */
 function serveHttp1(): void {
-  const proxy = new HttpProxy({
+  const proxy = new Http1Proxy({
     routing,
     clients,
     requests,
@@ -197,7 +197,7 @@ class Drain {
 
 /** Serves what it is handed, on Node's loop. */
 function serveHttp2(): void {
-  // What one stream does must not end the others': it is told, and its stream ends by its time.
+  // One stream's fault must not end the others: it is told, and its stream ends by its time.
   process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
   const proxy = new Http2Proxy({
     routing,

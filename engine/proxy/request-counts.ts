@@ -42,11 +42,6 @@ export class RequestCounts {
     const ms = nowMs - answered.startedMs;
     const { backend, status, bytesIn, bytesOut } = answered;
     const way = { rule: flow.rule.id, route: verdict?.route ?? '', backend, version: verdict?.version ?? '' };
-    this.add(way, status, ms, bytesIn, bytesOut, () => recordOf(flow, verdict, answered, ms));
-  }
-
-  /** Counts a request that went a way. `describe` makes its record, where there is room for it. */
-  add(way: Way, status: number, ms: number, bytesIn: number, bytesOut: number, describe: () => AccessRecord): void {
     const traffic = this.#find(way);
     const index = Math.min(Math.max(Math.floor(status / 100), 1), CLASSES) - 1;
     traffic.classes[index] = (traffic.classes[index] ?? 0) + 1;
@@ -57,7 +52,7 @@ export class RequestCounts {
     traffic.durationSum += seconds;
     traffic.bytesIn += bytesIn;
     traffic.bytesOut += bytesOut;
-    if (this.#records.length < RECORDS_MAX) this.#records.push(describe());
+    if (this.#records.length < RECORDS_MAX) this.#records.push(recordOf(flow, verdict, answered, ms));
     else this.#omitted += 1;
   }
 

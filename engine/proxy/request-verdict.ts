@@ -1,4 +1,4 @@
-/** What a rule, or the plugin that it asks, says about one request. */
+/** The verdict on one request: of a rule, of the plugin that it asks, or of the failure policy. */
 import { PluginAction } from '../abi.gen.ts';
 import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
 import { actionOf } from '../plugin-runtime/verdict-word.ts';

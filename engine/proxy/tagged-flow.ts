@@ -37,6 +37,9 @@ export interface TaggedFlow {
   readonly reachable: Map<Backend, boolean>;
 }
 
+/** As much of a flow as its tag follows from. */
+type Untagged = Pick<TaggedFlow, 'endpoint' | 'clientKey' | 'source' | 'destination' | 'destinationKey' | 'destinationPort'>;
+
 /** Flows as policy tags them, which is asked once for each pair until it changes. */
 export class TaggedFlows {
   readonly #network: Pick<ProxyNetwork, 'judge'>;
@@ -63,7 +66,7 @@ export class TaggedFlows {
     const sourceKey = keyOf(source);
     const clientKey = process ? `process ${endpoint.id}` : sourceKey;
     const destinationKey = keyOf(destination);
-    const tag = this.#tag(endpoint.id, clientKey, source, destination, destinationKey, destinationPort);
+    const tag = this.#tag({ endpoint: endpoint.id, clientKey, source, destination, destinationKey, destinationPort });
     if (!tag) return undefined;
     const bytes = new Uint8Array(32);
     bytes.set(source, 0);
@@ -108,7 +111,7 @@ export class TaggedFlows {
     );
   }
 
-  #tag(endpoint: number, clientKey: string, source: Uint8Array, destination: Uint8Array, destinationKey: string, port: number) {
+  #tag({ endpoint, clientKey, source, destination, destinationKey, destinationPort: port }: Untagged) {
     const key = `${clientKey}${destinationKey}${port}`;
     if (this.#tagged.has(key)) return this.#tagged.get(key);
     const answer = this.#network.judge(endpoint, source, destination, port);

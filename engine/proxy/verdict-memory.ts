@@ -14,6 +14,13 @@ const KEY_MAX = 2048;
 /** Fields that no two requests can be said to share. */
 const UNSHARED = PluginField.TIME | PluginField.FLOW | PluginField.HOST_STATE | PluginField.SOURCE_PORT | PluginField.ESTABLISHED;
 
+/** A verdict, until when it holds, and what it depends on: enum plugin_field bits. */
+export interface Keepable {
+  readonly verdict: RequestVerdict;
+  readonly expiresMs: number;
+  readonly fieldsRead: number;
+}
+
 interface Kept {
   readonly verdict: RequestVerdict;
   readonly epoch: number;
@@ -32,8 +39,8 @@ export class VerdictMemory {
     return kept && kept.epoch === plugin.setup.epoch && kept.expiresMs > nowMs ? kept.verdict : undefined;
   }
 
-  /** Keeps a verdict of the live version, unless it is about this one request. `fieldsRead`: enum plugin_field bits that it depends on. */
-  keep(plugin: LoadedPlugin, name: string, question: Question, verdict: RequestVerdict, fieldsRead: number, expiresMs: number): void {
+  /** Keeps a verdict of the live version, unless it is about this one request. */
+  keep(plugin: LoadedPlugin, name: string, question: Question, { verdict, fieldsRead, expiresMs }: Keepable): void {
     if (plugin.splitsFlows || fieldsRead & UNSHARED || verdict.cookie) return;
     const key = keyOf(plugin, name, question);
     if (!key) return;

@@ -1,9 +1,9 @@
 /** A proxy for HTTP/1 with clients and backends that the test plays: no socket, no policy, a clock that stands. */
 import { BackendPool } from '../../engine/proxy/backend-pool.ts';
 import type { Backend } from '../../engine/proxy/backends.ts';
-import { ClientConnection, type ClientParts } from '../../engine/proxy/client-connection.ts';
 import type { Client } from '../../engine/proxy/clients.ts';
 import { Clock } from '../../engine/proxy/clock.ts';
+import { type ClientParts, Http1Client } from '../../engine/proxy/http1-client.ts';
 import type { Request } from '../../engine/proxy/messages.ts';
 import { type Answered, RequestCounts } from '../../engine/proxy/request-counts.ts';
 import type { RequestVerdict } from '../../engine/proxy/request-verdict.ts';
@@ -105,9 +105,9 @@ export class ProxyStand {
   }
 
   /** A client that has connected. */
-  connect(): { client: ClientConnection; socket: FakeSocket } {
+  connect(): { client: Http1Client; socket: FakeSocket } {
     const socket = new FakeSocket();
-    const client = new ClientConnection(socket, flowOf(1), this.parts);
+    const client = new Http1Client(socket, flowOf(1), this.parts);
     this.clients.add(client);
     return { client, socket };
   }

@@ -3,16 +3,16 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { BACKEND_ARROWS } from '../../../engine/proxy/backend-connection.ts';
-import { CLIENT_ARROWS } from '../../../engine/proxy/client-connection.ts';
-import { EXCHANGE_ARROWS } from '../../../engine/proxy/exchange.ts';
+import { EXCHANGE_ARROWS } from '../../../engine/proxy/exchange-states.ts';
+import { CLIENT_ARROWS } from '../../../engine/proxy/http1-client.ts';
 import { follow } from '../../../engine/proxy/transitions.ts';
 
 const read = (path: string): string => readFileSync(fileURLToPath(new URL(`../../../${path}`, import.meta.url)), 'utf8');
 const drawn = (text: string): string[] => [...text.matchAll(/^ \*\s+(\w+) -> (\w+)/gm)].map(([, from, to]) => `${from} -> ${to}`).sort();
 
 test.each([
-  { file: 'client-connection.ts', arrows: CLIENT_ARROWS },
-  { file: 'exchange.ts', arrows: EXCHANGE_ARROWS },
+  { file: 'http1-client.ts', arrows: CLIENT_ARROWS },
+  { file: 'exchange-states.ts', arrows: EXCHANGE_ARROWS },
   { file: 'backend-connection.ts', arrows: BACKEND_ARROWS },
 ])('$file draws what it does', ({ file, arrows }) => {
   const table = Object.entries(arrows).flatMap(([from, targets]) => (targets as readonly string[]).map((to) => `${from} -> ${to}`));

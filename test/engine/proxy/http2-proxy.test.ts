@@ -33,19 +33,22 @@ interface Stand {
   readonly client: ClientHttp2Session;
   readonly clients: Set<Client>;
   readonly noted: Answered[];
+  readonly counts: { retries: number };
   readonly proxy: Http2Proxy;
 }
 
-/** A client behind the proxy, and a backend that answers as it is told to. */
-async function stand(exchange: number, answer: (stream: ServerHttp2Stream) => void): Promise<Stand> {
+/** A client behind the proxy, and a backend that answers as it is told to, after so many connections were refused. */
+async function stand(exchange: number, answer: (stream: ServerHttp2Stream) => void, refusals = 0): Promise<Stand> {
   const clients = new Set<Client>();
   const noted: Answered[] = [];
+  const counts = { retries: 0 };
+  let refused = 0;
   const backend = { key: 'b', name: 'b', address: new Uint8Array(16), port: 0, active: 0, restsUntil: 0, gone: false } as Backend;
   const flow = { clientKey: 'c', sourceKey: 'c', source: new Uint8Array(16), process: true };
   const parts = {
     routing: { find: () => flow, decide: () => ({ allowed: true, cookie: '' }), choose: () => backend, noteFailure: () => {} },
     clients: { admits: () => true, add: (client: Client) => clients.add(client), remove: (client: Client) => clients.delete(client) },
-    requests: { counts: {}, note: (_flow: unknown, _verdict: unknown, each: Answered) => noted.push(each) },
+    requests: { counts, note: (_flow: unknown, _verdict: unknown, each: Answered) => noted.push(each) },
   } as unknown as Http2ProxyParts;
   const server = createHttp2().on('stream', answer);
   const listening = createServer((socket) => server.emit('connection', socket));
@@ -61,7 +64,10 @@ async function stand(exchange: number, answer: (stream: ServerHttp2Stream) => vo
   await once(out, 'connect');
   const proxy = new Http2Proxy({
     ...parts,
-    connect: () => descriptorOf(out),
+    connect: () => {
+      if (refused++ < refusals) throw Object.assign(new Error('refused'), { code: 'ECONNREFUSED' });
+      return descriptorOf(out);
+    },
     timeouts: { head: 1000, idle: 5000, exchange, connect: 2000 },
   });
   const client = connectHttp2(`http://127.0.0.1:${await portOf(front)}`);
@@ -70,7 +76,7 @@ async function stand(exchange: number, answer: (stream: ServerHttp2Stream) => vo
     () => proxy.close(),
     () => client.destroy(),
   );
-  return { client, clients, noted, proxy };
+  return { client, clients, noted, counts, proxy };
 }
 
 /** Everything that an answer says, and how it ended. */
@@ -115,6 +121,19 @@ test('a stream on which something happens goes on for longer than that', async (
 test('a backend that does not answer is given up with 504', async () => {
   const here = await stand(300, () => {});
   expect(await ask(here)).toMatchObject({ status: 504 });
+});
+
+test('a backend that refuses is asked once more, and then the client is told', async () => {
+  const answer = (stream: ServerHttp2Stream): void => {
+    stream.respond({ ':status': 200 });
+    stream.end('late');
+  };
+  const one = await stand(5000, answer, 1);
+  expect(await ask(one)).toEqual({ status: 200, body: 'late', code: 0 });
+  expect(one.counts.retries).toBe(1);
+  const never = await stand(5000, answer, 2);
+  expect(await ask(never)).toMatchObject({ status: 503 });
+  expect(never.noted).toMatchObject([{ status: 503, reason: 'the backend cannot be reached (ECONNREFUSED)' }]);
 });
 
 test('interim answers are passed on, and an answer that is a head alone stays one', async () => {

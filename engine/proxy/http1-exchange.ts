@@ -7,35 +7,27 @@
  * The client's connection owns it and calls it; what becomes of the exchange is returned there, or told by onOutcome() where it
  * comes of what the backend did. An exchange never calls its client while it is called by it.
  */
-import { AnswerReader, type AnswerSink, Progress } from './answer-reader.ts';
-import { Attempts, type AttemptsParts, type Failure, isUnreached } from './attempts.ts';
+
+import { Attempts, type AttemptsParts, isUnreached, type Unanswered } from './attempts.ts';
 import type { BackendConnection, BackendUser } from './backend-connection.ts';
 import type { BackendPool } from './backend-pool.ts';
 import type { Backend } from './backends.ts';
 import type { Clock } from './clock.ts';
+import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-states.ts';
 import { isIdempotent, type RequestHead } from './head.ts';
+import { AnswerReader, type AnswerSink, Progress } from './http1-answer.ts';
 import { HttpError } from './llhttp.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
 import type { Timeouts } from './timeouts.ts';
-import { type Arrows, follow } from './transitions.ts';
-
-/**
- * Of an exchange in either version of HTTP:
- *
- *     asking -> answering    the head of the answer is there, and went to the client
- *     asking -> over         nobody answers, the client is gone, or both talk to each other without being read from here on
- *     answering -> over      the answer is complete or broke off, or the client is gone
- */
-export const EXCHANGE_ARROWS = { asking: ['answering', 'over'], answering: ['over'], over: [] } as const satisfies Arrows<string>;
-export type ExchangeState = keyof typeof EXCHANGE_ARROWS;
+import { follow } from './transitions.ts';
 
 /** How an exchange ended. */
 export type Outcome =
   /** Everything of the answer has been written. `reusable`: the client may send its next request. */
   | { readonly is: 'answered'; readonly reusable: boolean }
   /** Nothing was answered, and nothing will be. */
-  | ({ readonly is: 'failed' } & Failure)
+  | ({ readonly is: 'failed' } & Unanswered)
   /** The answer broke off. */
   | { readonly is: 'broken'; readonly reason: string }
   /** Both sides talk to each other from here on; the backend has said `rest` already. */
@@ -54,7 +46,7 @@ export interface ExchangeClient {
   /** More of the request can be sent, after send() has returned false or the backend was another one. */
   onBackendDrain(): void;
   /** Told where nobody was there to return it to. */
-  onOutcome(exchange: Exchange, outcome: Outcome): void;
+  onOutcome(exchange: Http1Exchange, outcome: Outcome): void;
 }
 
 export interface ExchangeParts extends AttemptsParts {
@@ -63,7 +55,7 @@ export interface ExchangeParts extends AttemptsParts {
   readonly pool: Pick<BackendPool, 'take' | 'give'>;
 }
 
-export class Exchange implements BackendUser, AnswerSink {
+export class Http1Exchange implements BackendUser, AnswerSink {
   readonly head: RequestHead;
   readonly verdict: RequestVerdict;
   readonly startedMs: number;
@@ -212,7 +204,7 @@ export class Exchange implements BackendUser, AnswerSink {
 
   #connect(backend: Backend | undefined, fresh: boolean): Outcome | undefined {
     if (!backend) {
-      const { status, reason } = this.#attempts.failure as Failure;
+      const { status, reason } = this.#attempts.unanswered as Unanswered;
       return this.#fail(status, reason);
     }
     try {

@@ -1,9 +1,6 @@
-/** HTTP/1 messages as the proxy reads them: heads, bodies, paths. */
+/** Heads of HTTP/1: how they are read, what is refused, what of them goes on. */
 import { describe, expect, test } from 'vitest';
-import { append } from '../../../engine/proxy/append-bytes.ts';
-import { Body } from '../../../engine/proxy/body.ts';
 import { CHUNKED, readRequest, readResponse, UNTIL_CLOSE } from '../../../engine/proxy/head.ts';
-import { policyPath } from '../../../engine/proxy/policy-path.ts';
 
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');
 const request = (text: string) => readRequest(bytes(text), 0, text.length);
@@ -151,64 +148,4 @@ describe('readResponse()', () => {
     expect(() => response('ICY 200 OK\r\n\r\n')).toThrow();
     expect(() => response('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\xa0\r\n\r\n')).toThrow();
   });
-});
-
-describe('Body', () => {
-  test('ends where its framing says, however it is cut', () => {
-    const text = '4;x=y\r\nWiki\r\n10\r\n0123456789abcdef\r\n0\r\nTrailer: 1\r\n\r\nGET / HTTP/1.1\r\n';
-    const end = text.indexOf('GET');
-    for (const step of [1, 2, 3, 7, 1000]) {
-      const body = new Body(CHUNKED);
-      let taken = 0;
-      for (let at = 0; at < text.length && !body.complete; at += step) taken += body.take(bytes(text.slice(at, at + step)), 0);
-      expect(taken, `in steps of ${step}`).toBe(end);
-      expect(body.complete).toBe(true);
-    }
-    const counted = new Body(5);
-    expect([counted.take(bytes('abc'), 0), counted.take(bytes('defg'), 0), counted.complete]).toEqual([3, 2, true]);
-    const open = new Body(UNTIL_CLOSE);
-    expect([open.take(bytes('abc'), 0), open.complete]).toEqual([3, false]);
-    expect(new Body(0).complete).toBe(true);
-  });
-
-  test.each(['x\r\n', '4\r\nWikiX\r\n', '-1\r\n', '4\nWiki\r\n', '0x4\r\nWiki\r\n', 'ffffffffffffffffff\r\n', '4 \r\nWiki\r\n'])(
-    'refuses chunks such as %j',
-    (text) => {
-      const body = new Body(CHUNKED);
-      expect(() => body.take(bytes(text), 0)).toThrow();
-      body.close();
-    },
-  );
-});
-
-test.each([
-  ['/admin', '/admin'],
-  ['/a/b/', '/a/b/'],
-  ['/./admin', '/admin'],
-  ['/x/../admin', '/admin'],
-  ['//admin', '/admin'],
-  ['/%61dmin', '/admin'],
-  ['/%2e%2e/admin/%2E', '/admin/'],
-  ['/a%2Fb', '/a/b'],
-  ['/a%20b', '/a%20b'],
-  ['/a%25', '/a%25'],
-  ['/..\\admin', '/admin'],
-  ['/..', '/'],
-  ['/', '/'],
-])('policy sees the path %s as %s', (path, seen) => {
-  expect(policyPath(path)).toBe(seen);
-});
-
-test('append() keeps bytes that come one by one, and copies each of them a few times at most', () => {
-  let all: Buffer = Buffer.alloc(0);
-  const buffers = new Set<ArrayBufferLike>();
-  for (let i = 0; i < 30_000; i++) {
-    all = append(all, Buffer.from([i & 255]));
-    buffers.add(all.buffer);
-  }
-  expect(all.length).toBe(30_000);
-  expect(all.every((byte, i) => byte === (i & 255))).toBe(true);
-  expect(buffers.size).toBeLessThan(10);
-  const [left, right] = [append(all.subarray(0, 10), Buffer.from('a')), append(all.subarray(0, 10), Buffer.from('b'))];
-  expect([left[10], right[10], all[10]]).toEqual([97, 98, 10]);
 });

@@ -9,11 +9,12 @@ import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
 import type { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
 import type { Client, Clients } from './clients.ts';
-import { Exchange, type ExchangeClient, type ExchangeParts, type Outcome } from './exchange.ts';
 import type { RequestHead } from './head.ts';
+import { answeredBy, answeredHere } from './http1-answered.ts';
+import { type ExchangeClient, type ExchangeParts, Http1Exchange, type Outcome } from './http1-exchange.ts';
+import { RefusedRequest, RequestReader } from './http1-requests.ts';
 import { ownAnswer } from './own-answer.ts';
 import type { RequestCounts } from './request-counts.ts';
-import { RefusedRequest, RequestReader } from './request-reader.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 import type { Routing } from './routing.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
@@ -66,14 +67,14 @@ export interface ClientParts extends ExchangeParts {
   readonly handOver: (fd: number, first: Buffer, flow: TaggedFlow) => void;
 }
 
-export class ClientConnection implements Client, ExchangeClient, SocketHandler {
+export class Http1Client implements Client, ExchangeClient, SocketHandler {
   flow: TaggedFlow;
   readonly #socket: ProxySocket;
   readonly #parts: ClientParts;
   readonly #reader = new RequestReader();
   #state: ClientState = 'reading';
   /** While it is sending or waiting. */
-  #exchange: Exchange | undefined;
+  #exchange: Http1Exchange | undefined;
   /** While it is a tunnel: at its other end. */
   #partner: Backend | undefined;
   /** Of reading: when a head must be there, or the next request begin. Of leaving: when the client must be gone. */
@@ -167,7 +168,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     this.#socket.pause(false);
   }
 
-  onOutcome(exchange: Exchange, outcome: Outcome): void {
+  onOutcome(exchange: Http1Exchange, outcome: Outcome): void {
     this.#settle(exchange, outcome);
     this.#advance();
   }
@@ -216,7 +217,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
       return;
     }
     const first = this.#reader.takeHead();
-    const exchange = new Exchange(head, verdict, this, this.#parts);
+    const exchange = new Http1Exchange(head, verdict, this, this.#parts);
     this.#exchange = exchange;
     if (this.#reader.complete) exchange.endRequest();
     this.#state = follow(CLIENT_ARROWS, this.#state, this.#reader.complete ? 'waiting' : 'sending');
@@ -227,7 +228,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
   /** Returns whether there may be more to do. */
   #sendBody(): boolean {
     if (!this.#reader.length) return false;
-    const exchange = this.#exchange as Exchange;
+    const exchange = this.#exchange as Http1Exchange;
     let bytes: Buffer;
     try {
       bytes = this.#reader.takeBody();
@@ -247,25 +248,25 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
   }
 
   /** Every way that a request that was sent on ends. */
-  #settle(exchange: Exchange, outcome: Outcome): void {
+  #settle(exchange: Http1Exchange, outcome: Outcome): void {
     if (outcome.is === 'answered') {
-      this.#note(exchange.head, exchange.verdict, exchange, exchange.status, '');
+      this.#note(exchange, exchange.status, '');
       if (outcome.reusable && !this.#leaves && !(this.#ended && !this.#reader.length)) this.#rest();
       else this.#beginLeaving();
     } else if (outcome.is === 'failed') {
       const { status, reason } = outcome;
-      this.#note(exchange.head, exchange.verdict, exchange, status, reason);
+      this.#note(exchange, status, reason);
       const kept = exchange.head.keepAlive && !this.#leaves && this.#reader.complete;
       this.#socket.write(ownAnswer(status, reason, `${reason}\n`, { kept, bodiless: exchange.head.method === 'HEAD' }));
       if (kept) this.#rest();
       else this.#beginLeaving();
     } else if (outcome.is === 'broken') {
-      this.#note(exchange.head, exchange.verdict, exchange, exchange.status, outcome.reason);
+      this.#note(exchange, exchange.status, outcome.reason);
       this.#exchange = undefined;
       // An answer that ends too early must not look like one that is complete.
       this.destroy();
     } else {
-      this.#note(exchange.head, exchange.verdict, exchange, exchange.status, '');
+      this.#note(exchange, exchange.status, '');
       this.#beginTunnel(exchange, outcome.connection, outcome.rest);
     }
   }
@@ -275,7 +276,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     const { status, body, reason } = verdict;
     const kept = this.#reader.skipRequest() && head.keepAlive;
     this.#socket.write(ownAnswer(status, reason, body, { kept, bodiless: head.method === 'HEAD' }));
-    this.#note(head, verdict, undefined, status, reason);
+    this.#noteHere(head, verdict, status, reason);
     if (kept) this.#restartIdle();
     else this.#beginLeaving();
   }
@@ -286,7 +287,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     if (status === 408) counts.timeouts += 1;
     else counts.malformed += 1;
     this.#socket.write(ownAnswer(status, reason, '', { kept: false, bodiless: false }));
-    this.#note(undefined, undefined, undefined, status, reason);
+    this.#noteHere(undefined, undefined, status, reason);
     this.#beginLeaving();
   }
 
@@ -303,7 +304,7 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     this.#deadlineMs = clock.nowMs + (this.#reader.length ? timeouts.head : timeouts.idle);
   }
 
-  #beginTunnel(exchange: Exchange, connection: BackendConnection, rest: Buffer): void {
+  #beginTunnel(exchange: Http1Exchange, connection: BackendConnection, rest: Buffer): void {
     this.#exchange = undefined;
     this.#partner = exchange.backend;
     this.#state = follow(CLIENT_ARROWS, this.#state, 'tunnel');
@@ -338,33 +339,19 @@ export class ClientConnection implements Client, ExchangeClient, SocketHandler {
     this.#exchange = undefined;
     if (exchange) {
       exchange.abort();
-      this.#note(exchange.head, exchange.verdict, exchange, CLIENT_GONE, 'the client broke off');
+      this.#note(exchange, CLIENT_GONE, 'the client broke off');
     }
     this.#reader.close();
     this.#parts.clients.remove(this);
   }
 
-  /** Notes a request that has its answer, or what there is of it. `head`: undefined where it is no request. */
-  #note(
-    head: RequestHead | undefined,
-    verdict: RequestVerdict | undefined,
-    exchange: Exchange | undefined,
-    status: number,
-    reason: string,
-  ): void {
+  #note(exchange: Http1Exchange, status: number, reason: string): void {
     const { requests, clock } = this.#parts;
-    const answered = {
-      protocol: head?.old ? 'HTTP/1.0' : 'HTTP/1.1',
-      method: head?.method ?? '',
-      host: head?.host ?? '',
-      path: head?.path ?? '',
-      status,
-      reason,
-      backend: exchange?.backend?.name ?? '',
-      startedMs: exchange?.startedMs ?? clock.nowMs,
-      bytesIn: exchange?.bytesIn ?? 0,
-      bytesOut: exchange?.bytesOut ?? 0,
-    } as const;
-    requests.note(this.flow, verdict, answered, clock.nowMs);
+    requests.note(this.flow, exchange.verdict, answeredBy(exchange, status, reason), clock.nowMs);
+  }
+
+  #noteHere(head: RequestHead | undefined, verdict: RequestVerdict | undefined, status: number, reason: string): void {
+    const { requests, clock } = this.#parts;
+    requests.note(this.flow, verdict, answeredHere(head, status, reason, clock.nowMs), clock.nowMs);
   }
 }

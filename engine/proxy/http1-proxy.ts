@@ -3,9 +3,9 @@ import type { ProxySocket } from '../kernel/proxy-socket.ts';
 import { type ListeningNetwork, ProxySockets } from '../kernel/proxy-sockets.ts';
 import type { SocketEnds } from '../native.gen.ts';
 import { BackendPool } from './backend-pool.ts';
-import { ClientConnection, type ClientParts } from './client-connection.ts';
 import type { Clients } from './clients.ts';
 import { Clock } from './clock.ts';
+import { type ClientParts, Http1Client } from './http1-client.ts';
 import type { RequestCounts } from './request-counts.ts';
 import type { Routing } from './routing.ts';
 import { endsOf } from './tagged-flow.ts';
@@ -13,7 +13,7 @@ import { TIMEOUTS } from './timeouts.ts';
 
 const SWEEP_MS = 250;
 
-export interface HttpProxyParts {
+export interface Http1ProxyParts {
   readonly routing: Routing;
   readonly clients: Clients;
   readonly requests: RequestCounts;
@@ -25,7 +25,7 @@ export interface HttpProxyParts {
   readonly failed: (error: Error) => void;
 }
 
-export class HttpProxy {
+export class Http1Proxy {
   readonly #routing: Routing;
   readonly #clients: Clients;
   readonly #requests: RequestCounts;
@@ -36,7 +36,7 @@ export class HttpProxy {
   #sweptMs = 0;
   #refused = 0;
 
-  constructor({ routing, clients, requests, network, handOver, failed }: HttpProxyParts) {
+  constructor({ routing, clients, requests, network, handOver, failed }: Http1ProxyParts) {
     this.#routing = routing;
     this.#clients = clients;
     this.#requests = requests;
@@ -87,7 +87,7 @@ export class HttpProxy {
 
   #accept(socket: ProxySocket, ends: SocketEnds): void {
     const flow = this.#routing.find(ends);
-    if (this.#clients.admits(flow)) this.#clients.add(new ClientConnection(socket, flow, this.#parts));
+    if (this.#clients.admits(flow)) this.#clients.add(new Http1Client(socket, flow, this.#parts));
     else socket.reset();
   }
 }

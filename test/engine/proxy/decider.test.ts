@@ -1,0 +1,221 @@
+/** What is decided of a request: by a rule, by the plugin that it asks, by a verdict that was kept, or by the failure policy. */
+import { beforeEach, describe, expect, test } from 'vitest';
+import { PluginAction, PluginField, Scope, Verdict, type VerdictEntry, type VerdictKey, VerdictWord } from '../../../engine/abi.gen.ts';
+import { Failure } from '../../../engine/plugin-runtime/control.ts';
+import { type Guest, LoadedPlugin } from '../../../engine/plugin-runtime/loaded-plugin.ts';
+import type { PluginSetup } from '../../../engine/plugin-runtime/messages.ts';
+import type { PluginCaller } from '../../../engine/plugin-runtime/plugin-caller.ts';
+import { Question } from '../../../engine/plugin-runtime/question.ts';
+import type { RequestRule } from '../../../engine/policy/snapshot.ts';
+import { Decider } from '../../../engine/proxy/decider.ts';
+import { KernelVerdicts } from '../../../engine/proxy/kernel-verdicts.ts';
+import type { Request } from '../../../engine/proxy/messages.ts';
+import type { TaggedFlow } from '../../../engine/proxy/tagged-flow.ts';
+import { flowOf } from '../../support/proxy-stand.ts';
+
+const STABLE = [{ service: 'shop/stable', port: 80, weight: 1 }];
+const NEW = [{ service: 'shop/new', port: 80, weight: 1 }];
+const PLUGIN = 5;
+const TTL_MS = 100;
+
+const request = (cookie = '', path = '/'): Request => ({ method: 'GET', host: 'shop', path, query: '', headers: ['cookie', cookie] });
+
+function rule(spec: Partial<RequestRule> = {}): RequestRule {
+  return { matches: [], plugin: 'canary', routes: { new: NEW }, fallback: STABLE, deny: { status: 403, body: 'no\n' }, ...spec };
+}
+
+function word(action: PluginAction, ttl = 0, scope: Scope = Scope.NONE): number {
+  return action | (scope << VerdictWord.SCOPE_SHIFT) | ((ttl / VerdictWord.TTL_UNIT_MS) << VerdictWord.TTL_SHIFT);
+}
+
+/** A plugin that answers as it is told, beside everything that a decider needs. */
+class Bench {
+  readonly flow: TaggedFlow;
+  readonly counts = { cached: 0, verdicts: 0 };
+  readonly written: { key: VerdictKey; entry: VerdictEntry }[] = [];
+  readonly errors: string[] = [];
+  readonly guest = {
+    route: '',
+    cookie: '',
+    fieldsRead: 0,
+    reads: { fields: 0, headers: [] as string[], cookies: ['canary'] },
+  };
+  readonly plugins = new Map<number, LoadedPlugin>();
+  asked = 0;
+  answer = word(PluginAction.ALLOW);
+  failure: Failure = Failure.NONE;
+  reason = '';
+  readonly decider: Decider;
+
+  constructor(...rules: RequestRule[]) {
+    this.flow = {
+      ...flowOf(1),
+      rule: { id: 7, name: 'rule', requests: { rules }, plugins: new Map([['canary', PLUGIN]]) },
+    } as unknown as TaggedFlow;
+    this.install({});
+    const kernel = new KernelVerdicts({ writeVerdict: (key, entry) => void this.written.push({ key, entry }) });
+    kernel.sets = new Map([['shop/stable:80', { id: 44, name: 'shop/stable:80', backends: [] }]]);
+    this.decider = new Decider({
+      plugins: this.plugins,
+      caller: this.#caller(),
+      question: new Question(),
+      identities: new Map(),
+      pods: new Map(),
+      kernel,
+      counts: this.counts,
+      versionName: (serial) => `canary ${serial}`,
+      error: (reason) => this.errors.push(reason),
+    });
+  }
+
+  install(setup: Partial<PluginSetup>): LoadedPlugin {
+    const live = { serial: 1 } as PluginSetup['live'];
+    const whole = { id: PLUGIN, name: 'canary', epoch: 1, failureAllow: false, enforced: true, live, ...setup } as PluginSetup;
+    const plugin = new LoadedPlugin(whole, (version) => ({ version, guest: this.guest as unknown as Guest }));
+    this.plugins.set(PLUGIN, plugin);
+    return plugin;
+  }
+
+  decide(sent: Request = request(), nowMs = 0) {
+    return this.decider.decide(this.flow, sent, nowMs);
+  }
+
+  #caller(): PluginCaller {
+    const bench = this;
+    return {
+      get word() {
+        return bench.answer;
+      },
+      get decider() {
+        return bench.plugins.get(PLUGIN)?.live;
+      },
+      get reason() {
+        return bench.reason;
+      },
+      ask: () => {
+        bench.asked += 1;
+        return bench.failure;
+      },
+    } as unknown as PluginCaller;
+  }
+}
+
+let bench: Bench;
+beforeEach(() => {
+  bench = new Bench(rule());
+});
+
+describe('a rule', () => {
+  test('that matches first decides, however the path is written; none means 404', () => {
+    const admin = { path: { type: 'PathPrefix', value: '/admin' }, headers: [], query: [] } as const;
+    bench = new Bench(rule({ plugin: '', matches: [admin], fallback: NEW }));
+    expect(bench.decide(request('', '/a'))).toMatchObject({ allowed: false, status: 404 });
+    expect(bench.decide(request('', '//x/../%61dmin/b'))).toMatchObject({ allowed: true, to: NEW, plugin: 0 });
+    expect(bench.decide(request('', '/admin'))).toBe(bench.decide(request('', '/admin')));
+    expect(bench.asked).toBe(0);
+  });
+});
+
+describe('a plugin', () => {
+  test('routes by the names of the rule, and to no other', () => {
+    bench.answer = word(PluginAction.ROUTE);
+    bench.guest.route = 'new';
+    expect(bench.decide()).toMatchObject({ allowed: true, route: 'new', to: NEW, plugin: PLUGIN, version: 'canary 1' });
+    bench.guest.route = 'constructor';
+    expect(bench.decide()).toMatchObject({ allowed: false, status: 503, reason: 'the rule has no route constructor' });
+  });
+
+  test('denies with the answer of the rule, and its own reason', () => {
+    bench.answer = word(PluginAction.DENY);
+    bench.reason = 'not you';
+    expect(bench.decide()).toMatchObject({ allowed: false, status: 403, body: 'no\n', reason: 'not you', audited: false });
+    bench.install({ enforced: false });
+    expect(bench.decide()).toMatchObject({ allowed: true, to: STABLE, audited: true });
+  });
+
+  test('that says what it said before is given the same verdict, unless it adds a cookie', () => {
+    expect(bench.decide()).toBe(bench.decide());
+    bench.guest.cookie = 'a=b';
+    const [first, second] = [bench.decide(), bench.decide()];
+    expect(first).toMatchObject({ cookie: 'a=b' });
+    expect(first).not.toBe(second);
+  });
+
+  test.each([
+    { name: 'is unknown', arrange: () => void bench.plugins.clear(), allow: false },
+    { name: 'is suspended', arrange: () => void (bench.install({}).suspended = true), allow: false },
+    { name: 'is suspended and fails open', arrange: () => void (bench.install({ failureAllow: true }).suspended = true), allow: true },
+    { name: 'traps', arrange: () => void (bench.failure = Failure.TRAP), allow: false },
+  ])('that $name leaves it to the failure policy', ({ arrange, allow }) => {
+    arrange();
+    const verdict = bench.decide();
+    expect(verdict).toMatchObject(allow ? { allowed: true, to: STABLE } : { allowed: false, status: 503 });
+    expect(verdict.reason).toMatch(/^failure policy: /);
+  });
+});
+
+describe('a verdict that holds for longer', () => {
+  beforeEach(() => {
+    bench.answer = word(PluginAction.ALLOW, TTL_MS);
+  });
+
+  test('is kept by the values that the plugin declares, until its time or its epoch is over', () => {
+    bench.decide(request('canary=1'));
+    bench.decide(request('canary=1; other=2'), TTL_MS - 1);
+    expect([bench.asked, bench.counts.cached]).toEqual([1, 1]);
+    bench.decide(request('canary=2'));
+    expect(bench.asked).toBe(2);
+    bench.decide(request('canary=1'), TTL_MS);
+    expect(bench.asked).toBe(3);
+    bench.install({ epoch: 2 });
+    bench.decide(request('canary=1'), TTL_MS);
+    expect(bench.asked).toBe(4);
+    bench.decider.forget();
+    bench.decide(request('canary=1'), TTL_MS);
+    expect(bench.asked).toBe(5);
+  });
+
+  test.each([
+    { name: 'depends on the time', arrange: () => void (bench.guest.fieldsRead = PluginField.TIME) },
+    { name: 'adds a cookie', arrange: () => void (bench.guest.cookie = 'a=b') },
+  ])('is not kept where it $name', ({ arrange }) => {
+    arrange();
+    bench.decide();
+    bench.decide();
+    expect(bench.asked).toBe(2);
+  });
+
+  test('is not kept for somebody who only wants to know', () => {
+    bench.decider.explain(bench.flow, request(), 0);
+    bench.decide();
+    expect(bench.asked).toBe(2);
+  });
+
+  test('on who talks to whom is told to the kernel, with the set that it may use', () => {
+    bench.answer = word(PluginAction.ALLOW, TTL_MS, Scope.IDENTITY);
+    bench.decide();
+    expect(bench.written).toMatchObject([
+      {
+        key: { plugin: PLUGIN, sourceIdentity: 1, destinationIdentity: 2, sourcePort: 0 },
+        entry: { verdict: Verdict.ROUTE, backendSet: 44 },
+      },
+    ]);
+    bench.answer = word(PluginAction.DENY, TTL_MS, Scope.FLOW);
+    bench.decide();
+    expect(bench.written[1]).toMatchObject({
+      key: { sourcePort: 40_000, sourceIdentity: 0 },
+      entry: { verdict: Verdict.DENY, backendSet: 0 },
+    });
+    expect(bench.counts.verdicts).toBe(2);
+  });
+
+  test('is not told to the kernel where only the proxy can follow it', () => {
+    bench.answer = word(PluginAction.ROUTE, TTL_MS, Scope.FLOW);
+    bench.guest.route = 'new';
+    bench.decide();
+    bench = new Bench(rule(), rule());
+    bench.answer = word(PluginAction.ALLOW, TTL_MS, Scope.FLOW);
+    bench.decide();
+    expect(bench.written).toEqual([]);
+  });
+});
