@@ -91,11 +91,5 @@ test('FlowCounts keeps a bounded number of series, and still counts everything',
   for (let i = 0; i < 100; i++) await turn();
   expect(counts.series.reduce((sum, { count }) => sum + count, 0)).toBe(5000);
   expect(counts.series.length).toBe(2049);
-  expect(counts.series.at(-1)?.labels).toEqual({
-    verdict: 'other',
-    protocol: 'other',
-    direction: 'other',
-    reason: 'other',
-    plugin: 'other',
-  });
+  expect(new Set(Object.values(counts.series.at(-1)?.labels ?? {}))).toEqual(new Set(['other']));
 });
