@@ -28,7 +28,7 @@ export async function* readFeed<T extends object>(
 ): AsyncGenerator<{ readonly text: string; readonly item: T | LostLine }> {
   const response = await client.open('GET', `/v1/${name}?${query}`);
   const lines = createInterface({ input: response });
-  // Whoever stops reading closes what is read; the lines do not end by that.
+  // Destroying the answer closes it, but does not end its lines.
   response.once('close', () => lines.close());
   const end = (): void => void response.destroy();
   signal?.addEventListener('abort', end);

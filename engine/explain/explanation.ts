@@ -1,4 +1,4 @@
-/** What is asked about a flow, and what is answered: one declaration for who explains, the API and the command line. */
+/** The question about a flow, and its answer: one declaration for who explains, the API and the command line. */
 import { z } from 'zod';
 
 export interface ExplainQuery {

@@ -1,4 +1,4 @@
-/** What threads report comes to the tally and the log, whole: what a report leaves out is counted. */
+/** Threads' reports come to the tally and the log, whole: flows that a report leaves out are counted. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { FlowCounts } from '../../../engine/observe/flow-counts.ts';
