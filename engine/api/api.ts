@@ -6,29 +6,22 @@ import { z } from 'zod';
 import type { HostPort } from '../config.ts';
 import type { ApiAccess } from '../config-file.ts';
 import { EngineError, type ErrorCode, messageOf } from '../errors.ts';
+import type { ExplainedFlow, ExplainQuery, RequestQuery } from '../explain/explanation.ts';
+import type { NameView } from '../explain/known-names-view.ts';
 import type { Logger } from '../log.ts';
 import { guardAccess } from './access.ts';
+import { addFeeds, type FeedParts } from './feed-routes.ts';
 import { addPlugins, type PluginParts } from './plugin-routes.ts';
 import * as schemas from './schemas.ts';
-import { addStreams, type StreamParts } from './streams.ts';
 
-export interface ExplainQuery {
-  readonly from: string;
-  readonly to: string;
-  readonly port: string;
-  readonly verify: boolean;
-  /** A request on that flow. */
-  readonly request?: ReturnType<typeof requestOf>;
-}
-
-export interface ApiParts extends PluginParts, StreamParts {
+export interface ApiParts extends PluginParts, FeedParts {
   readonly version: string;
   readonly ready: () => boolean;
   readonly status: () => z.infer<typeof schemas.status>;
   /** Puts in force what is in the source now. */
   readonly reconcile: () => Promise<z.infer<typeof schemas.status>>;
-  readonly explain: (query: ExplainQuery) => Promise<z.infer<typeof schemas.explanation>[]>;
-  readonly names: () => z.infer<typeof schemas.knownName>[];
+  readonly explain: (query: ExplainQuery) => Promise<ExplainedFlow[]>;
+  readonly names: () => NameView[];
   readonly hostFirewall: () => z.infer<typeof schemas.hostFirewall>;
   readonly changeHostFirewall: (change: 'confirm' | 'retry') => Promise<void>;
   readonly metrics: Registry;
@@ -62,7 +55,7 @@ export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
   addPolicy(api, parts);
   addHostFirewall(api, parts);
   addPlugins(api, parts);
-  addStreams(api, parts, fail);
+  addFeeds(api, parts, fail);
   return api;
 }
 
@@ -174,7 +167,13 @@ interface ExplainQuerystring {
   readonly cookie?: readonly string[];
 }
 
-function requestOf({ method = 'GET', host = '', path = '/', header = [], cookie = [] }: Omit<ExplainQuerystring, 'from' | 'to' | 'port'>) {
+function requestOf({
+  method = 'GET',
+  host = '',
+  path = '/',
+  header = [],
+  cookie = [],
+}: Omit<ExplainQuerystring, 'from' | 'to' | 'port'>): RequestQuery {
   return { method: method.toUpperCase(), host, path, headers: header, cookies: cookie };
 }
 

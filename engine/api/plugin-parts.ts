@@ -1,4 +1,4 @@
-/** What the API and the metrics say about plugins, put together from the registry, the kernel's counters and the plugins' tables. */
+/** Plugins as the API and the metrics show them, put together from the registry, the kernel's counters and the plugins' tables. */
 import { mapFile } from '../kernel/mapped-file.ts';
 import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from '../plugin-runtime/messages.ts';
 import { tableFacts } from '../plugin-runtime/version-parts.ts';
@@ -15,7 +15,7 @@ const NS_PER_S = 1e9;
 /** By id of the plugin: packets for which the kernel had its verdict. */
 type ReadHits = () => ReadonlyMap<number, number>;
 
-/** What the routes of plugins do. */
+/** The functions behind the routes of plugins. */
 export function pluginParts(registry: PluginRegistry, readHits: ReadHits): PluginParts {
   const view = (plugin: ManagedPlugin, hits = readHits()) =>
     pluginView(plugin, { cached: hits.get(plugin.id) ?? 0, tables: liveTables(plugin) });

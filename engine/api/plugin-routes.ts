@@ -2,9 +2,9 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { EngineError } from '../errors.ts';
+import type { PushMode } from '../plugins/registry.ts';
 import * as schemas from './schemas.ts';
 
-export type PushMode = 'enforce' | 'shadow' | 'canary';
 type Plugin = z.infer<typeof schemas.plugin>;
 
 export interface PluginParts {

@@ -1,30 +1,18 @@
 /** Metrics of the proxy: requests by rule, route, backend and version of the plugin. */
-import type { Exposition, HistogramSample, Labels, Sample } from './exposition.ts';
+import type { ProxyCounts } from '../proxy/messages.ts';
+import type { RequestTotals } from '../proxy/request-totals.ts';
+import type { Exposition, Labels, Sample } from './exposition.ts';
 
 /** The proxy's work since the engine started. */
 export interface RequestsSample {
   readonly ways: readonly WaySample[];
-  readonly counts: Readonly<Record<ProxyCount, number>>;
+  readonly counts: Readonly<ProxyCounts>;
 }
 
-export type ProxyCount = 'clients' | 'refusedClients' | 'backends' | 'retries' | 'malformed' | 'timeouts' | 'verdicts' | 'cached';
+/** Requests that went one way; its version is the plugin's that decided. */
+type WaySample = ReturnType<RequestTotals['samples']>[number];
 
-/** Requests that went one way. */
-export interface WaySample {
-  readonly rule: string;
-  readonly route: string;
-  readonly backend: string;
-  /** The plugin's version that decided. */
-  readonly version: string;
-  /** By class of the status: 1xx to 5xx. */
-  readonly classes: readonly number[];
-  /** Seconds. */
-  readonly duration: HistogramSample;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-}
-
-const COUNTS: Readonly<Record<ProxyCount, readonly [kind: 'counter' | 'gauge', name: string, help: string]>> = {
+const COUNTS: Readonly<Record<keyof ProxyCounts, readonly [kind: 'counter' | 'gauge', name: string, help: string]>> = {
   clients: ['gauge', 'sluice_http_clients', 'Connections of clients to the proxy'],
   backends: ['gauge', 'sluice_http_backend_connections', 'Connections of the proxy to backends'],
   refusedClients: [
@@ -44,7 +32,7 @@ const labelsOf = ({ rule, route, backend, version }: WaySample): Labels => ({ ru
 
 export function exposeRequests(exposition: Exposition, read: () => RequestsSample): void {
   for (const [count, [kind, name, help]] of Object.entries(COUNTS))
-    exposition[kind]([name, help], () => [[{}, read().counts[count as ProxyCount]]]);
+    exposition[kind]([name, help], () => [[{}, read().counts[count as keyof ProxyCounts]]]);
   exposition.counter(['sluice_http_requests_total', 'Requests by what they were answered with', [...LABELS, 'status']], () =>
     read().ways.flatMap((way) =>
       way.classes.flatMap((times, i): Sample[] => (times ? [[{ ...labelsOf(way), status: `${i + 1}xx` }, times]] : [])),

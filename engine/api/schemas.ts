@@ -104,21 +104,10 @@ export const pushed = z.object({
   }),
 });
 
-/** Its fields are declared in observe/. */
+/** Declared where they are made. */
+export { explanation } from '../explain/explanation.ts';
+export { knownName } from '../explain/known-names-view.ts';
 export { flowSchema as flow } from '../observe/flow-fields.ts';
-
-export const knownName = z.object({
-  endpoint: z.string().describe('"namespace/name" of the pod that knows it'),
-  address: z.string(),
-  name: z.string().describe('of the query whose answer taught it last; empty when the kernel has forgotten it'),
-  patterns: z.array(
-    z.object({
-      pattern: z.string().describe('as policy writes it; empty for one that no rule has any more'),
-      expiresInS: z.int().describe('0: over, and open only to connections that exist'),
-      rules: z.array(z.string()).describe('of this endpoint, that are about names such as this one'),
-    }),
-  ),
-});
 
 export const hostFirewall = z.object({
   state: z
@@ -127,44 +116,6 @@ export const hostFirewall = z.object({
   cgroup: z.string(),
   policies: z.array(z.string()).describe('as they are in force, with versions'),
   confirmBy: z.string().optional(),
-});
-
-const verdict = z.enum(['allow', 'deny', 'ask']);
-
-export const explanation = z.object({
-  source: z.string(),
-  destination: z.string(),
-  protocol: z.string(),
-  port: z.int(),
-  verdict,
-  ends: z.array(
-    z.object({
-      pod: z.string(),
-      direction: z.enum(['ingress', 'egress']),
-      enforced: z.boolean().describe('whether this node enforces it'),
-      verdict,
-      tier: z.string().describe('admin, network, baseline, plugin, or none where no policy decides'),
-      rule: z.string(),
-      plugin: z.string(),
-      reason: z.string(),
-      kernel: z.object({ agrees: z.boolean(), says: z.string() }).optional().describe('what the kernel says, with verify'),
-    }),
-  ),
-  request: z
-    .object({
-      method: z.string(),
-      url: z.string(),
-      allowed: z.boolean(),
-      status: z.int().describe('of the answer, where it is denied; 0 where it is not'),
-      route: z.string().describe('what the plugin calls where it goes'),
-      backends: z.array(z.string()).describe('who may take it, such as "shop/checkout-v2:80 10.0.0.3:80"'),
-      cookie: z.string().describe('set with the answer'),
-      version: z.string().describe('of the plugin that decided; empty where none did'),
-      reason: z.string(),
-    })
-    .nullable()
-    .optional()
-    .describe('what becomes of the request that was asked about; null where requests on this flow are not decided'),
 });
 
 export const event = z.object({

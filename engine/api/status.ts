@@ -1,4 +1,4 @@
-/** What `/v1/status` and the metrics say about the engine: what is in force, what is not, and who is told of flows and events. */
+/** The engine's status, for `/v1/status` and the metrics: what is in force, what is not, and who is told of flows and events. */
 import type { z } from 'zod';
 import type { Datapath } from '../kernel/datapath.ts';
 import type { Pressure } from '../kernel/pressure.ts';
@@ -19,7 +19,7 @@ export interface StatusParts {
   readonly feeds: Readonly<Record<string, Pick<Feed<unknown>, 'outlets'>>>;
 }
 
-/** What is not in force as meant: of policy, and of who carries it out. */
+/** Everything that is not in force as meant: of policy, and of who carries it out. */
 export function findProblems({ reconciler, proxy }: Pick<StatusParts, 'reconciler' | 'proxy'>): Problem[] {
   const { problems } = reconciler.status;
   if (!proxy.problem || !reconciler.compiled.requestRules.size) return [...problems];

@@ -10,8 +10,8 @@ import { FILTER_NAMES, FLOW_FILTERS, type FlowQuery, parseFlowQuery } from '../o
 import { FLOWS_MAX } from '../observe/flow-log.ts';
 import { ApiClient } from './client.ts';
 import { flowLine, flowTable } from './flow-line.ts';
-import { lastOption, showStream, streamOptions } from './show-stream.ts';
-import { isLost, readStream } from './stream.ts';
+import { isLost, readFeed } from './read-feed.ts';
+import { feedOptions, lastOption, showFeed } from './show-feed.ts';
 
 interface FlowsFlags extends FlowQuery {
   api: string;
@@ -34,9 +34,9 @@ export const flowsCommand: CommandModule<object, FlowsFlags> = {
   describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
   builder: (yargs) =>
     yargs
-      .options(streamOptions)
+      .options(feedOptions)
       .option('output', {
-        ...streamOptions.output,
+        ...feedOptions.output,
         choices: ['text', 'table', 'json', 'jsonl'] as const,
       })
       .option('last', { ...lastOption, describe: 'how many of the latest to show first; 100, or with --since all of them' })
@@ -55,7 +55,7 @@ export const flowsCommand: CommandModule<object, FlowsFlags> = {
     if (flags.record !== undefined)
       await recordFlows(client, query, flags.record, flags.for === undefined ? undefined : parseDuration(flags.for, '--for'));
     else if (flags.output === 'table') await showTable(client, query, flags.follow);
-    else await showStream(client, { name: 'flows', query, line: flags.output === 'text' ? flowLine : undefined });
+    else await showFeed(client, { name: 'flows', query, line: flags.output === 'text' ? flowLine : undefined });
   },
 };
 
@@ -73,7 +73,7 @@ function flowQuery(flags: FlowsFlags): URLSearchParams {
 async function showTable(client: ApiClient, query: URLSearchParams, follow: boolean): Promise<void> {
   if (follow) throw new EngineError('CONFIG_INVALID', 'Cannot follow flows in a table: use -o text or -o json with --follow');
   const flows: FlowView[] = [];
-  for await (const { item } of readStream<FlowView>(client, 'flows', query)) if (!isLost(item)) flows.push(item);
+  for await (const { item } of readFeed<FlowView>(client, 'flows', query)) if (!isLost(item)) flows.push(item);
   console.log(flows.length ? flowTable(flows) : 'no flows');
 }
 
@@ -89,7 +89,7 @@ async function recordFlows(client: ApiClient, query: URLSearchParams, file: stri
   process.once('SIGINT', () => ended.abort());
   const timer = limitMs === undefined ? undefined : setTimeout(() => ended.abort(), limitMs);
   let count = 0;
-  for await (const { text, item } of readStream<FlowView>(client, 'flows', query, { signal: ended.signal })) {
+  for await (const { text, item } of readFeed<FlowView>(client, 'flows', query, { signal: ended.signal })) {
     if (isLost(item)) console.error(`${item.lost} flows are missing: this machine writes too slowly`);
     else if (item.hook) {
       if (!out.write(`${text}\n`)) await once(out, 'drain');

@@ -13,50 +13,9 @@ import { formatOrigin } from '../policy/rules.ts';
 import type { Pod } from '../policy/snapshot.ts';
 import type { ExplainedRequest, Request } from '../proxy/messages.ts';
 import { nodeAddresses, type Reconciler } from '../reconcile/reconciler.ts';
+import type { EndView, ExplainedFlow, ExplainQuery, RequestQuery } from './explanation.ts';
 
-export interface ExplainQuery {
-  /** `namespace/pod`, or an address. */
-  readonly from: string;
-  readonly to: string;
-  /** `80/tcp`, `53/udp`, `icmp`. */
-  readonly port: string;
-  readonly verify: boolean;
-  /** A request on that flow: its method, host, path, headers as `name: value` and cookies as `name=value`. */
-  readonly request?: RequestQuery;
-}
-
-export interface RequestQuery {
-  readonly method: string;
-  readonly host: string;
-  readonly path: string;
-  readonly headers: readonly string[];
-  readonly cookies: readonly string[];
-}
-
-type Verdict = 'allow' | 'deny' | 'ask';
-
-export interface EndView {
-  readonly pod: string;
-  readonly direction: 'ingress' | 'egress';
-  readonly enforced: boolean;
-  readonly verdict: Verdict;
-  readonly tier: string;
-  readonly rule: string;
-  readonly plugin: string;
-  readonly reason: string;
-  readonly kernel?: { readonly agrees: boolean; readonly says: string };
-}
-
-export interface ExplainedFlow {
-  readonly source: string;
-  readonly destination: string;
-  readonly protocol: string;
-  readonly port: number;
-  readonly verdict: Verdict;
-  readonly ends: EndView[];
-  /** The request that was asked about, and its fate; null where requests on this flow are not decided, or nobody decides now. */
-  readonly request?: (ExplainedRequest & { readonly method: string; readonly url: string }) | null;
-}
+type Verdict = ExplainedFlow['verdict'];
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132, icmp: 1 };
 const ICMP6 = 58;

@@ -1,4 +1,5 @@
 /** The addresses that endpoints know by domain names, as people see them: until when an address is open, by which name, pattern and rules. */
+import { z } from 'zod';
 import { Direction } from '../abi.gen.ts';
 import type { KnownAddress } from '../kernel/known-names.ts';
 import { formatAddress } from '../policy/address.ts';
@@ -8,13 +9,21 @@ import { endpointName } from '../policy/object-name.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { Reconciler } from '../reconcile/reconciler.ts';
 
-export interface NameView {
-  /** `namespace/name` of the pod that knows it. */
-  readonly endpoint: string;
-  readonly address: string;
-  readonly name: string;
-  readonly patterns: { readonly pattern: string; readonly expiresInS: number; readonly rules: string[] }[];
-}
+export const knownName = z.object({
+  endpoint: z.string().describe('"namespace/name" of the pod that knows it'),
+  address: z.string(),
+  name: z.string().describe('of the query whose answer taught it last; empty when the kernel has forgotten it'),
+  patterns: z.array(
+    z.object({
+      pattern: z.string().describe('as policy writes it; empty for one that no rule has any more'),
+      expiresInS: z.int().describe('0: over, and open only to connections that exist'),
+      rules: z.array(z.string()).describe('of this endpoint, that are about names such as this one'),
+    }),
+  ),
+});
+
+/** An address that an endpoint knows by a name. */
+export type NameView = z.infer<typeof knownName>;
 
 /** Joins what the kernel knows with the policy that it knows it for, by endpoint and name. */
 export function viewNames(reconciler: Reconciler, known: readonly KnownAddress[], domain: (hash: bigint) => string): NameView[] {

@@ -24,7 +24,7 @@ export function decidedEnd(side: Side, flow: Origins['asked'] | Origins['request
 export function kernelEnd(side: Side, record: Origins['kernel'], names: Names): FlowEnd {
   const end = { ...addressed(record[side], names), port: record[`${side}Port`], identity: record[`${side}Identity`], labels: [] };
   const isEndpoint = (record.direction === Direction.EGRESS) === (side === 'source');
-  // Whoever sends from the address of another pod is not that pod; and of a packet that cannot be read, only the endpoint is known.
+  // A pod that sends from the address of another one is not that one; of a packet that cannot be read, only the endpoint is known.
   const known = isEndpoint && (record.reason === Reason.DROP_SPOOFED || !end.address);
   return known ? { ...end, pod: names.endpoint(record.endpoint) } : end;
 }

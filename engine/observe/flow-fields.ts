@@ -31,7 +31,7 @@ interface Shown<T> {
   readonly text: (value: T, flow: LineFacts) => string;
 }
 
-/** What the text of one field takes of others. */
+/** The fields that the text of another one may take into account. */
 interface LineFacts {
   readonly name: string;
   readonly hook: string;

@@ -163,7 +163,7 @@ export const FLOW_FILTERS = {
 export type FilterName = keyof typeof FLOW_FILTERS;
 export const FILTER_NAMES = Object.keys(FLOW_FILTERS) as FilterName[];
 
-/** What somebody asked for; each value may be several, with commas between them. */
+/** The filters that somebody asks for; each value may be several, with commas between them. */
 export type FlowQuery = Readonly<Partial<Record<FilterName, readonly string[]>>>;
 
 /** @throws EngineError `CONFIG_INVALID` with what a value must be */

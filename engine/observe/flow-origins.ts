@@ -1,4 +1,4 @@
-/** What a flow is read from: a record of the kernel, a flow that a plugin was asked about, a request; and the names behind their numbers. */
+/** The origins of flows: records of the kernel, flows that plugins were asked about, requests; and the names behind their numbers. */
 import { z } from 'zod';
 import type { FlowRecord } from '../abi.gen.ts';
 import type { AskedFlow } from '../plugin-runtime/messages.ts';
@@ -30,9 +30,9 @@ export interface RequestRecord extends Readonly<HttpView>, Pick<AskedFlow, Reque
 
 /** By where a flow is told of; each field of a flow says what it is in each of them. */
 export interface Origins {
-  /** What the kernel decided alone. An address that is all zero is none: the packet had none that could be read. */
+  /** Decided by the kernel alone. An address that is all zero is none: the packet had none that could be read. */
   readonly kernel: FlowRecord;
-  /** What a plugin was asked about. */
+  /** A plugin was asked about it. */
   readonly asked: AskedFlow;
   readonly request: RequestRecord;
 }

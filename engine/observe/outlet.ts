@@ -66,7 +66,7 @@ export class OutletQueue<T> {
     setImmediate(() => void this.#drain());
   }
 
-  /** What still waits is not written any more. */
+  /** Items that still wait are not written any more. */
   end(): void {
     this.#ended = true;
     this.#waiting = [];

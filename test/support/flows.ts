@@ -1,5 +1,5 @@
 /** Flows as the kernel, a plugin's thread and the proxy tell of them, and the names of a small cluster. */
-import { Context, Direction, type FlowRecord, Reason, Scope, Verdict } from '../../engine/abi.gen.ts';
+import { askCodec, Context, Direction, type FlowRecord, flowRecordCodec, Reason, Scope, Verdict } from '../../engine/abi.gen.ts';
 import { type FlowView, readFlow } from '../../engine/observe/flow-fields.ts';
 import type { Names, RequestRecord } from '../../engine/observe/flow-origins.ts';
 import type { AskedFlow } from '../../engine/plugin-runtime/messages.ts';
@@ -29,14 +29,15 @@ const ENDS = {
   destinationIdentity: 4,
 };
 
+/** A record that is all zero, with every field that the kernel's struct has. */
+const zero = <T>(codec: { readonly size: number; read(source: Buffer, at: number): T }): T => codec.read(Buffer.alloc(codec.size), 0);
+
 export function flowRecord(different: Partial<FlowRecord> = {}): FlowRecord {
   return {
+    ...zero(flowRecordCodec),
     ...ENDS,
     timeNs: process.hrtime.bigint(),
-    name: 0n,
     endpoint: 7,
-    rule: 0,
-    plugin: 0,
     protocol: 6,
     direction: Direction.EGRESS,
     verdict: Verdict.DENY,
@@ -47,9 +48,9 @@ export function flowRecord(different: Partial<FlowRecord> = {}): FlowRecord {
 
 export function askedFlow(different: Partial<AskedFlow> = {}): AskedFlow {
   return {
+    ...zero(askCodec),
     ...ENDS,
     timeNs: process.hrtime.bigint(),
-    name: 0n,
     endpoint: 7,
     rule: 2,
     plugin: 1,

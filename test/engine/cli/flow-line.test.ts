@@ -44,22 +44,22 @@ describe('flowLine()', () => {
     {
       name: 'malformed',
       flow: denied({ ...nothing, reason: Reason.DROP_MALFORMED }),
-      want: '12:00:00.000 deny  shop/web → unknown egress: malformed: its headers cannot be read',
+      want: '12:00:00.000 deny  shop/web → unknown egress: malformed: a length does not fit, or a header is cut',
     },
     {
       name: 'malformed, on its way in',
       flow: denied({ ...nothing, reason: Reason.DROP_MALFORMED, direction: Direction.INGRESS, endpoint: 8 }),
-      want: '12:00:00.000 deny  unknown → shop/db ingress: malformed: its headers cannot be read',
+      want: '12:00:00.000 deny  unknown → shop/db ingress: malformed: a length does not fit, or a header is cut',
     },
     {
       name: 'a fragment',
       flow: denied({ sourcePort: 0, destinationPort: 0, protocol: 17, reason: Reason.DROP_FRAGMENT }),
-      want: '12:00:00.000 deny  shop/web → shop/db UDP egress: a later fragment, without a first one that passed',
+      want: '12:00:00.000 deny  shop/web → shop/db UDP egress: a later fragment of a datagram whose first one did not pass',
     },
     {
       name: 'spoofed',
       flow: denied({ source: address('10.0.1.9'), reason: Reason.DROP_SPOOFED }),
-      want: '12:00:00.000 deny  shop/web:40000 as 10.0.1.9 → shop/db:5432 TCP egress: spoofed: sent from an address that is not the pod’s own',
+      want: '12:00:00.000 deny  shop/web:40000 as 10.0.1.9 → shop/db:5432 TCP egress: spoofed: sent from an address that is not its own',
     },
   ])('$name', ({ flow, want }) => expect(stripVTControlCharacters(flowLine(noon(flow)))).toBe(want));
 });

@@ -1,4 +1,4 @@
-/** What threads report comes to the tally and the log, whole: what a report leaves out is counted. */
+/** Threads' reports come to the tally and the log, whole: flows that a report leaves out are counted. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { FlowCounts } from '../../../engine/observe/flow-counts.ts';
@@ -91,11 +91,5 @@ test('FlowCounts keeps a bounded number of series, and still counts everything',
   for (let i = 0; i < 100; i++) await turn();
   expect(counts.series.reduce((sum, { count }) => sum + count, 0)).toBe(5000);
   expect(counts.series.length).toBe(2049);
-  expect(counts.series.at(-1)?.labels).toEqual({
-    verdict: 'other',
-    protocol: 'other',
-    direction: 'other',
-    reason: 'other',
-    plugin: 'other',
-  });
+  expect(new Set(Object.values(counts.series.at(-1)?.labels ?? {}))).toEqual(new Set(['other']));
 });

@@ -1,4 +1,4 @@
-/** Reading what the API streams: an object a line, until it ends or somebody has seen enough. */
+/** Reading a feed of the API: an object a line, until it ends or somebody has seen enough. */
 import { createInterface } from 'node:readline';
 import { EngineError } from '../errors.ts';
 import type { ApiClient } from './client.ts';
@@ -10,7 +10,7 @@ export interface LostLine {
 
 export const isLost = (item: object): item is LostLine => 'lost' in item && Object.keys(item).length === 1;
 
-export interface StreamOptions {
+export interface ReadOptions {
   /** Ends reading without an error. */
   readonly signal?: AbortSignal;
 }
@@ -20,15 +20,15 @@ export interface StreamOptions {
  *
  * @throws EngineError `API_UNREACHABLE` where the engine goes away while it is followed.
  */
-export async function* readStream<T extends object>(
+export async function* readFeed<T extends object>(
   client: ApiClient,
   name: string,
   query: URLSearchParams,
-  { signal }: StreamOptions = {},
+  { signal }: ReadOptions = {},
 ): AsyncGenerator<{ readonly text: string; readonly item: T | LostLine }> {
   const response = await client.open('GET', `/v1/${name}?${query}`);
   const lines = createInterface({ input: response });
-  // Whoever stops reading closes what is read; the lines do not end by that.
+  // Destroying the answer closes it, but does not end its lines.
   response.once('close', () => lines.close());
   const end = (): void => void response.destroy();
   signal?.addEventListener('abort', end);

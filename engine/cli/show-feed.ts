@@ -1,9 +1,9 @@
-/** Printing what the API streams, line by line, for `sluice flows` and `sluice events`. */
+/** Printing a feed of the API line by line, for `sluice flows` and `sluice events`. */
 import type { ApiClient } from './client.ts';
 import { paint } from './output.ts';
-import { isLost, readStream } from './stream.ts';
+import { isLost, readFeed } from './read-feed.ts';
 
-export const streamOptions = {
+export const feedOptions = {
   output: {
     alias: 'o',
     type: 'string',
@@ -28,10 +28,10 @@ export interface Shown<T> {
 }
 
 /** Prints each item; Ctrl-C is a way of ending. */
-export async function showStream<T extends object>(client: ApiClient, { name, query, line }: Shown<T>): Promise<void> {
+export async function showFeed<T extends object>(client: ApiClient, { name, query, line }: Shown<T>): Promise<void> {
   const ended = new AbortController();
   process.once('SIGINT', () => ended.abort());
-  for await (const { text, item } of readStream<T>(client, name, query, { signal: ended.signal })) {
+  for await (const { text, item } of readFeed<T>(client, name, query, { signal: ended.signal })) {
     if (!line) console.log(text);
     else if (isLost(item)) console.log(paint('yellow', `${item.lost} ${name} are missing here: this client reads too slowly`));
     else console.log(line(item));

@@ -1,4 +1,4 @@
-/** Flows and events as they happen, one JSON object a line: what is asked for with `follow` goes on as long as the client listens. */
+/** Flows and events as they happen, one JSON object a line; with `follow` that goes on for as long as the client listens. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { EngineError } from '../errors.ts';
@@ -10,11 +10,11 @@ import type { Lost, Outlet } from '../observe/outlet.ts';
 import * as schemas from './schemas.ts';
 
 /** The latest of something that goes on happening, and each one from now on. */
-export type Stream<T> = Pick<Feed<T>, 'latest' | 'subscribe'>;
+export type FeedView<T> = Pick<Feed<T>, 'latest' | 'subscribe'>;
 
-export interface StreamParts {
-  readonly flows: Stream<FlowView>;
-  readonly events: Stream<z.infer<typeof schemas.event>>;
+export interface FeedParts {
+  readonly flows: FeedView<FlowView>;
+  readonly events: FeedView<z.infer<typeof schemas.event>>;
 }
 
 type Refuse = (reply: FastifyReply, status: number, code: string, message: string) => FastifyReply;
@@ -25,12 +25,12 @@ const FOLLOWERS_MAX = 32;
 const LAST = 100;
 const NDJSON = 'application/x-ndjson';
 
-/** A kind of thing that is streamed. */
-interface Route<T> {
+/** The route of one feed. */
+interface FeedRoute<T> {
   readonly path: string;
   readonly tag: string;
   readonly summary: string;
-  readonly stream: Stream<T>;
+  readonly feed: FeedView<T>;
   readonly item: z.ZodType;
   /** Of the query, beside last and follow. */
   readonly properties: Readonly<Record<string, object>>;
@@ -38,38 +38,38 @@ interface Route<T> {
   readonly wants: (query: FlowQuery) => ((item: T) => boolean) | undefined;
 }
 
-interface StreamQuery extends FlowQuery {
+interface FeedQuery extends FlowQuery {
   readonly last?: number;
   readonly follow?: boolean;
 }
 
-export function addStreams(api: FastifyInstance, parts: StreamParts, refuse: Refuse): void {
+export function addFeeds(api: FastifyInstance, parts: FeedParts, refuse: Refuse): void {
   const followers = { count: 0 };
   const text = { type: 'string', minLength: 1, maxLength: 512 };
-  addStream(api, followers, refuse, {
+  addFeed(api, followers, refuse, {
     path: '/v1/flows',
     tag: 'flows',
     summary: 'Flows that a plugin decided or the kernel denied, one JSON object a line',
-    stream: parts.flows,
+    feed: parts.flows,
     item: schemas.flow,
     properties: Object.fromEntries(
       FILTER_NAMES.map((name) => [name, { type: 'array', maxItems: 32, items: text, description: FLOW_FILTERS[name].describe }]),
     ),
     wants: (query) => (FILTER_NAMES.some((name) => query[name]) ? parseFlowQuery(query) : undefined),
   });
-  addStream(api, followers, refuse, {
+  addFeed(api, followers, refuse, {
     path: '/v1/events',
     tag: 'events',
     summary: 'What came in force, what could not, and what was mended, one JSON object a line',
-    stream: parts.events,
+    feed: parts.events,
     item: schemas.event,
     properties: {},
     wants: () => undefined,
   });
 }
 
-function addStream<T>(api: FastifyInstance, followers: { count: number }, refuse: Refuse, route: Route<T>): void {
-  const { path, tag, summary, stream, item } = route;
+function addFeed<T>(api: FastifyInstance, followers: { count: number }, refuse: Refuse, route: FeedRoute<T>): void {
+  const { path, tag, summary, feed, item } = route;
   const properties = {
     last: { type: 'integer', minimum: 0, maximum: FLOWS_MAX, default: LAST, description: 'how many of the latest to begin with' },
     follow: {
@@ -87,10 +87,10 @@ function addStream<T>(api: FastifyInstance, followers: { count: number }, refuse
     response: { 200: { description: 'a line each', content: { [NDJSON]: { schema: schemas.json(item) } } } },
   };
   const preValidation = async (request: FastifyRequest): Promise<void> => refuseUnknown(request.query as object, properties, tag);
-  api.get<{ Querystring: StreamQuery }>(path, { schema, preValidation }, async (request, reply) => {
+  api.get<{ Querystring: FeedQuery }>(path, { schema, preValidation }, async (request, reply) => {
     const { last = LAST, follow, ...query } = request.query;
     const wants = route.wants(query);
-    const latest = toLines(stream.latest(last, wants));
+    const latest = toLines(feed.latest(last, wants));
     if (!follow) return reply.type(NDJSON).send(latest);
     if (followers.count >= FOLLOWERS_MAX)
       return refuse(reply, 429, 'API_REFUSED', `Cannot follow ${tag}: ${FOLLOWERS_MAX} clients follow already`);
@@ -99,7 +99,7 @@ function addStream<T>(api: FastifyInstance, followers: { count: number }, refuse
     const { raw } = reply;
     raw.writeHead(200, { 'content-type': NDJSON });
     raw.write(latest);
-    const end = stream.subscribe(new ClientOutlet<T>(request, reply, wants));
+    const end = feed.subscribe(new ClientOutlet<T>(request, reply, wants));
     raw.on('close', () => {
       followers.count -= 1;
       end();
