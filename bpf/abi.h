@@ -125,6 +125,7 @@ enum reason {
 	REASON_FAIL_PROXY_ABSENT = 58,	/* nobody reads requests: the engine's proxy is gone or does not answer */
 	REASON_FAIL_BUSY = 59,		/* so many processes' packets were interrupted on this CPU that no record was left for another */
 	REASON_FAIL_STAGE = 60,		/* the next stage of the chain was not there */
+	REASON_FAIL_RECORD_SHARE = 61,	/* an endpoint's records of one reason were too many in a second: this one is only counted */
 	/* What became of DNS messages of endpoints under name policy, beside what the packet was counted as. */
 	REASON_DNS_QUERY = 64,		/* noted, so that its answer can teach */
 	REASON_DNS_LEARNED = 65,	/* an answer, of which every address is known now */
@@ -333,6 +334,17 @@ struct connection_key {
 };
 _Static_assert(sizeof(struct connection_key) == 28, "connection_key changed size");
 
+/*
+ * Where what a client says first is read (hello.h), a connection goes through these, by its SYN, the server's answers and what the
+ * engine says; a new SYN begins anew.
+ *
+ *   SYN ─▶ UNREAD ── server answers the SYN ──▶ UNREAD BEGUN ── engine: pass ──▶ + DECIDED ── server has all of it ──▶ READ
+ *   other packet ─▶ UNREAD PICKED_UP ─────────────────────────── engine: pass ──▶ + DECIDED ── server has all of it ──▶ READ
+ *   policy reads it no more ─▶ none of them
+ *
+ * connection_track sets UNREAD and PICKED_UP and clears all of it, hello_answer sets BEGUN and READ, hello_decide DECIDED. REPLIED comes with the
+ * first packet of the side that did not open it, CLOSING with a FIN or RST; both stay.
+ */
 enum connection_flag {
 	CONNECTION_REPLIED = 1,
 	CONNECTION_CLOSING = 2,
@@ -540,7 +552,20 @@ struct ask {
 };
 _Static_assert(sizeof(struct ask) == 104, "ask changed size");
 
-/* A decision of the kernel that people want to see: denied flows, and those that got a failure policy. 80 bytes. */
+/* How far a packet could be read. */
+enum parsed {
+	PARSED_NOTHING = 0,
+	PARSED_FLOW = 1,		/* everything that a rule can ask for */
+	PARSED_NOT_IP = 2,
+	PARSED_NEIGHBOR = 3,		/* neighbour discovery from this link */
+	PARSED_LATER_FRAGMENT = 4,	/* no ports: they were in the first one */
+	PARSED_MALFORMED = 5,		/* addresses and protocol are zero, or what it claims; no ports */
+};
+
+/*
+ * What the kernel decided alone: every packet that it dropped, and what passed by a failure policy. What parsed says was not read is
+ * zero; so are identities that nobody knows. 80 bytes.
+ */
 struct flow_record {
 	__u64 time_ns;
 	__u64 name;		/* as struct ask; of a DNS query, of the name that it asks for */
@@ -557,7 +582,8 @@ struct flow_record {
 	__u8 direction;
 	__u8 verdict;		/* enum verdict */
 	__u8 reason;		/* enum reason */
-	__u8 pad[4];
+	__u8 parsed;		/* enum parsed */
+	__u8 pad[3];
 };
 _Static_assert(sizeof(struct flow_record) == 80, "flow_record changed size");
 
@@ -573,6 +599,12 @@ struct engine_state {
 	__u64 network;		/* cookie of the network in which the proxy listens for processes */
 };
 _Static_assert(sizeof(struct engine_state) == 48, "engine_state changed size");
+
+/* What of the chain is switched on, 1 or 0 each: constants of the programs, set before they are loaded. 4 bytes. */
+struct stage_switches {
+	__u32 records;		/* what is dropped, and what passes by a failure policy, leaves records */
+};
+_Static_assert(sizeof(struct stage_switches) == 4, "stage_switches changed size");
 
 /* What the explain program answers: indexes of the words in which it does. */
 enum explanation {

@@ -169,7 +169,7 @@ static __always_inline int ask_packet(struct __sk_buff *skb, struct journey *jou
 
 	if (hook == HOOK_FROM_PROCESS && !journey->answer && journey->ask.context == CONTEXT_HTTP) {
 		enter_connected(skb);
-		return drop(skb, REASON_FAIL_STAGE);
+		return deny(skb, &journey->ask, REASON_FAIL_STAGE);
 	}
 	tracking_resume(&tracking, journey, policy);
 	asked = ask_plugin(skb, journey, tracking.connection, hook);

@@ -38,6 +38,11 @@ static __always_inline int socket_judge(struct bpf_sock_addr *socket, struct jou
 	struct flow flow;
 
 	if (!endpoint) {
+		__builtin_memcpy(journey->packet.destination, peer, 16);
+		journey->packet.destination_port = socket->user_port;
+		journey->packet.protocol = socket->protocol;
+		journey->parsed = PARSED_FLOW;
+		packet_record_write(journey, DIRECTION_EGRESS, REASON_DROP_NO_ENDPOINT);
 		count_bytes(REASON_DROP_NO_ENDPOINT, 0);
 		return CGROUP_DENY;
 	}
@@ -69,6 +74,7 @@ static __always_inline int cgroup_socket(struct bpf_sock_addr *socket, const __u
 		return CGROUP_ALLOW;
 	journey = journey_take(id, &number);
 	if (!journey) {
+		unread_record_write(id, DIRECTION_EGRESS, REASON_FAIL_BUSY);
 		count_bytes(REASON_FAIL_BUSY, 0);
 		return CGROUP_DENY;
 	}

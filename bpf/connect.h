@@ -98,7 +98,11 @@ static __always_inline int connect_requests(struct bpf_sock_addr *socket, struct
 	}
 	if (journey->denied)
 		return CGROUP_DENY;
-	return bpf_sk_storage_get(&origins, socket->sk, origin, BPF_SK_STORAGE_GET_F_CREATE) ? CGROUP_ALLOW : CGROUP_DENY;
+	if (bpf_sk_storage_get(&origins, socket->sk, origin, BPF_SK_STORAGE_GET_F_CREATE))
+		return CGROUP_ALLOW;
+	count_bytes(REASON_FAIL_CONNTRACK_FULL, 0);
+	flow_record_write(ask, VERDICT_DENY, REASON_FAIL_CONNTRACK_FULL);
+	return CGROUP_DENY;
 }
 
 /* What a socket that was connected elsewhere was meant for, or NULL. */

@@ -160,7 +160,7 @@ static __always_inline int query_decide(struct __sk_buff *skb, struct message *m
 		reading_end(message->reading);
 		/* What was not noted has an answer that would come through, and teach nothing: better not asked. */
 		if (noted != REASON_DNS_QUERY)
-			return drop(skb, noted);
+			return packet_drop(skb, journey, DIRECTION_EGRESS, noted);
 		count_bytes(noted, 0);
 		if (journey->denied)
 			journey_allow(journey, REASON_PASS_NAME_QUERY);

@@ -8,8 +8,7 @@
 #ifndef SLUICE_ENGINE_H
 #define SLUICE_ENGINE_H
 
-#include "account.h"
-#include "maps.h"
+#include "describe.h"
 
 enum decided {
 	DECIDED_NOTHING,
@@ -49,12 +48,12 @@ static __always_inline int packet_is_proxied(struct __sk_buff *skb)
 }
 
 /* Hands a packet from a pod to the engine's proxy, in whose network everything is local. */
-static __always_inline int proxy_send(struct __sk_buff *skb, enum reason reason)
+static __always_inline int proxy_send(struct __sk_buff *skb, struct journey *journey, enum reason reason)
 {
 	struct engine_state *engine = engine_state();
 
 	if (!engine || !engine->proxy)
-		return drop(skb, REASON_FAIL_PROXY_ABSENT);
+		return packet_drop(skb, journey, DIRECTION_EGRESS, REASON_FAIL_PROXY_ABSENT);
 	count(skb, reason);
 	return bpf_redirect_peer(engine->proxy, 0);
 }

@@ -8,6 +8,7 @@
 #ifndef SLUICE_FIND_H
 #define SLUICE_FIND_H
 
+#include "describe.h"
 #include "engine.h"
 #include "known.h"
 #include "leave.h"
@@ -48,7 +49,7 @@ static __always_inline int packet_find(struct __sk_buff *skb, struct journey *jo
 	if (journey->parsed == PARSED_FLOW && connection_stands(skb, journey, policy, hook))
 		return packet_leave(skb, journey, hook, LEAVE_UNREAD);
 	enter_judge(skb, hook);
-	return drop(skb, REASON_FAIL_STAGE);
+	return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_STAGE);
 }
 
 static __always_inline int packet_enter(struct __sk_buff *skb, __u32 endpoint, const enum hook hook)
@@ -64,8 +65,10 @@ static __always_inline int packet_enter(struct __sk_buff *skb, __u32 endpoint, c
 	if (packet_is_known(skb, policy, endpoint, hook))
 		return hook_outcome(OUTCOME_NEXT, hook);
 	journey = journey_begin(skb, endpoint, hook);
-	if (!journey)
+	if (!journey) {
+		unread_record_write(endpoint, hook_direction(hook), REASON_FAIL_BUSY);
 		return hook_outcome(drop(skb, REASON_FAIL_BUSY), hook);
+	}
 	journey->judged.revision = revision;
 	return journey_end(journey, packet_find(skb, journey, policy, hook), hook);
 }

@@ -49,7 +49,7 @@ static __always_inline int hello_ask(struct __sk_buff *skb, struct journey *jour
 	struct ask *ask;
 
 	if (!endpoint)
-		return drop(skb, REASON_DROP_NO_ENDPOINT);
+		return packet_drop(skb, journey, direction, REASON_DROP_NO_ENDPOINT);
 	flow_of_packet(&flow, packet, journey->endpoint, direction, 0);
 	flow.tracked = 1;
 	endpoint_judge(endpoint, &flow, &journey->judgement);
@@ -66,7 +66,7 @@ static __always_inline int hello_ask(struct __sk_buff *skb, struct journey *jour
 	if (rule->action == ACTION_ALLOW)
 		return pass(skb, REASON_PASS_POLICY);
 	if (rule->context != CONTEXT_TLS)
-		return drop(skb, REASON_DROP_POLICY);
+		return deny(skb, ask, REASON_DROP_POLICY);
 	plugin = plugin_find(ask->plugin);
 	if (plugin_is_on(plugin))
 		enter_hold(skb);
@@ -108,7 +108,7 @@ static __always_inline int hello_client(struct __sk_buff *skb, struct journey *j
 	if (!journey->packet.data)
 		return pass(skb, journey->reason);
 	if (!(connection->flags & (CONNECTION_BEGUN | CONNECTION_PICKED_UP)))
-		return drop(skb, REASON_DROP_EARLY_DATA);
+		return packet_drop(skb, journey, direction, REASON_DROP_EARLY_DATA);
 	if (journey->decided == DECIDED_ALL || journey->failed_open) {
 		hello_decide(skb, tracking, end);
 		return pass(skb, REASON_PASS_VERDICT);
@@ -131,18 +131,18 @@ static __always_inline int hello_packet(struct __sk_buff *skb, struct journey *j
 	struct tcphdr buffer, *tcp;
 
 	if (packet->protocol != IPPROTO_TCP)	/* not possible: others have no connection that is read */
-		return drop(skb, REASON_DROP_MALFORMED);
+		return packet_drop(skb, journey, direction, REASON_DROP_MALFORMED);
 	tcp = packet_read(skb, packet->transport_offset, &buffer, sizeof(buffer));
 	if (!tcp)
-		return drop(skb, REASON_DROP_MALFORMED);
+		return packet_drop(skb, journey, direction, REASON_DROP_MALFORMED);
 	/* Servers leave urgent bytes out of the stream, and a fragment says what another one does not: nobody needs either here. */
 	if (tcp->urg || packet->first_fragment)
-		return drop(skb, REASON_DROP_UNREADABLE);
+		return packet_drop(skb, journey, direction, REASON_DROP_UNREADABLE);
 	journey->decided = packet_decided(skb);
 	tracking_begin(&tracking, journey, policy, direction);
 	connection_seek(&tracking, direction);	/* a SYN's, too: it is tracked by now */
 	if (!tracking.connection)	/* another connection took its slot meanwhile */
-		return drop(skb, REASON_FAIL_OPENING_LOST);
+		return packet_drop(skb, journey, direction, REASON_FAIL_OPENING_LOST);
 	if (!(tracking.connection->flags & CONNECTION_UNREAD))
 		return pass(skb, journey->reason);
 	if (tracking.connection->direction == direction)

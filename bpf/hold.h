@@ -111,7 +111,7 @@ int release(struct __sk_buff *skb)
 	__u32 ifindex = skb->mark & ~(RELEASE_DECIDED | RELEASE_PASSED);
 	struct engine_state *engine = engine_state();
 
-	if (!ifindex || !engine)
+	if (!ifindex || !engine)	/* of no endpoint: what the node itself sends on any interface that it has */
 		return OUTCOME_DROP;
 	if (skb->mark & RELEASE_DECIDED)
 		skb->mark = engine->token + MARK_DECIDED;

@@ -173,7 +173,7 @@ static __always_inline enum judged_as packet_judge(struct __sk_buff *skb, struct
 }
 
 /* The end of a packet that policy does not allow by itself. */
-static __always_inline int judged_end(struct __sk_buff *skb, const struct journey *journey, enum judged_as as, const enum hook hook)
+static __always_inline int judged_end(struct __sk_buff *skb, struct journey *journey, enum judged_as as, const enum hook hook)
 {
 	if (as == JUDGED_ASK)
 		enter_ask(skb, hook);
@@ -181,7 +181,7 @@ static __always_inline int judged_end(struct __sk_buff *skb, const struct journe
 		return deny(skb, &journey->ask, journey->reason);
 	else
 		enter_dns(skb, hook);
-	return drop(skb, REASON_FAIL_STAGE);
+	return deny(skb, &journey->ask, REASON_FAIL_STAGE);
 }
 
 static __always_inline int judge_packet(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
@@ -192,12 +192,12 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct journey *j
 	enum judged_as as;
 
 	if (!endpoint)
-		return drop(skb, REASON_DROP_NO_ENDPOINT);
+		return packet_drop(skb, journey, hook_direction(hook), REASON_DROP_NO_ENDPOINT);
 	if (hook == HOOK_TO_POD && journey->found == FOUND_NOTHING && packet_is_proxied(skb))
 		journey->judged.path = FLOW_PATH_PROXIED;
 	as = packet_judge(skb, journey, policy, endpoint, hook);
 	if (as == JUDGED_END)
-		return journey->denied ? drop(skb, journey->reason) : pass(skb, journey->reason);
+		return journey->denied ? packet_drop(skb, journey, hook_direction(hook), journey->reason) : pass(skb, journey->reason);
 	if (as == JUDGED_ASK || as == JUDGED_DENY)
 		return judged_end(skb, journey, as, hook);
 	tracking_resume(&tracking, journey, policy);

@@ -46,16 +46,16 @@ static __always_inline void enter_hello(struct __sk_buff *skb, enum direction di
 }
 
 /* The end of a packet of an endpoint with an interface whose connection is proxied: to the proxy, or back there. */
-static __always_inline int packet_leave_proxied(struct __sk_buff *skb, const struct journey *journey, const enum hook hook)
+static __always_inline int packet_leave_proxied(struct __sk_buff *skb, struct journey *journey, const enum hook hook)
 {
 	if (hook_direction(hook) == DIRECTION_EGRESS)
-		return proxy_send(skb, journey->reason);
+		return proxy_send(skb, journey, journey->reason);
 	enter_return_to_proxy(skb);
-	return drop(skb, REASON_FAIL_STAGE);
+	return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_STAGE);
 }
 
 /* The end of a packet that policy has allowed, for the reason in its journey. */
-static __always_inline int packet_leave(struct __sk_buff *skb, const struct journey *journey, const enum hook hook,
+static __always_inline int packet_leave(struct __sk_buff *skb, struct journey *journey, const enum hook hook,
 					const enum reading_rule rule)
 {
 	__u8 path = hook_is_interface(hook) ? journey->judged.path : 0;
@@ -64,17 +64,17 @@ static __always_inline int packet_leave(struct __sk_buff *skb, const struct jour
 		return packet_leave_proxied(skb, journey, hook);
 	if (path & FLOW_PATH_TRANSLATED) {
 		enter_translate(skb, hook);
-		return drop(skb, REASON_FAIL_STAGE);
+		return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_STAGE);
 	}
 	if (rule == LEAVE_UNREAD && hook_is_interface(hook) && journey->judged.unread) {
 		enter_hello(skb, hook_direction(hook));
-		return drop(skb, REASON_FAIL_STAGE);
+		return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_STAGE);
 	}
 	if (journey->packet.first_fragment)
 		fragment_note(&journey->packet, journey->endpoint, hook_direction(hook));
 	if (journey_is_dns(journey, hook)) {
 		enter_dns(skb, hook);
-		return drop(skb, REASON_FAIL_STAGE);
+		return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_STAGE);
 	}
 	return pass(skb, journey->reason);
 }

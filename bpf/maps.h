@@ -329,12 +329,33 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } asks SEC(".maps");
 
-/* struct flow_record of what the kernel decided alone. Full: the record is lost and counted. */
+/* struct flow_record of what the kernel decided alone. Full, or beyond the endpoint's share: the record is lost and counted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1024 * 1024);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flow_records SEC(".maps");
+
+/* How many records an endpoint has left for one reason. */
+struct record_key {
+	__u32 endpoint;
+	__u32 reason;		/* enum reason */
+};
+
+struct record_share {
+	__u64 window_ns;	/* from then on they are counted */
+	__u32 records;
+	__u32 pad;
+};
+
+/* Endpoint and reason -> records of the last second. Programs write. Full: the least recently used leaves, and has its whole share again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct record_key);
+	__type(value, struct record_share);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} record_shares SEC(".maps");
 
 /* One entry, written by the engine through shared memory, read before a packet is held. */
 struct {

@@ -53,14 +53,6 @@
 #define DNS_PORT bpf_htons(53)
 #define DNS_ENCRYPTED_PORT bpf_htons(853)	/* over TLS (RFC 7858) and QUIC (RFC 9250) */
 
-enum parsed {
-	PARSED_FLOW,		/* a packet with everything that a rule can ask for */
-	PARSED_NOT_IP,
-	PARSED_NEIGHBOR,	/* neighbour discovery from this link */
-	PARSED_LATER_FRAGMENT,	/* no ports: they were in the first one */
-	PARSED_MALFORMED,
-};
-
 struct packet {
 	__u8 source[16];
 	__u8 destination[16];
@@ -141,6 +133,13 @@ static __always_inline int address_equals(const __u8 *a, const __u8 *b)
 	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
 
 	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3])) == 0;
+}
+
+static __always_inline int address_is_unspecified(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !(words[0] | words[1] | words[2] | words[3]);
 }
 
 static __always_inline int address_is_loopback(const __u8 *address)

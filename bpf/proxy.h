@@ -27,10 +27,10 @@ int to_proxy(struct __sk_buff *skb)
 	if (!engine->proxy || engine->proxy_heartbeat_ns + engine->stale_ns < journey->ask.time_ns) {
 		journey_deny(journey, REASON_FAIL_PROXY_ABSENT, journey->ask.rule);
 		enter_undecided(skb);
-		return drop(skb, REASON_FAIL_PROXY_ABSENT);
+		return deny(skb, &journey->ask, REASON_FAIL_PROXY_ABSENT);
 	}
 	journey_track(skb, journey, policy, FLOW_PATH_PROXIED);
-	return proxy_send(skb, REASON_PASS_PROXY);
+	return proxy_send(skb, journey, REASON_PASS_PROXY);
 }
 
 /* Nobody decides: the failure policy does, for a connection that then stays as it is. */
@@ -50,10 +50,10 @@ int undecided(struct __sk_buff *skb)
 		return OUTCOME_DROP;
 	}
 	if (!journey->packet.opens)
-		return OUTCOME_DROP;
+		return deny(skb, ask, REASON_DROP_NOT_PROXIED);
 	if (backend_default(journey)) {
 		enter_route(skb);
-		return OUTCOME_DROP;
+		return deny(skb, ask, REASON_FAIL_STAGE);
 	}
 	journey_track(skb, journey, policy, 0);
 	return OUTCOME_NEXT;
@@ -64,10 +64,13 @@ SEC("tc")
 int return_to_proxy(struct __sk_buff *skb)
 {
 	__u8 address[ETH_ALEN] = PROXY_LINK_ADDRESS;
+	struct journey *journey = journey_resume(skb, HOOK_TO_POD);
 	struct engine_state *engine = engine_state();
 
+	if (!journey)	/* not possible */
+		return drop(skb, REASON_FAIL_STAGE);
 	if (!engine || !engine->proxy || bpf_skb_store_bytes(skb, 0, address, sizeof(address), 0))
-		return drop(skb, REASON_FAIL_PROXY_ABSENT);
+		return packet_drop(skb, journey, DIRECTION_INGRESS, REASON_FAIL_PROXY_ABSENT);
 	count(skb, REASON_PASS_PROXY);
 	return bpf_redirect(engine->proxy, 0);
 }
@@ -82,7 +85,7 @@ static __always_inline int proxy_forward(struct __sk_buff *skb, struct journey *
 	struct engine_state *engine = engine_state();
 
 	if (!local || !engine)
-		return drop(skb, REASON_DROP_NO_ENDPOINT);
+		return packet_drop(skb, journey, DIRECTION_EGRESS, REASON_DROP_NO_ENDPOINT);
 	if (journey->packet.opens) {
 		journey->endpoint = local->id;
 		journey->judged.revision = policy->revision;
@@ -94,8 +97,9 @@ static __always_inline int proxy_forward(struct __sk_buff *skb, struct journey *
 }
 
 /* Sends what the proxy says to an endpoint through that one's interface, where it is judged. */
-static __always_inline int proxy_deliver(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline int proxy_deliver(struct __sk_buff *skb, struct journey *journey)
 {
+	const struct packet *packet = &journey->packet;
 	struct bpf_fib_lookup route = { .ifindex = skb->ifindex };
 	int result;
 
@@ -110,7 +114,7 @@ static __always_inline int proxy_deliver(struct __sk_buff *skb, const struct pac
 	}
 	result = bpf_fib_lookup(skb, &route, sizeof(route), 0);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return drop(skb, REASON_DROP_NO_ENDPOINT);
+		return packet_drop(skb, journey, DIRECTION_INGRESS, REASON_DROP_NO_ENDPOINT);
 	return bpf_redirect_neigh(route.ifindex, NULL, 0, 0);
 }
 
@@ -152,8 +156,9 @@ int from_proxy(struct __sk_buff *skb)
 
 	if (!journey || !policy)	/* not possible */
 		return drop(skb, REASON_FAIL_STAGE);
-	if (packet_parse(skb, &journey->packet, sizeof(struct ethhdr)) != PARSED_FLOW)
-		return drop(skb, REASON_DROP_MALFORMED);
+	journey->parsed = packet_parse(skb, &journey->packet, sizeof(struct ethhdr));
+	if (journey->parsed != PARSED_FLOW)
+		return packet_drop(skb, journey, DIRECTION_INGRESS, REASON_DROP_MALFORMED);
 	local = bpf_map_lookup_elem(&local_endpoints, journey->packet.destination);
 	if (!local)
 		return proxy_forward(skb, journey, policy);
@@ -162,7 +167,7 @@ int from_proxy(struct __sk_buff *skb)
 		bpf_skb_change_type(skb, PACKET_TYPE_HOST);
 		return bpf_redirect_peer(local->id, 0);
 	}
-	return proxy_deliver(skb, &journey->packet);
+	return proxy_deliver(skb, journey);
 }
 
 /* In the proxy's network namespace: whatever a connection is for, the one listener takes it. */
@@ -172,8 +177,10 @@ int pick_listener(struct bpf_sk_lookup *lookup)
 	__u32 pods = PROXY_LISTENER_PODS;
 	struct bpf_sock *listener = bpf_map_lookup_elem(&proxy_listeners, &pods);
 
-	if (!listener)
+	if (!listener) {
+		count_bytes(REASON_FAIL_PROXY_ABSENT, 0);
 		return SK_DROP;
+	}
 	bpf_sk_assign(lookup, listener, 0);
 	bpf_sk_release(listener);
 	return SK_PASS;

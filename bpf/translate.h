@@ -125,7 +125,7 @@ static __always_inline int route_open(struct __sk_buff *skb, struct journey *jou
 	if (bpf_map_update_elem(&translations, &journey->key, backend, BPF_ANY))
 		return deny(skb, &journey->ask, REASON_FAIL_CONNTRACK_FULL);
 	if (!packet_translate(skb, packet, backend, DIRECTION_EGRESS))
-		return drop(skb, REASON_DROP_MALFORMED);
+		return deny(skb, &journey->ask, REASON_DROP_MALFORMED);
 	translation_fill(&service, packet->destination, packet->destination_port);
 	__builtin_memcpy(packet->destination, backend->address, 16);
 	packet->destination_port = backend->port;
@@ -148,7 +148,7 @@ int route(struct __sk_buff *skb)
 		return drop(skb, REASON_FAIL_STAGE);
 	packet = &journey->packet;
 	if (packet->protocol != IPPROTO_TCP)
-		return drop(skb, REASON_DROP_MALFORMED);
+		return deny(skb, &journey->ask, REASON_DROP_NO_BACKEND);
 	if (backend_choose(&backend, journey, packet_spread(packet, journey->backend_set)))
 		return route_open(skb, journey, policy, &backend);
 	journey_deny(journey, REASON_DROP_NO_BACKEND, journey->ask.rule);
@@ -182,7 +182,7 @@ static __always_inline int translate_stage(struct __sk_buff *skb, const enum hoo
 	connection_key_fill(&journey->key, &journey->packet, journey->endpoint, hook_direction(hook));
 	other = bpf_map_lookup_elem(&translations, &journey->key);
 	if (!other || !packet_translate(skb, &journey->packet, other, hook_direction(hook)))
-		return drop(skb, REASON_FAIL_CONNTRACK_FULL);
+		return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_CONNTRACK_FULL);
 	if (hook == HOOK_TO_POD)
 		translated_note(skb, journey, policy, other);
 	return pass(skb, journey->reason);

@@ -141,6 +141,7 @@ export const Reason = {
   FAIL_PROXY_ABSENT: 58,
   FAIL_BUSY: 59,
   FAIL_STAGE: 60,
+  FAIL_RECORD_SHARE: 61,
   DNS_QUERY: 64,
   DNS_LEARNED: 65,
   DNS_ADDRESS: 66,
@@ -238,6 +239,17 @@ export const AskFlag = {
   PASSED: 8,
 } as const;
 export type AskFlag = (typeof AskFlag)[keyof typeof AskFlag];
+
+/** enum parsed */
+export const Parsed = {
+  NOTHING: 0,
+  FLOW: 1,
+  NOT_IP: 2,
+  NEIGHBOR: 3,
+  LATER_FRAGMENT: 4,
+  MALFORMED: 5,
+} as const;
+export type Parsed = (typeof Parsed)[keyof typeof Parsed];
 
 /** enum explanation */
 export const Explanation = {
@@ -1271,11 +1283,12 @@ export interface FlowRecord {
   direction: number;
   verdict: number;
   reason: number;
+  parsed: number;
 }
 
 export const flowRecordCodec = {
   size: 80,
-  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, sourcePort: 68, destinationPort: 70, protocol: 72, direction: 73, verdict: 74, reason: 75 },
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, sourcePort: 68, destinationPort: 70, protocol: 72, direction: 73, verdict: 74, reason: 75, parsed: 76 },
   write(target: Buffer, at: number, value: FlowRecord): void {
     target.fill(0, at, at + 80);
     target.writeBigUInt64LE(value.timeNs, at + 0);
@@ -1293,6 +1306,7 @@ export const flowRecordCodec = {
     target.writeUInt8(value.direction, at + 73);
     target.writeUInt8(value.verdict, at + 74);
     target.writeUInt8(value.reason, at + 75);
+    target.writeUInt8(value.parsed, at + 76);
   },
   read(source: Buffer, at: number): FlowRecord {
     if (source.length < at + 80) throw new RangeError('struct flow_record is cut short');
@@ -1312,6 +1326,7 @@ export const flowRecordCodec = {
       direction: source.readUInt8(at + 73),
       verdict: source.readUInt8(at + 74),
       reason: source.readUInt8(at + 75),
+      parsed: source.readUInt8(at + 76),
     };
   },
 } as const;
@@ -1376,6 +1391,26 @@ export const counterCodec = {
     return {
       packets: source.readBigUInt64LE(at + 0),
       bytes: source.readBigUInt64LE(at + 8),
+    };
+  },
+} as const;
+
+/** struct stage_switches, 4 bytes. */
+export interface StageSwitches {
+  records: number;
+}
+
+export const stageSwitchesCodec = {
+  size: 4,
+  offsets: { records: 0 },
+  write(target: Buffer, at: number, value: StageSwitches): void {
+    target.fill(0, at, at + 4);
+    target.writeUInt32LE(value.records, at + 0);
+  },
+  read(source: Buffer, at: number): StageSwitches {
+    if (source.length < at + 4) throw new RangeError('struct stage_switches is cut short');
+    return {
+      records: source.readUInt32LE(at + 0),
     };
   },
 } as const;

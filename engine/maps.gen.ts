@@ -35,6 +35,7 @@ export const MAPS = {
   queries: { kind: 'lru_hash', keyBytes: 28, valueBytes: 24, maxEntries: 65536 },
   readings: { kind: 'percpu_array', keyBytes: 4, valueBytes: 6720, maxEntries: 4 },
   received_stages: { kind: 'prog_array', keyBytes: 4, valueBytes: 4, maxEntries: 23 },
+  record_shares: { kind: 'lru_hash', keyBytes: 8, valueBytes: 16, maxEntries: 16384 },
   resolvers: { kind: 'hash', keyBytes: 16, valueBytes: 4, maxEntries: 1024 },
   rule_backends: { kind: 'hash', keyBytes: 4, valueBytes: 4, maxEntries: 16384 },
   sent_stages: { kind: 'prog_array', keyBytes: 4, valueBytes: 4, maxEntries: 23 },

@@ -78,13 +78,21 @@ export function writeIncludes({ entries, stages }: Chain): string {
   return ['/* Generated from stages.h by `npm run generate`; do not edit. */', ...files.map((file) => `#include "${file}"`), ''].join('\n');
 }
 
-/** The drawing: a chart of what follows what, and a table of what each is for. In Markdown. */
+/** The drawing: a chart of which file's programs lead into which other's, and a table of all of them. In Markdown. */
 export function drawChain({ entries, stages }: Chain): string {
+  const programs = [...entries, ...stages];
+  const files = [...new Set(programs.map(({ file }) => file))];
+  const node = (file: string): string => file.replace(/\.h$/, '');
+  const fileOf = new Map(programs.map(({ program, file }) => [program, file]));
+  const arrows = stages.flatMap(({ file, from }) => from.map((source) => [fileOf.get(source) ?? source, file] as const));
   return [
     '```mermaid',
     'flowchart LR',
-    ...entries.map(({ program }) => `  ${program}([${program}])`),
-    ...stages.flatMap(({ program, from }) => from.map((source) => `  ${source} --> ${program}`)),
+    ...files.map((file) => {
+      const names = programs.filter((each) => each.file === file).map(({ program }) => program);
+      return `  ${node(file)}["<b>${file}</b><br>${names.join('<br>')}"]`;
+    }),
+    ...new Set(arrows.filter(([from, to]) => from !== to).map(([from, to]) => `  ${node(from)} --> ${node(to)}`)),
     '```',
     '',
     '| program | file | where, or entered from | what it is for |',

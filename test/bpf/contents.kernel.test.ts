@@ -42,6 +42,15 @@ metadata: { name: closed, namespace: default }
 spec: { podSelector: {}, policyTypes: [Egress] }
 `;
 
+/** Whether flags of a connection are a state that bpf/abi.h draws. */
+function isDrawn(flags: number): boolean {
+  const has = (flag: ConnectionFlag): boolean => (flags & flag) !== 0;
+  const { UNREAD, READ, BEGUN, DECIDED, PICKED_UP } = ConnectionFlag;
+  if (has(READ)) return !has(UNREAD) && !has(BEGUN) && !has(DECIDED);
+  if (!has(UNREAD)) return !has(BEGUN) && !has(DECIDED);
+  return !has(DECIDED) || has(BEGUN) || has(PICKED_UP);
+}
+
 describe.skipIf(inject('missing'))('what packets say', async () => {
   const { ProgramRunner, PASS, DROP } = await import('../support/program-runner.ts');
   let runner: Awaited<ReturnType<typeof ProgramRunner.load>>;
@@ -161,6 +170,7 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
           return value && connectionCodec.read(value, 0);
         };
         for (let step = 0; step < 30; step++) {
+          expect(isDrawn(entry()?.flags ?? 0), `round ${round}, step ${step}: flags ${entry()?.flags}`).toBe(true);
           const operation = below(10);
           if (operation < 2) {
             const isn = pick([1000, 1000, 850, 899, 950, 1099, 5000]);

@@ -1,4 +1,5 @@
 /** Endpoints without an interface of their own: chosen processes of the host, by their cgroup. */
+import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { TestCgroup } from '../support/cgroup.ts';
 import { networkPolicy, webPod, withAddresses } from '../support/cluster.ts';
@@ -123,6 +124,20 @@ spec: { hostNetwork: true }
     expect(await node.reaches('shop/db', host, 7777)).toBe(false);
     server.kill('SIGKILL');
     await new Promise((resolve) => server.once('exit', resolve));
+  });
+
+  test('every record that a packet of theirs had was given back', async () => {
+    const busy = (): number[] => {
+      const dump = execFileSync('bpftool', ['-j', 'map', 'dump', 'pinned', `${node.bpffs}/journeys`], { encoding: 'utf8' });
+      const entries = JSON.parse(dump) as { formatted: { values: { value: { busy: number } }[] } }[];
+      return entries.flatMap(({ formatted }) => formatted.values.map(({ value }) => value.busy));
+    };
+    expect(busy().length).toBeGreaterThan(1);
+    await until(
+      () => busy().every((each) => each === 0),
+      5000,
+      () => `records are taken: ${busy().join(' ')}`,
+    );
   });
 
   test('enforcement outlives the engine, and cleanup takes it away', async () => {
