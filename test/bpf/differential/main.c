@@ -30,7 +30,7 @@ struct run {
 	struct world world;
 	struct traffic traffic;
 	uint32_t interfaces[PODS + 1];
-	uint64_t seed, packets, differences, mended, left[SIDES];
+	uint64_t seed, packets, differences, mended, more_records, fewer_records, left[SIDES];
 	uint64_t by_hook[HOOKS], by_reason[REASON_MAX];
 	struct trial recent[RECENT];	/* the last ones, for who wants to know how it came to this */
 	uint32_t recent_count;
@@ -97,29 +97,52 @@ static void counters_print(const struct run *run)
 	}
 }
 
-/* Takes every record of a ring from both; asked receives the last one's head where they are asks. Returns whether they are the same. */
-static int ring_same(struct run *run, const struct layout *layout, size_t ring_at, struct ask *asked)
+/*
+ * Since every drop leaves a record and an endpoint has a share of them, the new one writes some that the old one did not, and leaves out
+ * some that count as lost. How many is said in the end; those that both write are compared.
+ */
+static int flow_records_same(struct run *run)
 {
-	for (;;) {
-		uint32_t lengths[SIDES] = {}, at;
-		const uint8_t *records[SIDES];
+	const struct layout *layout = &run->plan.flow_record;
+	uint32_t lengths[SIDES] = {}, at;
+	const uint8_t *old = ring_next(&run->sides[SIDE_OLD].flow_records, &lengths[SIDE_OLD]);
+	const uint8_t *new = ring_next(&run->sides[SIDE_NEW].flow_records, &lengths[SIDE_NEW]);
+	int same = !old || !new || layout_same(layout, old, new, &at);
 
-		for (int id = SIDE_OLD; id < SIDES; id++)
-			records[id] = ring_next((struct ring *)((uint8_t *)&run->sides[id] + ring_at), &lengths[id]);
-		if (!records[SIDE_OLD] && !records[SIDE_NEW])
+	run->more_records += new && !old;
+	run->fewer_records += old && !new;
+	if (!same)
+		printf("  a record is not the same (at %u)\n", at);
+	while (ring_next(&run->sides[SIDE_OLD].flow_records, &lengths[SIDE_OLD]))
+		;
+	while (ring_next(&run->sides[SIDE_NEW].flow_records, &lengths[SIDE_NEW]))
+		;
+	run->sides[SIDE_OLD].counters[REASON_FAIL_RECORD_LOST] = run->sides[SIDE_NEW].counters[REASON_FAIL_RECORD_LOST];
+	run->sides[SIDE_OLD].counters[REASON_FAIL_RECORD_SHARE] = run->sides[SIDE_NEW].counters[REASON_FAIL_RECORD_SHARE];
+	return same;
+}
+
+/* Takes every question from both; asked receives the last one. Returns whether they are the same. */
+static int asks_same(struct run *run, struct ask *asked)
+{
+	const struct layout *layout = &run->plan.ask;
+
+	for (;;) {
+		uint32_t length, at;
+		const uint8_t *old = ring_next(&run->sides[SIDE_OLD].asks, &length), *new = ring_next(&run->sides[SIDE_NEW].asks, &length);
+
+		if (!old && !new)
 			return 1;
-		if (!records[SIDE_OLD] || !records[SIDE_NEW]) {
-			printf("  a record that only the %s one wrote\n", records[SIDE_OLD] ? "old" : "new");
+		if (!old || !new) {
+			printf("  a question that only the %s one asked\n", old ? "old" : "new");
 			return 0;
 		}
-		if (!layout_same(layout, records[SIDE_OLD], records[SIDE_NEW], &at)) {
-			printf("  a record is not the same (at %u)\n", at);
+		if (!layout_same(layout, old, new, &at)) {
+			printf("  a question is not the same (at %u)\n", at);
 			return 0;
 		}
-		if (!asked)
-			continue;
-		memcpy(asked, records[SIDE_NEW], sizeof(*asked));
-		if (memcmp(records[SIDE_OLD] + layout->size[SIDE_OLD], records[SIDE_NEW] + layout->size[SIDE_NEW], asked->length)) {
+		memcpy(asked, new, sizeof(*asked));
+		if (memcmp(old + layout->size[SIDE_OLD], new + layout->size[SIDE_NEW], asked->length)) {
 			printf("  the bytes of a held packet are not the same\n");
 			return 0;
 		}
@@ -179,9 +202,8 @@ static int packet_run(struct run *run, uint32_t episode, uint32_t number)
 	run->packets++;
 	run->by_hook[trial.hook]++;
 	counters_mend(run);
-	same = outcome_same(&outcomes[SIDE_OLD], &outcomes[SIDE_NEW]) & counters_same(run);
-	same &= ring_same(run, &run->plan.ask, offsetof(struct side, asks), &asked);
-	same &= ring_same(run, &run->plan.flow_record, offsetof(struct side, flow_records), NULL);
+	same = outcome_same(&outcomes[SIDE_OLD], &outcomes[SIDE_NEW]) & flow_records_same(run);
+	same &= counters_same(run) & asks_same(run, &asked);
 	if (!same) {
 		difference(run, episode, number, &trial, outcomes);
 		return 0;
@@ -251,6 +273,7 @@ static void summary_print(const struct run *run, double seconds)
 	for (int hook = 0; hook < HOOKS; hook++)
 		printf("  %s %lu", hook_names[hook], run->by_hook[hook]);
 	printf("\n  counted twice by the old one: %lu", run->mended);
+	printf("\n  records that only the new one wrote: %lu; only the old one: %lu", run->more_records, run->fewer_records);
 	printf("\n  buffers left in use: %lu by the old one, %lu by the new one", run->left[SIDE_OLD], run->left[SIDE_NEW]);
 	printf("\n  reasons met:");
 	for (int reason = 0; reason < REASON_MAX; reason++)
