@@ -53,7 +53,8 @@ static __always_inline int backend_choose(struct translation *backend, const str
 	__u32 id = journey->endpoint, set = journey->backend_set;
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &id);
 	struct backend_set *found = bpf_map_lookup_elem(&backend_sets, &set);
-	__u32 count, family = packet_is_ipv4(&journey->packet) ? 0 : BACKEND_INDEX_IPV6;
+	/* A process may have no address of its own. */
+	__u32 count, family = address_is_ipv4(journey->packet.destination) ? 0 : BACKEND_INDEX_IPV6;
 	struct backend_key key = { .set = set };
 
 	if (!endpoint || !found)

@@ -23,14 +23,19 @@ static __always_inline __u32 now_s(void)
 	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
 }
 
+/* Of two rules about one address: a question to a plugin counts before an allow, since a plugin narrows what rules allow; that before a deny. */
+static __always_inline int action_outweighs(__u8 action, __u8 other)
+{
+	return (action == ACTION_ASK && other != ACTION_ASK) || (action == ACTION_ALLOW && other == ACTION_DENY);
+}
+
 /* What a rule set says about a port under names, packed for a function that takes five arguments. */
 #define NAMED_PROTOCOL_SHIFT 16
 #define NAMED_TRACKED_SHIFT 24
 
 /*
- * Replaces found with what the rules for the names of a known address say, where that is more: allow before deny, a question to a
- * plugin before either, since a plugin narrows what rules allow. A connection that is tracked already goes on under names
- * whose time is over. Global, as policy_find.
+ * Replaces found with what the rules for the names of a known address say, where that outweighs it. A connection that is tracked
+ * already goes on under names whose time is over. Global, as policy_find.
  *
  * Returns 1 when it did.
  */
@@ -50,7 +55,8 @@ __noinline int names_find(const struct known_address *known, __u32 rule_set, __u
 		if (!word || ((__u32)word <= now && !(asked >> NAMED_TRACKED_SHIFT)))
 			continue;
 		set = bpf_map_lookup_elem(&named_rule_sets, &named);
-		if (!set || !policy_lookup(*set, identity, asked >> NAMED_PROTOCOL_SHIFT, asked, &rule) || rule.action <= found->action)
+		if (!set || !policy_lookup(*set, identity, asked >> NAMED_PROTOCOL_SHIFT, asked, &rule) ||
+		    !action_outweighs(rule.action, found->action))
 			continue;
 		*found = rule;
 		replaced = 1;

@@ -26,6 +26,14 @@ static __always_inline void verdict_key_fill(struct verdict_key *key, const stru
 		key->source_port = ask->source_port;
 }
 
+/* The next wider scope, or none. */
+static __always_inline enum scope scope_wider(enum scope scope)
+{
+	if (scope == SCOPE_FLOW)
+		return SCOPE_ADDRESS;
+	return scope == SCOPE_ADDRESS ? SCOPE_IDENTITY : SCOPE_NONE;
+}
+
 static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
 {
 	struct counter *hits = bpf_map_lookup_elem(&verdict_hits, &plugin);
@@ -49,7 +57,7 @@ static __always_inline enum verdict verdict_find(struct journey *journey, const 
 	const struct ask *ask = &journey->ask;
 	struct verdict_key key;
 
-	for (__u32 scope = SCOPE_FLOW; scope <= SCOPE_IDENTITY; scope <<= 1) {
+	for (enum scope scope = SCOPE_FLOW; scope != SCOPE_NONE; scope = scope_wider(scope)) {
 		struct verdict_entry *found;
 		__u8 verdict;
 

@@ -40,6 +40,8 @@ export interface Run {
   readonly firstEpisode: number;
   readonly episodes: number;
   readonly packets: number;
+  /** Maps are compared each so many packets; absent: after each episode. */
+  readonly every?: number;
 }
 
 /** Maps that programs write: compared after each episode. */
@@ -176,7 +178,7 @@ export function compare(run: Run, show = false): { same: boolean; text: string }
     const warnings = ['-Wall', '-Wextra', '-Werror', '-Wno-missing-field-initializers'];
     execFileSync('gcc', ['-std=gnu11', '-O2', '-g', ...warnings, '-o', driver, ...sources, '-lbpf'], { cwd: here });
     writeFileSync(plan, planOf(run));
-    const numbers = [run.seed, run.firstEpisode, run.episodes, run.packets].map(String);
+    const numbers = [run.seed, run.firstEpisode, run.episodes, run.packets, run.every ?? 0].map(String);
     const { status, stdout, stderr } = spawnSync(driver, [plan, ...numbers], {
       encoding: 'utf8',
       stdio: ['ignore', show ? 'inherit' : 'pipe', show ? 'inherit' : 'pipe'],
@@ -198,12 +200,13 @@ async function main(): Promise<void> {
       seed: { type: 'string', default: '1' },
       packets: { type: 'string', default: '10000000' },
       episode: { type: 'string' },
+      every: { type: 'string', default: '0' },
       'first-episode': { type: 'string', default: '0' },
     },
   });
   if (!values.old)
     throw new Error(
-      'usage: npm run fuzz:programs -- --old TREE [--object FILE] [--seed N] [--packets N] [--first-episode N] [--episode N]',
+      'usage: npm run fuzz:programs -- --old TREE [--object FILE] [--seed N] [--packets N] [--first-episode N] [--episode N [--every N]]',
     );
   const episodes = values.episode === undefined ? Math.ceil(Number(values.packets) / EPISODE) : 1;
   const firstEpisode = Number(values.episode ?? values['first-episode']);
@@ -216,6 +219,7 @@ async function main(): Promise<void> {
       firstEpisode,
       episodes,
       packets: EPISODE,
+      every: Number(values.every),
     },
     true,
   );

@@ -49,7 +49,7 @@ static uint32_t buffers_free(struct side *side)
 void side_run(struct side *side, const struct trial *trial, struct outcome *outcome)
 {
 	struct __sk_buff in = { .ifindex = trial->ifindex, .ingress_ifindex = trial->ingress_ifindex, .mark = trial->mark,
-				.gso_size = trial->gso_size, .cb = { trial->asked } }, out = {};
+				.gso_size = trial->gso_size, .cb = { trial->asked }, .priority = trial->asked }, out = {};
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = trial->bytes, .data_size_in = trial->length, .data_out = outcome->bytes,
 		    .data_size_out = sizeof(outcome->bytes), .ctx_in = &in, .ctx_size_in = sizeof(in), .ctx_out = &out,
 		    .ctx_size_out = sizeof(out), .repeat = 1);

@@ -38,7 +38,7 @@ struct trial {
 	uint32_t mark;
 	uint32_t gso_size;
 	uint32_t process;	/* endpoint id of the cgroup, for programs of processes */
-	uint32_t asked;		/* cb[0], for explain */
+	uint32_t asked;		/* enum direction, for explain: in priority, and in cb[0] where it looked before there were stages */
 	uint32_t length;
 	uint8_t bytes[PACKET_MAX];
 };
@@ -75,7 +75,7 @@ struct side {
 	int maps[MAPS_MAX];		/* as plan->maps */
 	int hooks[HOOKS];
 	int gates[GATES];		/* open or not */
-	const struct counter *counters, *verdict_hits;
+	struct counter *counters, *verdict_hits;
 	struct engine_state *engine;	/* in this side's own layout */
 	uint64_t *process;
 	struct redirect *redirect;

@@ -46,9 +46,14 @@ struct address world_address(struct random *random, int v4)
 	return address_of(v4 ? RANDOM_OF(random, ipv4_addresses) : RANDOM_OF(random, ipv6_addresses));
 }
 
-static struct rule rule_make(struct random *random)
+/*
+ * As rules can be: what is asked about DNS has none, and requests are decided over TCP, where they are sent. Rule sets of the second
+ * half are for what endpoints send.
+ */
+static struct rule rule_make(struct random *random, uint32_t rule_set, uint8_t protocol)
 {
 	static const uint32_t by_context[] = { 7, 8, ABI_SERVER_NAMES, ABI_ROUTES };
+	int requests = rule_set >= FIRST_RULE_SET + RULE_SETS / 2 && protocol == IPPROTO_TCP;
 	struct rule rule = { .id = 1 + random_below(random, RULES) };
 	uint32_t kind = random_below(random, 100);
 
@@ -58,20 +63,20 @@ static struct rule rule_make(struct random *random)
 		rule.action = ACTION_DENY;
 	} else {
 		rule.action = ACTION_ASK;
-		rule.context = (uint8_t)random_below(random, 4);
+		rule.context = random_percent(random, 40) ? CONTEXT_CONNECT : requests && random_percent(random, 60) ? CONTEXT_HTTP : CONTEXT_TLS;
 		rule.plugin = random_percent(random, 50) ? 7 + random_below(random, 3) : by_context[rule.context];
 	}
 	return rule;
 }
 
-static void ports_put(struct world *world, uint32_t table, uint32_t *prefixes)
+static void ports_put(struct world *world, uint32_t rule_set, uint32_t table, uint32_t *prefixes)
 {
 	struct random *random = world->random;
 
 	for (uint32_t i = 0; i < 4; i++) {
 		uint32_t bits = random_percent(random, 50) ? 16 : random_below(random, 17);
 		struct port_key key = { .port_table = table, .protocol = RANDOM_OF(random, protocols), .prefix_bits = (uint8_t)bits };
-		struct rule rule = rule_make(random);
+		struct rule rule = rule_make(random, rule_set, key.protocol);
 
 		key.port = (uint16_t)(world_ports[random_below(random, world_port_count)] & ~((1u << (16 - bits)) - 1));
 		*prefixes |= 1u << bits;
@@ -84,7 +89,7 @@ static void policy_put(struct world *world, uint32_t rule_set)
 	struct random *random = world->random;
 	uint32_t which = random_below(random, IDENTITIES + 3);
 	struct policy_key key = { .rule_set = rule_set, .identity = which < 3 ? which : FIRST_IDENTITY + which - 3 };
-	struct policy_entry entry = { .other = rule_make(random) };
+	struct policy_entry entry = { .other = rule_make(random, rule_set, 0) };
 
 	for (int i = 0; i < ABI_PORTS_NEAR; i++) {
 		struct port_rule *near = &entry.near[i];
@@ -92,23 +97,24 @@ static void policy_put(struct world *world, uint32_t rule_set)
 
 		if (random_percent(random, 30))
 			continue;
-		near->rule = rule_make(random);
+		near->protocol = RANDOM_OF(random, protocols);
+		near->rule = rule_make(random, rule_set, near->protocol);
 		near->first = port;
 		near->last = (uint16_t)(port + random_below(random, 3) * 100);
-		near->protocol = RANDOM_OF(random, protocols);
 	}
 	if (random_percent(random, 40)) {
-		entry.port_table = 1 + random_below(random, 64);
-		ports_put(world, entry.port_table, &entry.prefixes);
+		/* A table is of the rule sets of one direction. */
+		entry.port_table = 1 + random_below(random, 32) + (rule_set >= FIRST_RULE_SET + RULE_SETS / 2 ? 32 : 0);
+		ports_put(world, rule_set, entry.port_table, &entry.prefixes);
 	}
 	sides_put(world->sides, "policies", &key, &entry);
 }
 
-static uint32_t rule_set_pick(struct random *random)
+static uint32_t rule_set_pick(struct random *random, enum direction direction)
 {
 	if (random_percent(random, 20))
 		return RULE_SET_NONE;
-	return random_percent(random, 3) ? RULE_SET_CLOSED : FIRST_RULE_SET + random_below(random, RULE_SETS);
+	return random_percent(random, 3) ? RULE_SET_CLOSED : FIRST_RULE_SET + direction * RULE_SETS / 2 + random_below(random, RULE_SETS / 2);
 }
 
 static void endpoint_put(struct world *world, uint32_t index)
@@ -121,8 +127,8 @@ static void endpoint_put(struct world *world, uint32_t index)
 	if (!random_percent(random, 5))
 		memcpy(endpoint.ipv6, home->addresses[1].bytes, 16);
 	for (int i = 0; i < 2; i++) {
-		endpoint.rule_sets[i] = rule_set_pick(random);
-		endpoint.confirmed[i] = rule_set_pick(random);
+		endpoint.rule_sets[i] = rule_set_pick(random, (enum direction)i);
+		endpoint.confirmed[i] = rule_set_pick(random, (enum direction)i);
 	}
 	if (random_percent(random, 10))
 		endpoint.confirm_by_ns = random_percent(random, 50) ? 1 : FOREVER_NS;
@@ -172,7 +178,7 @@ static void names_put(struct world *world)
 	}
 	for (uint32_t i = 0; i < RULE_SETS * PATTERNS; i++) {
 		struct named_key key = { .rule_set = FIRST_RULE_SET + i / PATTERNS, .pattern = FIRST_PATTERN + i % PATTERNS };
-		uint32_t set = FIRST_RULE_SET + random_below(random, RULE_SETS);
+		uint32_t set = FIRST_RULE_SET + RULE_SETS / 2 + random_below(random, RULE_SETS / 2);
 
 		if (random_percent(random, 70))
 			sides_put(world->sides, "named_rule_sets", &key, &set);
