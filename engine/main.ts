@@ -29,12 +29,14 @@ import { readTrustedKey } from './plugins/signature.ts';
 import { VersionStore } from './plugins/version-store.ts';
 import { Compiler } from './policy/compile.ts';
 import { wireToName } from './policy/domain-name.ts';
-import type { Problem } from './policy/snapshot.ts';
+import { engineProblem, type Problem, viewProblem } from './policy/problem.ts';
 import type { FromProxy } from './proxy/messages.ts';
 import { RequestTotals } from './proxy/request-totals.ts';
 import { HostFirewall } from './reconcile/host-firewall.ts';
-import { namesOf, nodeAddresses, Reconciler } from './reconcile/reconciler.ts';
-import { DirectorySource } from './sources/directory.ts';
+import { nodeAddresses, recentNodeAddresses } from './reconcile/node-addresses.ts';
+import { namesOf, Reconciler } from './reconcile/reconciler.ts';
+import { ClusterFeed } from './sources/cluster-feed.ts';
+import { openSources } from './sources/open.ts';
 import { WorkerPool } from './threads/pool.ts';
 import { ProxyThreads } from './threads/proxy-threads.ts';
 import { VERSION } from './version.ts';
@@ -57,14 +59,16 @@ export interface Engine {
 /** Starts the engine; returns when the source as it is now is in force. @throws EngineError */
 export async function startEngine(config: Config, log: Logger): Promise<Engine> {
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
-  const source = new DirectorySource(config.source.path, log.child({ room: 'sources' }));
-  // Compiled before there are maps: they must have room for it.
-  const compiler = new Compiler(config.resolvers);
-  compiler.update(source.read(), new Map(), nodeAddresses());
-  const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
-  const stops: (() => Promise<void> | void)[] = [() => datapath.close()];
+  const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
+  const stops: (() => Promise<void> | void)[] = [() => feed.close()];
   try {
-    return await assemble(config, log, { source, compiler, datapath }, stops);
+    await feed.start();
+    // Compiled before there are maps: they must have room for it.
+    const compiler = new Compiler(config.resolvers);
+    compiler.update(feed.take(), new Map(), nodeAddresses());
+    const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
+    stops.push(() => datapath.close());
+    return await assemble(config, log, { feed, compiler, datapath }, stops);
   } catch (error) {
     for (const stop of stops.reverse()) await stop();
     throw error;
@@ -74,7 +78,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
 async function assemble(
   config: Config,
   log: Logger,
-  { source, compiler, datapath }: { source: DirectorySource; compiler: Compiler; datapath: Datapath },
+  { feed, compiler, datapath }: { feed: ClusterFeed; compiler: Compiler; datapath: Datapath },
   stops: (() => Promise<void> | void)[],
 ): Promise<Engine> {
   const pool = new WorkerPool({
@@ -146,7 +150,7 @@ async function assemble(
   });
   stops.push(() => hostFirewall.close());
   const reconciler = new Reconciler({
-    source,
+    feed,
     compiler,
     plugins: registry,
     workers: {
@@ -159,6 +163,7 @@ async function assemble(
     maps,
     hostFirewall,
     findPlace: (place) => datapath.find(place),
+    nodeAddresses: recentNodeAddresses(),
     log: log.child({ room: 'policy' }),
   });
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
@@ -203,18 +208,18 @@ async function assemble(
     const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
     return [
       ...reconciler.status.problems,
-      ...(proxy.problem && compiler.requestRules.size ? [{ file: '', line: 0, object: 'rules about HTTP', reason }] : []),
+      ...(proxy.problem && compiler.requestRules.size ? [engineProblem('rules about HTTP', reason)] : []),
     ];
   };
   const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({
     ...reconciler.status,
     endpoints: [...reconciler.status.endpoints],
-    problems: problems(),
+    problems: problems().map(viewProblem),
     attachment: datapath.attachment,
     maps: pressure.maps,
   });
   const reconcile = async (): Promise<ReturnType<typeof status>> => {
-    await reconciler.run();
+    await reconciler.settle();
     return status();
   };
   const api = await createApi({
@@ -227,7 +232,7 @@ async function assemble(
     hostFirewall: () => ({ ...hostFirewall.status, policies: [...hostFirewall.status.policies] }),
     changeHostFirewall: async (change) => {
       hostFirewall[change]();
-      await reconciler.run();
+      reconciler.run();
     },
     plugins: viewPlugins,
     plugin: (name) => viewPlugin(registry.get(name)),
@@ -253,14 +258,14 @@ async function assemble(
   // Workers first, with the plugins of the source: the moment programs are replaced, somebody answers what they hold.
   stops.push(() => pool.close());
   await pool.start();
-  await registry.sync(source.read().plugins);
+  await registry.sync([...compiler.cluster.of('PolicyPlugin').values()]);
   await pool.serve();
   datapath.openHold();
   stops.push(() => proxy.close());
   await proxy.start();
   datapath.openProxy();
   stops.push(() => reconciler.close());
-  await reconciler.run();
+  await reconciler.settle();
 
   const reader = new RecordReader(datapath.recordsRing);
   const records = setInterval(() => {
@@ -271,10 +276,8 @@ async function assemble(
   stops.push(() => pressure.close());
   known.start(() => forgetPatterns(compiler, known));
   stops.push(() => known.close());
-  const runAgain = (): void => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force'));
-  hostFirewall.onLapse = runAgain;
-  source.watch(runAgain);
-  stops.push(() => source.close());
+  hostFirewall.onLapse = () => reconciler.schedule();
+  feed.onChange(() => reconciler.schedule());
   ready = true;
   log.info({ url, attachment: datapath.attachment, endpoints: reconciler.status.endpoints.length }, 'ready');
 

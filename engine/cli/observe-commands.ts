@@ -9,7 +9,7 @@ import type { explanation as explanationSchema, knownName as knownNameSchema, st
 import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import type { FlowView } from '../observe/flow-log.ts';
-import { formatProblem } from '../policy/snapshot.ts';
+import { formatProblem } from '../policy/problem.ts';
 import type { PolicyEvent } from '../reconcile/reconciler.ts';
 import { ApiClient } from './client.ts';
 import { flowLine, outputOption, paint, table } from './output.ts';

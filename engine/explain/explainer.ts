@@ -11,7 +11,8 @@ import { type EndExplanation, explain, formatParty, type Party, type Question } 
 import { formatOrigin } from '../policy/rules.ts';
 import type { Pod } from '../policy/snapshot.ts';
 import type { ExplainedRequest, Request } from '../proxy/messages.ts';
-import { nodeAddresses, type Reconciler } from '../reconcile/reconciler.ts';
+import { nodeAddresses } from '../reconcile/node-addresses.ts';
+import type { Reconciler } from '../reconcile/reconciler.ts';
 
 export interface ExplainQuery {
   /** `namespace/pod`, or an address. */
@@ -238,7 +239,8 @@ export class Explainer {
       const pod = compiled.podsByAddress.get(addressKey(address));
       return [{ address, ...(pod && { pod }) }];
     }
-    const pod = compiled.snapshot.pods.find((candidate: Pod) => `${candidate.namespace}/${candidate.name}` === text);
+    const isHost = (each: Pod): boolean => each.hostPolicies !== undefined && podText(each) === text;
+    const pod = compiled.cluster.of('Pod').get(text) ?? [...compiled.endpoints.keys()].find(isHost);
     if (!pod)
       throw new EngineError(
         'CONFIG_INVALID',

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { EngineError } from '../errors.ts';
-import { INTERFACE_ANNOTATION } from '../sources/manifest.ts';
+import { INTERFACE_ANNOTATION } from '../sources/read-object.ts';
 import { type Container, type Manifest, readManifests } from './manifests.ts';
 import { createPodNetwork, enableForwarding, listNetns, netnsPath, type PodNetwork, removeNetns, restoreForwarding } from './network.ts';
 

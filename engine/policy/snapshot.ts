@@ -1,5 +1,6 @@
 /**
- * The cluster as seen at one moment, in the form that policy is compiled from: validated, defaulted, canonical.
+ * The objects of a cluster in the form that policy is compiled from: validated, defaulted, canonical. What an object was
+ * written in, and where, is not known here.
  *
  * Labels are Maps, never plain objects: a label may be called `constructor`.
  */
@@ -233,6 +234,8 @@ export interface PolicyPlugin {
   readonly name: string;
   /** Path of the module; absent when it comes over HTTP only. */
   readonly file?: string;
+  /** Another stamp: the file may have another content. */
+  readonly fileStamp?: string;
   readonly failurePolicy: 'Allow' | 'Deny';
   readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;
@@ -251,47 +254,40 @@ export type PluginSet =
   | { readonly kind: 'domains' | 'strings'; readonly items: readonly string[] }
   | { readonly kind: 'networks'; readonly items: readonly { readonly address: string; readonly prefixBits: number }[] };
 
-/** Something in the source that is not in force as its author meant it. */
-export interface Problem {
-  readonly file: string;
-  /** From 1; 0 when the whole file is meant. */
-  readonly line: number;
-  /** `NetworkPolicy shop/web`, or empty. */
-  readonly object: string;
-  readonly reason: string;
-  /** It mends itself when what it waits for comes. */
-  readonly pending?: boolean | undefined;
+/** Every kind of object that something depends on. */
+export interface ObjectsByKind {
+  readonly Namespace: Namespace;
+  readonly Pod: Pod;
+  readonly NetworkPolicy: Policy;
+  readonly ClusterNetworkPolicy: ClusterPolicy;
+  readonly PluginPolicy: PluginPolicy;
+  readonly PolicyPlugin: PolicyPlugin;
+  readonly HostPolicy: HostPolicy;
+  readonly Service: Service;
+  readonly EndpointSlice: EndpointSlice;
+  readonly HTTPRoute: HttpRoute;
 }
+export type Kind = keyof ObjectsByKind;
+export const KINDS = [
+  'Namespace',
+  'Pod',
+  'NetworkPolicy',
+  'ClusterNetworkPolicy',
+  'PluginPolicy',
+  'PolicyPlugin',
+  'HostPolicy',
+  'Service',
+  'EndpointSlice',
+  'HTTPRoute',
+] as const satisfies readonly Kind[];
 
-/** `web.yaml:12: NetworkPolicy shop/web: reason` */
-export function formatProblem({ file, line, object, reason }: Problem): string {
-  return [file && (line ? `${file}:${line}` : file), object, reason].filter(Boolean).join(': ');
+/** An object of any kind. */
+export type ClusterObject = { [K in Kind]: { readonly kind: K; readonly value: ObjectsByKind[K] } }[Kind];
+
+/** What an object is now; an absent value: it is gone. Keys are unique among objects of a kind. */
+export type ObjectChange = { [K in Kind]: { readonly kind: K; readonly key: string; readonly value: ObjectsByKind[K] | undefined } }[Kind];
+
+/** `namespace/name`; of what has no namespace `/name`. */
+export function objectKey({ namespace = '', name }: { readonly namespace?: string; readonly name: string }): string {
+  return `${namespace}/${name}`;
 }
-
-export interface Snapshot {
-  readonly namespaces: ReadonlyMap<string, Namespace>;
-  readonly pods: readonly Pod[];
-  readonly policies: readonly Policy[];
-  readonly clusterPolicies: readonly ClusterPolicy[];
-  readonly pluginPolicies: readonly PluginPolicy[];
-  readonly plugins: readonly PolicyPlugin[];
-  readonly hostPolicies: readonly HostPolicy[];
-  readonly services: readonly Service[];
-  readonly endpointSlices: readonly EndpointSlice[];
-  readonly httpRoutes: readonly HttpRoute[];
-  readonly problems: readonly Problem[];
-}
-
-export const EMPTY_SNAPSHOT: Snapshot = {
-  namespaces: new Map(),
-  pods: [],
-  policies: [],
-  clusterPolicies: [],
-  pluginPolicies: [],
-  plugins: [],
-  hostPolicies: [],
-  services: [],
-  endpointSlices: [],
-  httpRoutes: [],
-  problems: [],
-};
