@@ -83,6 +83,8 @@ export interface PolicyRules {
   readonly namespace: string;
   readonly name: string;
   readonly rules: readonly SourcedRule[];
+  /** Whether any of them means ports by name. */
+  readonly byPortName: boolean;
 }
 
 interface Kept {
@@ -241,7 +243,8 @@ export class RuleBook {
     const olds = before?.rules.rules ?? [];
     const sourced = rules.map((rule, index) => this.#source({ kind, tier, policy, direction, index }, rule, tagOf(rule), olds[index]));
     this.#drop(olds.slice(sourced.length));
-    const made: PolicyRules = { key, kind, tier, namespace: policy.namespace ?? '', name: policy.name, rules: sourced };
+    const byPortName = rules.some(({ ports }) => ports?.some((port) => 'name' in port));
+    const made: PolicyRules = { key, kind, tier, namespace: policy.namespace ?? '', name: policy.name, rules: sourced, byPortName };
     if (before) Object.assign(before, { policy, plugins, rules: made } satisfies Partial<Kept>);
     else {
       this.#kept.set(key, { policy, plugins, rules: made, users: 0 });

@@ -2,7 +2,6 @@
 import { Direction } from '../abi.gen.ts';
 import { type ClusterDelta, namespaceLabels, type Replaced } from './cluster.ts';
 import type { Membership } from './rule-set.ts';
-import { namesIn } from './rule-set.ts';
 import type { PolicyRules, RuleBook } from './rules.ts';
 import { matches } from './selector.ts';
 import { SelectorIndex, type SelectorScope } from './selector-index.ts';
@@ -71,7 +70,7 @@ export class Selection {
         policy.rules[direction]?.length ? book.plugin(policy, direction) : undefined,
       ),
     ]);
-    const named = direction === Direction.INGRESS && members.some((member) => member.rules.some((rule) => namesIn(rule.ports).length));
+    const named = direction === Direction.INGRESS && members.some(({ byPortName }) => byPortName);
     return membershipOf(direction, members, named ? pod.ports : []);
   }
 }

@@ -32,6 +32,8 @@ interface ReadFile {
   readonly manifest: Manifest;
   /** Slots and what was told for them. */
   readonly entries: ReadonlyMap<string, Entry>;
+  /** Of these the ones of plugins with a module in a file. */
+  readonly modules: readonly string[];
 }
 
 export class DirectorySource implements Source {
@@ -149,12 +151,13 @@ export class DirectorySource implements Source {
     return this.#take(file, { stamp: undefined, text: '', manifest: { objects, problems, unreadable: true } });
   }
 
-  #take(file: string, read: Omit<ReadFile, 'entries'>): SlotChange[] {
+  #take(file: string, read: Pick<ReadFile, 'stamp' | 'text' | 'manifest'>): SlotChange[] {
     const { objects, problems } = read.manifest;
     const entries = new Map<string, Entry>([[slotOf(file), { problems }]]);
     for (const [i, object] of objects.entries()) entries.set(slotOf(file, i), { object: withModuleStamp(object), problems: [] });
     const before = this.#files.get(file)?.entries ?? new Map<string, Entry>();
-    this.#files.set(file, { ...read, entries });
+    const modules = [...entries.keys()].filter((slot) => moduleOf(entries.get(slot)) !== undefined);
+    this.#files.set(file, { ...read, entries, modules });
     const gone = [...before.keys()].filter((slot) => !entries.has(slot)).map((slot) => ({ slot }));
     return [...gone, ...[...entries].map(([slot, entry]) => ({ slot, entry }))];
   }
@@ -168,8 +171,9 @@ export class DirectorySource implements Source {
   /** Plugins of a file whose module is another one now; `among`: only these modules are looked at. */
   #stampModules(file: string, among?: ReadonlySet<string>): SlotChange[] {
     const read = this.#files.get(file) as ReadFile;
-    const changes = [...read.entries].flatMap(([slot, { object, problems }]) => {
-      if (object?.kind !== 'PolicyPlugin' || object.value.file === undefined || (among && !among.has(object.value.file))) return [];
+    const changes = read.modules.flatMap((slot) => {
+      const { object, problems } = read.entries.get(slot) as Entry;
+      if (!object || among?.has(moduleOf({ object, problems }) ?? '') === false) return [];
       const stamped = withModuleStamp(object);
       return stamped === object ? [] : [{ slot, entry: { object: stamped, problems } }];
     });
@@ -177,6 +181,11 @@ export class DirectorySource implements Source {
       this.#files.set(file, { ...read, entries: new Map([...read.entries, ...changes.map(({ slot, entry }) => [slot, entry] as const)]) });
     return changes;
   }
+}
+
+/** The file of a plugin's module; undefined where there is none. */
+function moduleOf(entry: Entry | undefined): string | undefined {
+  return entry?.object?.kind === 'PolicyPlugin' ? entry.object.value.file : undefined;
 }
 
 /** Slots of a file lie side by side, in its order. */
