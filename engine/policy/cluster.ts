@@ -20,7 +20,7 @@ export interface Replaced<T> {
   readonly after: T | undefined;
 }
 
-/** What changed, by kind. */
+/** The objects that changed, by kind. */
 export type ClusterDelta = { readonly [K in Kind]: readonly Replaced<ObjectsByKind[K]>[] };
 
 /** A namespace without an object of its own still has its name. */

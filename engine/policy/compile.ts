@@ -37,7 +37,7 @@ export interface ClusterChanges {
   readonly serverNames?: ReadonlyMap<number, ServerNames>;
 }
 
-/** What somebody who goes by the compiled policy looks at beside the maps; see takeChanges(). */
+/** Changes beside the maps, for who goes by the compiled policy; see takeChanges(). */
 export interface PolicyChanges {
   /** Endpoints that came, changed or went. */
   readonly endpoints: ReadonlySet<Pod>;
@@ -62,7 +62,7 @@ type MapName =
 export class Compiler {
   /** Everything that was told. */
   readonly cluster = new Cluster();
-  /** What is not in force as meant. */
+  /** Problems of what is not in force as meant. */
   readonly problems = new ProblemLedger();
   /** Map entries, keys as latin1 strings of their bytes. */
   readonly policies = new EntryMap();
@@ -126,7 +126,7 @@ export class Compiler {
     return this.#networks.entries;
   }
 
-  /** What the kernel's maps should have, by their names there. */
+  /** The entries that the kernel's maps should have, by their names there. */
   get maps(): Readonly<Record<MapName, EntryMap>> {
     const { ports, policies, networks, peers, named, backends } = this;
     return {
@@ -175,7 +175,7 @@ export class Compiler {
     return this.#book.requests;
   }
 
-  /** What a policy could say about a pod, for `explain`: endpoint or not. */
+  /** The policies that select a pod, endpoint or not, for `explain`. */
   membership(pod: Pod, direction: Direction): Membership | undefined {
     return this.#selection.of(pod, direction);
   }

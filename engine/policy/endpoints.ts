@@ -23,7 +23,7 @@ export interface CompiledEndpoint {
   readonly value: Buffer;
 }
 
-/** What selects endpoints, and who they are. */
+/** The parts that select endpoints and say who they are. */
 export interface EndpointsParts {
   readonly selection: Selection;
   readonly ruleSets: RuleSets;

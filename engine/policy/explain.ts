@@ -35,7 +35,7 @@ export interface Question {
   readonly port: number;
 }
 
-/** What one end of the flow says. */
+/** The opinion of one end of the flow. */
 export interface EndExplanation {
   readonly direction: Direction;
   readonly pod: Pod;
@@ -48,7 +48,7 @@ export interface EndExplanation {
   readonly reason: string;
   /** It never comes to a rule, in the kernel neither: a pod that talks to itself. */
   readonly beforePolicy?: boolean;
-  /** What the kernel should find, for an endpoint that something isolates or tags. */
+  /** The rule that the kernel should find, for an endpoint that something isolates or tags. */
   readonly expected?: { readonly ruleSet: number; readonly identity: number; readonly rule: Rule };
 }
 

@@ -13,7 +13,7 @@ import { RuleSet, type RuleSetWriter } from './rule-set.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';
 import type { StableIds } from './stable-id.ts';
 
-/** What a rule set says about the names that one of its patterns is the closest to. */
+/** The rule set for names that one pattern of another one is the closest to. */
 interface NamedRuleSet {
   readonly ruleSet: RuleSet;
   members: readonly PolicyRules[];

@@ -44,7 +44,7 @@ export class PeerIndex {
   readonly #identitiesByNamespace = new Map<string, Set<IdentityInfo>>();
   readonly #identitiesByLabel = new Map<string, Set<IdentityInfo>>();
   readonly #identitiesByPortName = new Map<string, Set<IdentityInfo>>();
-  /** What identities match, but for networks. */
+  /** The peers that identities match, but for networks. */
   readonly #matched = new Map<IdentityInfo, Set<PeerMatch>>();
 
   /** `namespaces` is the cluster's, and changes with it. */
@@ -170,7 +170,7 @@ export class PeerIndex {
       for (const match of this.#byNetwork.get(network) ?? []) if (this.#matches(match, identity)) yield match;
   }
 
-  /** What could stand for a pod's identity; several names of ports may find one twice. */
+  /** Peers that could stand for a pod's identity; several names of ports may find one twice. */
   *#candidates(identity: IdentityInfo): Iterable<PeerMatch> {
     if (identity.namespace === undefined) return;
     yield* this.#bySelector.candidates(identity.namespace, identity.labels, namespaceLabels(this.#namespaces, identity.namespace));

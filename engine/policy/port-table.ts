@@ -1,5 +1,5 @@
 /**
- * What one peer may reach: a rule for each protocol and port, decided tier by tier, and written so that the kernel finds it
+ * The ports that one peer may reach: a rule for each protocol and port, decided tier by tier, and written so that the kernel finds it
  * with a fixed number of lookups: the first ranges in the policy entry itself, more as prefixes of port numbers in a table.
  */
 import { Abi, Action, Context, type PolicyEntry, type PortRule, policyEntryCodec, portKeyCodec, type Rule, ruleCodec } from '../abi.gen.ts';
@@ -26,7 +26,7 @@ export interface PlacedRule {
 interface Segment {
   readonly first: number;
   readonly last: number;
-  /** What decides, so far; absent: nothing. */
+  /** The rule that decides, so far; absent: none. */
   readonly rule?: Rule | undefined;
   /** A rule said "pass": the other rules of this tier are not asked. */
   readonly passed?: TierName | undefined;

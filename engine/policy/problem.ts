@@ -1,4 +1,4 @@
-/** What is in a source and not in force as its author meant it, and where it stands. */
+/** Problems: something in a source is not in force as its author meant it. Why, and where it stands. */
 
 /** An object of the cluster, by the names that people have for it. */
 export interface ObjectName {
@@ -89,14 +89,14 @@ export class ProblemLedger {
   set(subject: string, problems: readonly Problem[]): void {
     const before = this.#found.get(subject);
     if (!before && !problems.length) return;
-    // What comes first: a problem that stays is never gone between.
+    // New ones come first: a problem that stays is never gone between.
     for (const problem of problems) this.#count(problem, 1);
     for (const problem of before ?? []) this.#count(problem, -1);
     if (problems.length) this.#found.set(subject, problems);
     else this.#found.delete(subject);
   }
 
-  /** What came and what went since this was asked last. */
+  /** The problems that came and went since this was asked last. */
   takeChanges(): { readonly found: readonly Problem[]; readonly resolved: readonly Problem[] } {
     const found: Problem[] = [];
     const resolved: Problem[] = [];

@@ -121,7 +121,7 @@ export class RequestPolicies {
     return { policy: made, text: JSON.stringify(made), services, refs: this.#refsOf(made) };
   }
 
-  /** What HTTPRoutes for one Service say together: to every client, or to those of the routes' own namespace. */
+  /** The policy that HTTPRoutes for one Service come to: for every client, or for those of the routes' own namespace. */
   #ofRoutes(key: string, { service, namespace, routes }: Group): Made {
     const attached = [...routes]
       .sort(([a], [b]) => (a < b ? -1 : 1))

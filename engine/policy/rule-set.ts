@@ -14,7 +14,7 @@ import { decideTable, type PlacedRule, type PortRange, type PortTables } from '.
 import type { PolicyRules, SourcedRule } from './rules.ts';
 import type { NamedPort, Peer, PortSpec } from './snapshot.ts';
 
-/** What rule sets are written with. */
+/** The parts that rule sets are written with. */
 export interface RuleSetWriter {
   readonly peers: PeerIndex;
   readonly identities: ReadonlyMap<number, IdentityInfo>;
@@ -31,7 +31,7 @@ export interface RuleSetWriter {
   readonly noteStale: (ruleSet: RuleSet) => void;
 }
 
-/** What an endpoint's rule set is made of. */
+/** The policies and ports that an endpoint's rule set is made of. */
 export interface Membership {
   /** Names policies and own ports: equal keys, one rule set. */
   readonly key: string;
@@ -114,7 +114,7 @@ export class RuleSet implements PeerUser {
     const before = this.#membership.members;
     this.#membership = { ...this.#membership, members };
     const differences = members.flatMap((member, i) => (member === before[i] ? [] : [difference(before[i]?.rules ?? [], member.rules)]));
-    // What comes first: a network that both an old and a new rule name stays listed.
+    // New ones come first: a network that both an old and a new rule name stays listed.
     for (const { added } of differences) for (const rule of added) this.#acquire(rule);
     for (const { removed } of differences) for (const rule of removed) this.#release(rule);
   }

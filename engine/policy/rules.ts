@@ -51,7 +51,7 @@ export interface SourcedRule {
   readonly peers?: readonly Peer[];
   readonly ports?: readonly PortSpec[];
   readonly action: RuleAction;
-  /** What the kernel is told where the rule decides. */
+  /** The rule as the kernel is told it, where it decides. */
   readonly rule: Rule;
   /** Of a plugin's tag: it also holds where the tiers deny. */
   readonly overrides: boolean;
@@ -59,7 +59,7 @@ export interface SourcedRule {
   readonly dnsPlugin?: number;
 }
 
-/** What a policy says beside peers and ports. */
+/** The part of a rule beside peers and ports. */
 interface Tag {
   readonly action: RuleAction;
   readonly title?: string;

@@ -46,7 +46,7 @@ export class Selection {
     return matches(subject.namespaces, namespaceLabels(this.#namespaces, pod.namespace)) && matches(subject.pods, pod.labels);
   }
 
-  /** What the rule set of one direction is made of; undefined where nothing isolates or tags. */
+  /** The members of the rule set of one direction; undefined where nothing isolates or tags. */
   of(pod: Pod, direction: Direction): Membership | undefined {
     const book = this.#book;
     if (pod.hostPolicies) return membershipOf(direction, present(pod.hostPolicies.map((policy) => book.host(policy, direction))), []);
@@ -65,7 +65,7 @@ export class Selection {
       ...inTier('Admin'),
       ...selecting(candidates(this.#policies)).map((policy) => book.network(policy, direction)),
       ...inTier('Baseline'),
-      // What is about the endpoints of one namespace goes before what is about everybody's.
+      // Policies of one namespace go before those that are about everybody.
       ...[...selecting(candidates(this.#pluginPolicies)), ...selecting([...this.#everywhere])].map((policy) =>
         policy.rules[direction]?.length ? book.plugin(policy, direction) : undefined,
       ),

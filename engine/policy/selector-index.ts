@@ -6,7 +6,7 @@
  */
 import type { Labels, Selector } from './snapshot.ts';
 
-/** What must hold of a pod and its namespace. */
+/** The conditions on a pod and its namespace. */
 export interface SelectorScope {
   /** The only namespace that it is about; absent: every one. */
   readonly namespace?: string;

@@ -9,7 +9,7 @@ import type { Network } from './address.ts';
 
 export type Labels = ReadonlyMap<string, string>;
 
-/** What a label selector asks for: every requirement must hold; none at all selects everything. */
+/** The requirements of a label selector: each must hold; none at all selects everything. */
 export type Selector = readonly Requirement[];
 
 export interface Requirement {
@@ -87,12 +87,12 @@ export interface Policy {
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
 }
 
-/** What the node's own processes may do; a direction that it does not isolate is absent. */
+/** The rules for the node's own processes; a direction that it does not isolate is absent. */
 export interface HostPolicy {
   /** With its version, `ssh@1a2b3c4d`: another text, another name. */
   readonly name: string;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
-  /** What it says cannot be understood. */
+  /** Its text cannot be understood. */
   readonly invalid?: boolean;
 }
 
@@ -140,7 +140,7 @@ export interface TextMatch {
   readonly value: string;
 }
 
-/** What a request must be like: all of it. */
+/** Conditions on a request: all of them must hold. */
 export interface RequestMatch {
   readonly path?: { readonly type: 'Exact' | 'PathPrefix'; readonly value: string };
   readonly method?: string;
@@ -148,7 +148,7 @@ export interface RequestMatch {
   readonly query: readonly TextMatch[];
 }
 
-/** What becomes of requests that match. */
+/** The fate of requests that match. */
 export interface RequestRule {
   /** One of these; none at all matches everything. */
   readonly matches: readonly RequestMatch[];
@@ -166,7 +166,7 @@ export interface Requests {
   readonly rules: readonly RequestRule[];
 }
 
-/** What a flow is tagged with: a plugin to ask, or a list that the engine itself goes by. */
+/** The tag of a flow: a plugin to ask, or a list that the engine itself goes by. */
 export interface AskRule extends PolicyRule {
   /** Empty with a list. */
   readonly plugin: string;
@@ -179,7 +179,7 @@ export interface AskRule extends PolicyRule {
 
 /** Which flows ask which plugin, or are decided request by request. */
 export interface PluginPolicy {
-  /** What it was written as. */
+  /** The kind that it was written as. */
   readonly kind: 'PluginPolicy' | 'HTTPRoute';
   /** It is about the endpoints of every namespace. */
   readonly everywhere?: boolean;
@@ -243,7 +243,7 @@ export interface PolicyPlugin {
   /** Units for one evaluation. */
   readonly fuel: number;
   readonly capabilities: readonly ('counters' | 'sets' | 'clock')[];
-  /** What the plugin may look into, by name. */
+  /** The sets that the plugin may look into, by name. */
   readonly sets: Readonly<Record<string, PluginSet>>;
   /** One `path = value` a line. */
   readonly config: string;
@@ -284,7 +284,7 @@ export const KINDS = [
 /** An object of any kind. */
 export type ClusterObject = { [K in Kind]: { readonly kind: K; readonly value: ObjectsByKind[K] } }[Kind];
 
-/** What an object is now; an absent value: it is gone. Keys are unique among objects of a kind. */
+/** An object as it is now; an absent value: it is gone. Keys are unique among objects of a kind. */
 export type ObjectChange = { [K in Kind]: { readonly kind: K; readonly key: string; readonly value: ObjectsByKind[K] | undefined } }[Kind];
 
 /** `namespace/name`; of what has no namespace `/name`. */

@@ -24,7 +24,7 @@ export interface HostFirewallStatus {
   readonly confirmBy?: string;
 }
 
-/** What the node's endpoint is to be judged by. */
+/** The pods that stand for the node, by which it is to be judged. */
 export interface HostEndpoints {
   readonly current: Pod;
   /** While a change is pending: what holds from then on, in kernel time, unless it is confirmed. */
@@ -41,7 +41,7 @@ export interface HostFirewallParts {
   readonly log: Logger;
 }
 
-/** What outlives the engine. */
+/** The state that outlives the engine. */
 interface Kept {
   readonly confirmed: readonly HostPolicy[];
   /** Digest of a change that nobody has confirmed yet, and when it lapses. */
@@ -51,7 +51,7 @@ interface Kept {
 }
 
 const FILE = 'host-firewall.json';
-/** What is confirmed, what is pending, and some that were. */
+/** The confirmed one, the pending one, and some that were. */
 const PODS_KEPT = 8;
 
 export class HostFirewall {

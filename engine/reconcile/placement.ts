@@ -27,7 +27,7 @@ interface Wanted {
 }
 
 export class Placement {
-  /** What the kernel should have, by id. */
+  /** The endpoints that the kernel should have, by id. */
   readonly placed = new Map<number, PlacedEndpoint>();
   readonly problems = new ProblemLedger();
   readonly #find: (place: Place) => number | undefined;
@@ -56,11 +56,11 @@ export class Placement {
     this.#host = host;
     const pods = new Set([...changed, ...hosts.filter((pod) => pod !== undefined)]);
     const stale = new Set<number>();
-    // What goes comes first: who is replaced by his like has the same name.
+    // Those that go come first: who is replaced by his like has the same name.
     for (const pod of pods) this.#leave(pod, stale);
     for (const pod of pods) {
       const endpoint = endpoints.get(pod);
-      // What the host falls back to is no endpoint of its own.
+      // The host's fallback is no endpoint of its own.
       if (endpoint && pod !== host?.fallback?.confirmed) this.#enter(endpoint, stale);
     }
     for (const id of stale) this.#settle(id, endpoints);
@@ -118,7 +118,7 @@ export class Placement {
     this.placed.set(id, { value: endpoint.value, place, ...this.#fallbackOf(owner, endpoints) });
   }
 
-  /** What the host's endpoint falls back to, while a change of its policy is pending. */
+  /** The fallback of the host's endpoint, while a change of its policy is pending. */
   #fallbackOf(pod: Pod, endpoints: ReadonlyMap<Pod, CompiledEndpoint>): Pick<PlacedEndpoint, 'fallback'> {
     const fallback = pod === this.#host?.current ? this.#host.fallback : undefined;
     const value = fallback && endpoints.get(fallback.confirmed)?.value;

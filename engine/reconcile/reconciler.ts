@@ -40,7 +40,7 @@ export interface ReconcilerParts {
   };
   readonly workers: {
     setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void;
-    /** What the proxy goes by; after what the kernel goes by is in force. */
+    /** Gives the proxy its policy; the kernel's is in force by then. */
     setPolicy(policy: ProxyPolicy): void;
   };
   readonly maps: { apply(state: PolicyState): Applied };
@@ -55,7 +55,7 @@ export interface Status {
   readonly revision: number;
   readonly appliedAt: string;
   readonly endpoints: readonly EndpointView[];
-  /** What is in the source and not in force as meant. */
+  /** Problems of what is in the source and not in force as meant. */
   readonly problems: readonly Problem[];
 }
 
@@ -95,7 +95,7 @@ export class Reconciler {
   #revision = 0;
   #appliedAt = '';
   #durationMs = 0;
-  /** What the proxy was told last, and the ids of plugins in it; nothing where no rule is about requests. */
+  /** The policy that the proxy was told last, and the ids of plugins in it; none where no rule is about requests. */
   #proxyPolicy: ProxyPolicy | undefined;
   #proxyPlugins = '';
 
@@ -263,7 +263,7 @@ export class Reconciler {
       for (const problem of found) log.warn({ ...this.#tellProblem('problem', problem) }, 'not in force');
       for (const problem of resolved) this.#tellProblem('resolved', problem);
     }
-    // What did not land as a whole is not called applied.
+    // A state that did not land as a whole is not called applied.
     if (failures.length) return;
     this.#appliedAt = new Date().toISOString();
     if (!changes && this.#revision) return;
@@ -285,7 +285,7 @@ export class Reconciler {
   }
 }
 
-/** What came of putting something in force, and whether the proxy has to go by other rules, backends or endpoints. */
+/** The outcome of putting something in force, and whether the proxy has to go by other rules, backends or endpoints. */
 interface Outcome {
   changes: number;
   failures: readonly EngineError[];

@@ -1,5 +1,5 @@
 /**
- * What all sources say together, as changes of the cluster's objects. Of several objects with one name the first counts:
+ * All sources as one, in changes of the cluster's objects. Of several objects with one name the first counts:
  * that of the earlier source, then of the lesser slot. Of policies, the others close what they select: who knows which one
  * was meant.
  *
@@ -23,7 +23,7 @@ export interface SourceStatus {
 }
 
 export class ClusterFeed {
-  /** What is wrong in the sources, and with them. */
+  /** Problems in the sources, and with them. */
   readonly problems = new ProblemLedger();
   readonly #sources: readonly Source[];
   readonly #states = new Map<Source, SourceState>();
@@ -69,7 +69,7 @@ export class ClusterFeed {
     await Promise.all(this.#sources.map((source) => source.catchUp()));
   }
 
-  /** What changed since this was called last. */
+  /** The changes since this was called last. */
   take(): ObjectChange[] {
     const changes = [...this.#touched].flatMap((name) => this.#give(name));
     this.#touched.clear();
@@ -160,13 +160,13 @@ function nameOf({ kind, value }: ClusterObject): string {
   return `${kind} ${objectKey(value)}`;
 }
 
-/** What was given before, where it says the same. */
+/** The change that was given before, where it says the same. */
 function keepEqual(change: ObjectChange, before: readonly ObjectChange[]): ObjectChange {
   const known = before.find(({ key }) => key === change.key);
   return known && isDeepStrictEqual(known.value, change.value) ? known : change;
 }
 
-/** What stands for an object whose name another one has: of a policy one that closes what it selects; else nothing. */
+/** The stand-in for an object whose name another one has: of a policy one that closes what it selects; else none. */
 function closedInstead(object: ReadObject, where: string): ClusterObject | undefined {
   if (object.kind !== 'NetworkPolicy' && object.kind !== 'ClusterNetworkPolicy') return undefined;
   const closed = object.kind === 'NetworkPolicy' ? [] : [DENY_EVERYONE];

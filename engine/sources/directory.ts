@@ -122,7 +122,7 @@ export class DirectorySource implements Source {
     return isManifestFile(path) && path.startsWith(this.path + sep);
   }
 
-  /** What is else in a file than when it was read last. The objects of its last readable text stay. */
+  /** The slots of a file that are not as when it was read last. The objects of its last readable text stay. */
   #readFile(file: string): SlotChange[] {
     const before = this.#files.get(file);
     try {

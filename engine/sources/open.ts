@@ -3,7 +3,7 @@ import type { Logger } from '../log.ts';
 import { DirectorySource } from './directory.ts';
 import type { Source } from './source.ts';
 
-/** What the flag --source says. */
+/** The flag --source, as it was read. */
 export type SourceConfig = { readonly kind: 'dir'; readonly path: string };
 
 /** Opens them; nothing is read yet. @throws EngineError `SOURCE_MISSING` */

@@ -54,7 +54,7 @@ const API_VERSIONS: Readonly<Record<string, string>> = {
   HTTPRoute: 'gateway.networking.k8s.io/v1',
 };
 
-/** What people keep beside policies, and what no policy depends on so far. */
+/** Kinds that people keep beside policies, and that no policy depends on so far. */
 const IGNORED_KINDS = new Set(
   'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints Gateway HorizontalPodAutoscaler Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret ServiceAccount StatefulSet'.split(
     ' ',

@@ -13,7 +13,7 @@ export type SourceState =
   /** It cannot see what changes; since when, in milliseconds since 1970. */
   | { readonly is: 'behind'; readonly sinceMs: number; readonly reason: string };
 
-/** What a source has at one of its slots: an object, what is wrong there, or both. */
+/** The content of one of a source's slots: an object, problems, or both. */
 export interface Entry {
   readonly object?: ReadObject;
   readonly problems: readonly Problem[];
