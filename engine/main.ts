@@ -29,8 +29,10 @@ import { Compiler } from './policy/compile.ts';
 import { wireToName } from './policy/domain-name.ts';
 import { RequestTotals } from './proxy/request-totals.ts';
 import { HostFirewall } from './reconcile/host-firewall.ts';
-import { namesOf, nodeAddresses, Reconciler } from './reconcile/reconciler.ts';
-import { DirectorySource } from './sources/directory.ts';
+import { nodeAddresses, recentNodeAddresses } from './reconcile/node-addresses.ts';
+import { namesOf, Reconciler } from './reconcile/reconciler.ts';
+import { ClusterFeed } from './sources/cluster-feed.ts';
+import { openSources } from './sources/open.ts';
 import { WorkerPool } from './threads/pool.ts';
 import { ProxyThreads } from './threads/proxy-threads.ts';
 import { VERSION } from './version.ts';
@@ -51,14 +53,16 @@ export interface Engine {
 /** Starts the engine; returns when the source as it is now is in force. @throws EngineError */
 export async function startEngine(config: Config, log: Logger): Promise<Engine> {
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
-  const source = new DirectorySource(config.source.path, log.child({ room: 'sources' }));
-  // Compiled before there are maps: they must have room for it.
-  const compiler = new Compiler(config.resolvers);
-  compiler.update(source.read(), new Map(), nodeAddresses());
-  const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
-  const stops: (() => Promise<void> | void)[] = [() => datapath.close()];
+  const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
+  const stops: (() => Promise<void> | void)[] = [() => feed.close()];
   try {
-    return await assemble(config, log, { source, compiler, datapath }, stops);
+    await feed.start();
+    // Compiled before there are maps: they must have room for it.
+    const compiler = new Compiler(config.resolvers);
+    compiler.update(feed.take(), new Map(), nodeAddresses());
+    const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
+    stops.push(() => datapath.close());
+    return await assemble(config, log, { feed, compiler, datapath }, stops);
   } catch (error) {
     for (const stop of stops.reverse()) await stop();
     throw error;
@@ -68,7 +72,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
 async function assemble(
   config: Config,
   log: Logger,
-  { source, compiler, datapath }: { source: DirectorySource; compiler: Compiler; datapath: Datapath },
+  { feed, compiler, datapath }: { feed: ClusterFeed; compiler: Compiler; datapath: Datapath },
   stops: (() => Promise<void> | void)[],
 ): Promise<Engine> {
   const pool = new WorkerPool({
@@ -135,7 +139,7 @@ async function assemble(
   });
   stops.push(() => hostFirewall.close());
   const reconciler = new Reconciler({
-    source,
+    feed,
     compiler,
     plugins: registry,
     workers: {
@@ -148,6 +152,7 @@ async function assemble(
     maps,
     hostFirewall,
     findPlace: (place) => datapath.find(place),
+    nodeAddresses: recentNodeAddresses(),
     log: log.child({ room: 'policy' }),
   });
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
@@ -185,7 +190,7 @@ async function assemble(
     ready: () => ready,
     status,
     reconcile: async () => {
-      await reconciler.run();
+      await reconciler.settle();
       return status();
     },
     explain: (query) => explainer.explain(query),
@@ -193,7 +198,7 @@ async function assemble(
     hostFirewall: () => ({ ...hostFirewall.status, policies: [...hostFirewall.status.policies] }),
     changeHostFirewall: async (change) => {
       hostFirewall[change]();
-      await reconciler.run();
+      reconciler.run();
     },
     ...pluginParts(registry, () => datapath.readVerdictHits()),
     flows: flows.feed,
@@ -209,14 +214,14 @@ async function assemble(
   // Workers first, with the plugins of the source: the moment programs are replaced, somebody answers what they hold.
   stops.push(() => pool.close());
   await pool.start();
-  await registry.sync(source.read().plugins);
+  await registry.sync([...compiler.cluster.of('PolicyPlugin').values()]);
   await pool.serve();
   datapath.openHold();
   stops.push(() => proxy.close());
   await proxy.start();
   datapath.openProxy();
   stops.push(() => reconciler.close());
-  await reconciler.run();
+  await reconciler.settle();
 
   const reader = new RecordReader(datapath.recordsRing);
   const records = setInterval(() => {
@@ -227,10 +232,8 @@ async function assemble(
   stops.push(() => pressure.close());
   known.start(() => forgetPatterns(compiler, known));
   stops.push(() => known.close());
-  const runAgain = (): void => void reconciler.run().catch((error: unknown) => log.error({ err: error }, 'policy not put in force'));
-  hostFirewall.onLapse = runAgain;
-  source.watch(runAgain);
-  stops.push(() => source.close());
+  hostFirewall.onLapse = () => reconciler.schedule();
+  feed.onChange(() => reconciler.schedule());
   ready = true;
   log.info({ url, attachment: datapath.attachment, endpoints: reconciler.status.endpoints.length }, 'ready');
 

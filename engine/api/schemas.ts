@@ -2,8 +2,8 @@
 import { z } from 'zod';
 
 export const problem = z.object({
-  file: z.string(),
-  line: z.int().describe('from 1; 0 when the whole file or no file is meant'),
+  file: z.string().optional().describe('that it stands in; absent where no file is meant'),
+  line: z.int().optional().describe('from 1; absent where the whole file is meant'),
   object: z.string().describe('such as "NetworkPolicy shop/web"'),
   reason: z.string(),
   pending: z.boolean().optional().describe('it mends itself when what it waits for comes'),

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import type { Datapath } from '../kernel/datapath.ts';
 import type { Pressure } from '../kernel/pressure.ts';
 import type { Feed } from '../observe/feed.ts';
-import type { Problem } from '../policy/snapshot.ts';
+import { engineProblem, type Problem, viewProblem } from '../policy/problem.ts';
 import type { Reconciler } from '../reconcile/reconciler.ts';
 import type * as schemas from './schemas.ts';
 
@@ -24,7 +24,7 @@ export function findProblems({ reconciler, proxy }: Pick<StatusParts, 'reconcile
   const { problems } = reconciler.status;
   if (!proxy.problem || !reconciler.compiled.requestRules.size) return [...problems];
   const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
-  return [...problems, { file: '', line: 0, object: 'rules about HTTP', reason }];
+  return [...problems, engineProblem('rules about HTTP', reason)];
 }
 
 export function viewStatus(parts: StatusParts): StatusView {
@@ -32,7 +32,7 @@ export function viewStatus(parts: StatusParts): StatusView {
   return {
     ...reconciler.status,
     endpoints: [...reconciler.status.endpoints],
-    problems: findProblems(parts),
+    problems: findProblems(parts).map(viewProblem),
     attachment: datapath.attachment,
     maps: pressure.maps,
     outlets: Object.entries(feeds).flatMap(([feed, { outlets }]) => outlets.map((outlet) => ({ feed, ...outlet }))),

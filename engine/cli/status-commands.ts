@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import type { status as statusSchema } from '../api/schemas.ts';
 import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
-import { formatProblem } from '../policy/snapshot.ts';
+import { formatProblem } from '../policy/problem.ts';
 import { ApiClient } from './client.ts';
 import { outputOption, paint, table } from './output.ts';
 

@@ -8,11 +8,12 @@ import type { SocketEnds } from '../native.gen.ts';
 import { addressKey, formatAddress, isIpv4, parseAddress } from '../policy/address.ts';
 import { canonicalName, nameHash } from '../policy/domain-name.ts';
 import { type EndExplanation, explain, formatParty, type Party, type Question } from '../policy/explain.ts';
-import { objectName } from '../policy/object-name.ts';
+import { endpointName, objectName } from '../policy/object-name.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { Pod } from '../policy/snapshot.ts';
 import type { ExplainedRequest, Request } from '../proxy/messages.ts';
-import { nodeAddresses, type Reconciler } from '../reconcile/reconciler.ts';
+import { nodeAddresses } from '../reconcile/node-addresses.ts';
+import type { Reconciler } from '../reconcile/reconciler.ts';
 import type { EndView, ExplainedFlow, ExplainQuery, RequestQuery } from './explanation.ts';
 
 type Verdict = ExplainedFlow['verdict'];
@@ -198,7 +199,8 @@ export class Explainer {
       const pod = compiled.podsByAddress.get(addressKey(address));
       return [{ address, ...(pod && { pod }) }];
     }
-    const pod = compiled.snapshot.pods.find((candidate) => objectName(candidate) === text);
+    const isHost = (each: Pod): boolean => each.hostPolicies !== undefined && endpointName(each) === text;
+    const pod = compiled.cluster.of('Pod').get(text) ?? [...compiled.endpoints.keys()].find(isHost);
     if (!pod)
       throw new EngineError(
         'CONFIG_INVALID',

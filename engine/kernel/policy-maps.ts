@@ -48,6 +48,8 @@ export interface WantedEntries {
 /** What the maps should hold. Endpoints by id. */
 export interface PolicyState extends Readonly<Record<CompiledMap, WantedEntries>> {
   readonly endpoints: ReadonlyMap<number, PlacedEndpoint>;
+  /** Whether the endpoints are known to be those of the call before. */
+  readonly sameEndpoints?: boolean;
 }
 
 export interface PlacedEndpoint {
@@ -97,6 +99,8 @@ export class PolicyMaps {
   #committed = false;
   /** Whether what is held differs from what is wanted in touched entries only. */
   #settled = false;
+  /** Whether the kernel has the endpoints of the call before. */
+  #endpointsSettled = false;
 
   /** Reads what an earlier engine left. */
   constructor(datapath: Datapath, limits: Omit<KernelPolicyState, 'revision' | 'hashSeed'>) {
@@ -138,7 +142,11 @@ export class PolicyMaps {
       for (const plan of plans) this.#checkRoom(plan);
       for (const plan of plans) this.#set(plan);
     });
-    this.#switchEndpoints(state, written, attempt);
+    if (!state.sameEndpoints || !this.#endpointsSettled) {
+      const failuresBefore = failures.length;
+      this.#switchEndpoints(state, written, attempt);
+      this.#endpointsSettled = written && failures.length === failuresBefore;
+    }
     const removed = written && attempt(() => plans.reverse().forEach((plan) => void this.#remove(plan)));
     // Connections that exist were judged by what stood there before.
     if (this.#changes !== changesBefore || !this.#revised) this.#revised = attempt(() => this.#writeRevision(this.#revision + 1));

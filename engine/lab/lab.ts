@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { EngineError } from '../errors.ts';
 import { objectName } from '../policy/object-name.ts';
-import { INTERFACE_ANNOTATION } from '../sources/manifest.ts';
+import { INTERFACE_ANNOTATION } from '../sources/read-object.ts';
 import { type Container, type Manifest, readManifests } from './manifests.ts';
 import { createPodNetwork, enableForwarding, listNetns, netnsPath, type PodNetwork, removeNetns, restoreForwarding } from './network.ts';
 

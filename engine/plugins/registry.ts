@@ -55,6 +55,10 @@ export class PluginRegistry {
   readonly #keeper: VersionKeeper;
   readonly #plugins = new Map<string, ManagedPlugin>();
   readonly #left: Map<number, PluginState>;
+  /** What is declared now; what is not is still there until its removal is its turn. */
+  #declared: ReadonlyMap<string, Declaration> = new Map();
+  /** Plugins that were not looked for yet among what was there before a restart. */
+  readonly #fresh = new Set<ManagedPlugin>();
   /** Changes, one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -72,17 +76,24 @@ export class PluginRegistry {
 
   /** Ids of the declared plugins, by name. */
   get ids(): ReadonlyMap<string, number> {
-    return new Map([...this.#plugins].map(([name, plugin]) => [name, plugin.id]));
+    return new Map([...this.#plugins].filter(([name]) => this.#declared.has(name)).map(([name, plugin]) => [name, plugin.id]));
   }
 
-  /** All plugins, by name. */
+  /** What is declared and not in force. */
+  get problems(): { name: string; reason: string }[] {
+    return this.plugins.filter(({ problem }) => problem).map(({ declaration, problem }) => ({ name: declaration.name, reason: problem }));
+  }
+
+  /** All declared plugins, by name. */
   get plugins(): readonly ManagedPlugin[] {
-    return [...this.#plugins.values()].sort((a, b) => (a.declaration.name < b.declaration.name ? -1 : 1));
+    return [...this.#plugins.values()]
+      .filter(({ declaration }) => this.#declared.has(declaration.name))
+      .sort((a, b) => (a.declaration.name < b.declaration.name ? -1 : 1));
   }
 
   /** @throws EngineError `PLUGIN_UNKNOWN` */
   get(name: string): ManagedPlugin {
-    const plugin = this.#plugins.get(name);
+    const plugin = this.#declared.has(name) ? this.#plugins.get(name) : undefined;
     if (plugin) return plugin;
     throw new EngineError('PLUGIN_UNKNOWN', `Cannot find plugin ${name}: the source has no PolicyPlugin of this name; declare one first`);
   }
@@ -92,28 +103,19 @@ export class PluginRegistry {
     return this.tally.find(id)?.declaration.name ?? '';
   }
 
-  /** Brings the plugins in line with what is declared. Returns what could not be done, by plugin. */
-  sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]> {
-    return this.#enqueue(async () => {
-      const declared = new Map(declarations.map((declaration) => [declaration.name, declaration]));
-      for (const [name, plugin] of this.#plugins)
-        if (!declared.has(name)) {
-          await this.#parts.runner.remove(plugin.id);
-          this.#plugins.delete(name);
-        }
-      for (const declaration of declared.values()) {
-        try {
-          await this.#syncOne(declaration);
-        } catch (error) {
-          if (!(error instanceof EngineError)) throw error;
-          const plugin = this.#plugins.get(declaration.name);
-          if (plugin) plugin.problem = error.message;
-          else this.#parts.log.error({ plugin: declaration.name, reason: error.message }, 'plugin not registered');
-        }
+  /**
+   * Brings the plugins in line with what is declared. Their ids are there when it returns: until a version was tried, flows get
+   * what was before, or the failure policy. Resolves when every version was tried.
+   */
+  sync(declarations: readonly Declaration[]): Promise<void> {
+    this.#declared = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+    for (const declaration of declarations)
+      try {
+        if (!this.#plugins.has(declaration.name)) this.#register(declaration);
+      } catch (error) {
+        this.#noteFailure(declaration, error);
       }
-      this.#releaseIds();
-      return this.plugins.filter(({ problem }) => problem).map(({ declaration, problem }) => ({ name: declaration.name, reason: problem }));
-    });
+    return this.#enqueue(() => this.#followDeclared());
   }
 
   /**
@@ -166,9 +168,32 @@ export class PluginRegistry {
       const plugin = this.get(name);
       this.#keeper.forget(name);
       await this.#parts.runner.remove(plugin.id);
+      // Nothing happens between these: a plugin that is declared always has its id.
       this.#plugins.delete(name);
-      await this.#syncOne(plugin.declaration);
+      await this.#syncOne(this.#declared.get(name) ?? plugin.declaration);
     });
+  }
+
+  async #followDeclared(): Promise<void> {
+    for (const [name, { id }] of this.#plugins)
+      if (!this.#declared.has(name)) {
+        this.#plugins.delete(name);
+        await this.#parts.runner.remove(id);
+      }
+    for (const declaration of this.#declared.values())
+      try {
+        await this.#syncOne(declaration);
+      } catch (error) {
+        this.#noteFailure(declaration, error);
+      }
+    this.#releaseIds();
+  }
+
+  #noteFailure({ name }: Declaration, error: unknown): void {
+    if (!(error instanceof EngineError)) throw error;
+    const plugin = this.#plugins.get(name);
+    if (plugin) plugin.problem = error.message;
+    else this.#parts.log.error({ plugin: name, reason: error.message }, 'plugin not registered');
   }
 
   #enqueue<T>(act: () => Promise<T>): Promise<T> {
@@ -220,7 +245,7 @@ export class PluginRegistry {
     plugin.declaration = declaration;
     const file = this.#readFile(declaration);
     const fileSha256 = file ? hashOf(file) : '';
-    if (!known && (await this.#restore(plugin, fileSha256))) return;
+    if (this.#fresh.delete(plugin) && (await this.#restore(plugin, fileSha256))) return;
     const { versions } = plugin;
     if (file && (!versions || fileSha256 !== plugin.fileSha256)) {
       await this.#takeFile(plugin, file, fileSha256);
@@ -296,6 +321,7 @@ export class PluginRegistry {
     if (id === undefined) throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.ROUTES - 1} are the most`);
     const plugin = createPlugin(id, declaration, known?.[1].epoch ?? 0);
     this.#plugins.set(declaration.name, plugin);
+    this.#fresh.add(plugin);
     this.#left.delete(id);
     // Until a version runs, nobody answers: say so, with the failure policy that is declared now.
     this.#parts.states.write(id, {

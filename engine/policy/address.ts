@@ -1,7 +1,7 @@
 /** Addresses and networks as 16 bytes, IPv4 as ::ffff:a.b.c.d. Text is strict: what inet_pton(3) refuses is refused. */
 import ipaddr from 'ipaddr.js';
 
-const IPV4_PREFIX = 96;
+export const IPV4_PREFIX = 96;
 export const ADDRESS_BITS = 128;
 const IPV4 = /^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/;
 
@@ -68,6 +68,15 @@ export function maskAddress(address: Uint8Array, bits: number): Uint8Array {
   return masked;
 }
 
+/** The last address of a network, as addressKey() has it. */
+export function lastKey({ address, bits }: Network): string {
+  const last = Uint8Array.from(address);
+  const whole = bits >> 3;
+  if (bits & 7) last[whole] = (last[whole] ?? 0) | (0xff >> (bits & 7));
+  last.fill(0xff, whole + (bits & 7 ? 1 : 0));
+  return addressKey(last);
+}
+
 /** Whether the 16 bytes are an IPv4 address. */
 export function isIpv4(address: Uint8Array): boolean {
   for (let i = 0; i < 10; i++) if (address[i]) return false;
@@ -92,126 +101,4 @@ export function addressKey(address: Uint8Array): string {
   return String.fromCharCode(a[0] as number, a[1] as number, a[2] as number, a[3] as number, a[4] as number, a[5] as number, a[6] as number, a[7] as number, a[8] as number, a[9] as number, a[10] as number, a[11] as number, a[12] as number, a[13] as number, a[14] as number, a[15] as number);
 }
 
-/** The networks that policy names, counted by who names them, and which of them an address is in. */
-export class NetworkIndex {
-  readonly #networks = new Map<string, { readonly network: Network; users: number }>();
-  readonly #byBits = new Map<number, Map<string, Network>>();
-  #changed = new Map<string, Network>();
-
-  /** Every listed network. */
-  *all(): Iterable<Network> {
-    for (const { network } of this.#networks.values()) yield network;
-  }
-
-  has(text: string): boolean {
-    return this.#networks.has(text);
-  }
-
-  add(network: Network): void {
-    const known = this.#networks.get(network.text);
-    if (known) {
-      known.users += 1;
-      return;
-    }
-    this.#networks.set(network.text, { network, users: 1 });
-    let sameBits = this.#byBits.get(network.bits);
-    if (!sameBits) this.#byBits.set(network.bits, (sameBits = new Map()));
-    sameBits.set(network.key, network);
-    this.#note(network);
-  }
-
-  remove(network: Network): void {
-    const known = this.#networks.get(network.text);
-    if (!known || --known.users) return;
-    this.#networks.delete(network.text);
-    const sameBits = this.#byBits.get(network.bits);
-    sameBits?.delete(network.key);
-    if (!sameBits?.size) this.#byBits.delete(network.bits);
-    this.#note(network);
-  }
-
-  /** The networks that came or went since this was asked last. */
-  takeChanged(): Network[] {
-    const changed = [...this.#changed.values()];
-    this.#changed = new Map();
-    return changed;
-  }
-
-  /** Texts of the networks that hold all of `address`/`bits`, sorted. An IPv6 network holds no IPv4 address. */
-  containing(address: Uint8Array, bits = ADDRESS_BITS): string[] {
-    const found: string[] = [];
-    const least = bits >= IPV4_PREFIX && isIpv4(address) ? IPV4_PREFIX : 0;
-    for (const [length, networks] of this.#byBits) {
-      if (length > bits || length < least) continue;
-      const network = networks.get(addressKey(length === ADDRESS_BITS ? address : maskAddress(address, length)));
-      if (network) found.push(network.text);
-    }
-    return found.length > 1 ? found.sort() : found;
-  }
-
-  /** Whether a listed IPv6 network covers the range that IPv4 addresses are mapped into. */
-  get coversMapped(): boolean {
-    for (const [length, networks] of this.#byBits)
-      if (length < IPV4_PREFIX && networks.has(addressKey(maskAddress(EVERY_IPV4.address, length)))) return true;
-    return false;
-  }
-
-  /** One that came and went again between two looks has not changed. */
-  #note(network: Network): void {
-    if (!this.#changed.delete(network.text)) this.#changed.set(network.text, network);
-  }
-}
-
 export const EVERY_IPV4 = parseNetwork('0.0.0.0/0') as Network;
-
-/** Above this many, sorting everything is cheaper than inserting one by one. */
-const INSERTS_MAX = 256;
-
-/** Addresses in order, so that those of a network lie side by side. */
-export class SortedAddresses {
-  readonly #added = new Set<string>();
-  readonly #removed = new Set<string>();
-  #keys: string[] = [];
-
-  add(key: string): void {
-    if (!this.#removed.delete(key)) this.#added.add(key);
-  }
-
-  remove(key: string): void {
-    if (!this.#added.delete(key)) this.#removed.add(key);
-  }
-
-  /** Keys of the addresses inside a network. */
-  within(network: Network): string[] {
-    this.#settle();
-    const first = network.key;
-    const from = this.#search(first);
-    let to = from;
-    const inside = (key: string): boolean => addressKey(maskAddress(Buffer.from(key, 'latin1'), network.bits)) === first;
-    while (to < this.#keys.length && inside(this.#keys[to] as string)) to += 1;
-    return this.#keys.slice(from, to);
-  }
-
-  #settle(): void {
-    if (this.#added.size + this.#removed.size > INSERTS_MAX) {
-      this.#keys = [...this.#keys.filter((key) => !this.#removed.has(key)), ...this.#added].sort();
-    } else {
-      for (const key of this.#removed) this.#keys.splice(this.#search(key), 1);
-      for (const key of this.#added) this.#keys.splice(this.#search(key), 0, key);
-    }
-    this.#added.clear();
-    this.#removed.clear();
-  }
-
-  /** Where the key is, or would be. */
-  #search(key: string): number {
-    let low = 0;
-    let high = this.#keys.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#keys[middle] as string) < key) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}

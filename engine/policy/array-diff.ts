@@ -1,4 +1,4 @@
-/** What differs between two lists, at a cost that hardly depends on how long they are: most of both is the same. */
+/** The difference between two lists, at a cost that hardly depends on how long they are: most of both is the same. */
 
 export interface Difference<T> {
   readonly removed: readonly T[];

@@ -1,4 +1,4 @@
-/** What the kernel would decide, from the entries that it is given: the same lookups as bpf/policy.h, on the same bytes. */
+/** The kernel's decision, from the entries that it is given: the same lookups as bpf/policy.h, on the same bytes. */
 import { Action, Identity, networkKeyCodec, policyEntryCodec, type Rule, ruleCodec } from '../abi.gen.ts';
 import { ADDRESS_BITS, addressKey, maskAddress } from './address.ts';
 import { namedKey } from './named-rules.ts';

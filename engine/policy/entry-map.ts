@@ -20,3 +20,15 @@ export class EntryMap {
     if (this.entries.delete(key)) this.touched.add(key);
   }
 }
+
+/** A value of four bytes, as the kernel reads it. */
+export function u32(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+/** The same as a key, or a part of one. */
+export function u32Key(value: number): string {
+  return String.fromCharCode(value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24);
+}

@@ -3,11 +3,12 @@
  * kernel was given. For a pod that is no endpoint here, what its own node would compile.
  */
 import { Abi, Action, Context, Direction, Identity, type Rule } from '../abi.gen.ts';
-import { addressKey, formatAddress, NetworkIndex } from './address.ts';
+import { addressKey, formatAddress } from './address.ts';
 import type { CompiledEndpoint, Compiler } from './compile.ts';
 import { findIdentity, findNamedRule } from './decide.ts';
 import { covers } from './domain-name.ts';
 import type { IdentityInfo } from './identities.ts';
+import { NetworkIndex } from './network-index.ts';
 import { matchesPeer } from './peer-index.ts';
 import { ALLOWED, decideTable, type PlacedRule } from './port-table.ts';
 import { type Membership, resolvePorts } from './rule-set.ts';
@@ -34,7 +35,7 @@ export interface Question {
   readonly port: number;
 }
 
-/** What one end of the flow says. */
+/** The opinion of one end of the flow. */
 export interface EndExplanation {
   readonly direction: Direction;
   readonly pod: Pod;
@@ -47,7 +48,7 @@ export interface EndExplanation {
   readonly reason: string;
   /** It never comes to a rule, in the kernel neither: a pod that talks to itself. */
   readonly beforePolicy?: boolean;
-  /** What the kernel should find, for an endpoint that something isolates or tags. */
+  /** The rule that the kernel should find, for an endpoint that something isolates or tags. */
   readonly expected?: { readonly ruleSet: number; readonly identity: number; readonly rule: Rule };
 }
 
@@ -124,7 +125,7 @@ function trace(compiler: Compiler, membership: Membership, peer: Party, protocol
   const isMeant = (each: Peer, own: string): boolean =>
     each.kind === 'names'
       ? peer.name !== undefined && each.patterns.some((pattern) => covers(pattern, peer.name as string))
-      : matchesPeer(each, own, identity, compiler.snapshot.namespaces);
+      : matchesPeer(each, own, identity, compiler.cluster.namespaces);
   const placed = members
     .flatMap((member) => member.rules)
     .filter((rule) => rule.peers?.some((each) => isMeant(each, rule.namespace)) ?? true)
@@ -134,7 +135,7 @@ function trace(compiler: Compiler, membership: Membership, peer: Party, protocol
         ...(sourced.ports && { ranges: resolvePorts(sourced.ports, direction === Direction.INGRESS ? ownPorts : identity) }),
       }),
     );
-  const table = decideTable(placed, isolating ? { ...ALLOWED, action: Action.DENY } : undefined, () => {});
+  const table = decideTable(placed, isolating ? { ...ALLOWED, action: Action.DENY } : undefined);
   return table.ranges.find((range) => range.protocol === protocol && range.first <= port && port <= range.last)?.rule ?? table.other;
 }
 

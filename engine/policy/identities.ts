@@ -32,7 +32,7 @@ interface Counted extends IdentityInfo {
   users: number;
 }
 
-/** What names a pod among others, but for the networks around it. */
+/** The text that names a pod among others, but for the networks around it. */
 interface PodText {
   readonly text: string;
   readonly ports: ReadonlyMap<string, number>;

@@ -8,12 +8,12 @@
  */
 import { Direction, namedKeyCodec } from '../abi.gen.ts';
 import { coveringPatterns, covers, patternEntry } from './domain-name.ts';
-import { EntryMap } from './entry-map.ts';
+import { EntryMap, u32 } from './entry-map.ts';
 import { RuleSet, type RuleSetWriter } from './rule-set.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';
 import type { StableIds } from './stable-id.ts';
 
-/** What a rule set says about the names that one of its patterns is the closest to. */
+/** The rule set for names that one pattern of another one is the closest to. */
 interface NamedRuleSet {
   readonly ruleSet: RuleSet;
   members: readonly PolicyRules[];
@@ -27,13 +27,15 @@ export class NamedRules {
   readonly #writer: RuleSetWriter;
   /** By base rule set and pattern. */
   readonly #named = new Map<RuleSet, Map<string, NamedRuleSet>>();
+  /** Patterns in use, and how many base rule sets have each. */
+  readonly #current = new Map<string, number>();
   /** Patterns in use, and those under which addresses may still be known: text → id. */
   readonly #remembered = new Map<string, number>();
   /** Pattern → what covers it, worked out once. */
   readonly #covering = new Map<string, readonly string[]>();
-  #current: ReadonlySet<string> = new Set();
-  /** Whether the maps' entries may differ from what is wanted. */
-  #stale = false;
+  /** Patterns that came into use or went, and rule sets with others than before: their entries are to be written. */
+  readonly #touchedPatterns = new Set<string>();
+  readonly #touchedBases = new Set<RuleSet>();
   readonly #narrowed = new WeakMap<PolicyRules, Map<string, PolicyRules>>();
   readonly #applying = new WeakMap<SourcedRule, SourcedRule>();
 
@@ -45,11 +47,6 @@ export class NamedRules {
   /** Whether any rule is about names. */
   get inUse(): boolean {
     return this.#current.size > 0;
-  }
-
-  /** What rule sets say about each of their patterns. */
-  get all(): RuleSet[] {
-    return [...this.#named.values()].flatMap((named) => [...named.values()].map(({ ruleSet }) => ruleSet));
   }
 
   /** Whether patterns are remembered that no rule has any more. */
@@ -67,90 +64,98 @@ export class NamedRules {
     return coveringPatterns(name).find((pattern) => this.#current.has(pattern));
   }
 
-  /** Takes over the rule sets that there are, before it is known which networks rules name. */
-  follow(ruleSets: Iterable<RuleSet>): void {
-    const bases = new Set([...ruleSets].filter((ruleSet) => ruleSet.direction === Direction.EGRESS && ruleSet.patterns.size));
-    for (const base of bases) this.#followBase(base);
-    for (const base of this.#named.keys()) if (!bases.has(base)) this.#removeBase(base);
-    if (!this.#stale) return;
-    this.#current = new Set([...bases].flatMap((base) => [...base.patterns]));
-    for (const pattern of this.#current) {
-      this.#remembered.set(pattern, this.#ids.get(patternText(pattern)));
-      this.#covering.set(pattern, coveringPatterns(pattern));
-    }
+  /** Takes over a rule set that is new or says something else, before it is known which networks rules name. */
+  follow(base: RuleSet): void {
+    if (base.direction !== Direction.EGRESS) return;
+    const known = this.#named.get(base);
+    if (!known && !base.patterns.size) return;
+    const named = known ?? new Map<string, NamedRuleSet>();
+    this.#named.set(base, named);
+    for (const pattern of base.patterns.keys()) this.#followPattern(base, pattern, named);
+    for (const pattern of [...named.keys()]) if (!base.patterns.has(pattern)) this.#remove(base, pattern, named);
+    if (!named.size) this.#named.delete(base);
   }
 
-  /** Brings the entries up to date. */
+  /** Takes a rule set that is gone away. */
+  leave(base: RuleSet): void {
+    const named = this.#named.get(base);
+    for (const pattern of [...(named?.keys() ?? [])]) this.#remove(base, pattern, named as Map<string, NamedRuleSet>);
+    this.#named.delete(base);
+  }
+
+  /** Brings what leads to the rule sets up to date. */
   refresh(): void {
-    for (const named of this.#named.values()) for (const { ruleSet } of named.values()) ruleSet.refresh();
-    if (!this.#stale) return;
-    this.#writePatterns();
-    this.#writeRuleSets();
-    this.#stale = false;
+    for (const base of this.#touchedBases) for (const pattern of this.#remembered.keys()) this.#writeRuleSet(base, pattern);
+    for (const pattern of this.#touchedPatterns) {
+      this.#writePattern(pattern);
+      for (const base of this.#named.keys()) this.#writeRuleSet(base, pattern);
+    }
+    this.#touchedBases.clear();
+    this.#touchedPatterns.clear();
   }
 
   /** Forgets the patterns that no rule has and under which nothing is known. */
   forget(idsInUse: ReadonlySet<number>): void {
     for (const [pattern, id] of this.#remembered) {
       if (this.#current.has(pattern) || idsInUse.has(id)) continue;
+      for (const base of this.#named.keys()) this.ruleSets.delete(namedKey(base.id, id));
       this.#remembered.delete(pattern);
       this.#covering.delete(pattern);
       this.#ids.drop(patternText(pattern));
     }
-    this.#writeRuleSets();
   }
 
-  #followBase(base: RuleSet): void {
-    let named = this.#named.get(base);
-    if (!named) this.#named.set(base, (named = new Map()));
-    for (const pattern of named.keys()) if (!base.patterns.has(pattern)) this.#remove(base, pattern, named);
-    for (const pattern of base.patterns) {
-      let own = named.get(pattern);
-      if (!own) {
-        this.#stale = true;
-        const id = this.#ids.get(ruleSetText(base, pattern));
-        const membership = { ...base.membership, members: this.#narrow(base.membership.members, pattern) };
-        named.set(pattern, (own = { ruleSet: new RuleSet(id, membership, this.#writer), members: base.membership.members }));
-      } else if (own.members !== base.membership.members) {
-        own.ruleSet.setMembers(this.#narrow(base.membership.members, pattern));
-        own.members = base.membership.members;
-      }
+  #followPattern(base: RuleSet, pattern: string, named: Map<string, NamedRuleSet>): void {
+    const { members } = base.membership;
+    const own = named.get(pattern);
+    if (own) {
+      if (own.members !== members) own.ruleSet.setMembers(this.#narrow(members, pattern));
+      own.members = members;
+      return;
     }
-  }
-
-  #removeBase(base: RuleSet): void {
-    const named = this.#named.get(base) ?? new Map<string, NamedRuleSet>();
-    for (const pattern of named.keys()) this.#remove(base, pattern, named);
-    this.#named.delete(base);
+    const id = this.#ids.get(ruleSetText(base, pattern));
+    const membership = { ...base.membership, members: this.#narrow(members, pattern) };
+    named.set(pattern, { ruleSet: new RuleSet(id, membership, this.#writer), members });
+    this.#touchedBases.add(base);
+    const users = this.#current.get(pattern) ?? 0;
+    this.#current.set(pattern, users + 1);
+    if (users) return;
+    this.#remembered.set(pattern, this.#ids.get(patternText(pattern)));
+    this.#covering.set(pattern, coveringPatterns(pattern));
+    this.#touchedPatterns.add(pattern);
   }
 
   #remove(base: RuleSet, pattern: string, named: Map<string, NamedRuleSet>): void {
-    this.#stale = true;
     named.get(pattern)?.ruleSet.remove();
     named.delete(pattern);
     this.#ids.drop(ruleSetText(base, pattern));
+    this.#touchedBases.add(base);
+    const users = (this.#current.get(pattern) ?? 0) - 1;
+    if (users > 0) this.#current.set(pattern, users);
+    else {
+      this.#current.delete(pattern);
+      this.#touchedPatterns.add(pattern);
+    }
   }
 
-  #writePatterns(): void {
-    const suffixes = new Set([...this.#current].map((pattern) => pattern.replace(/^\*\./, '')));
-    const idOf = (pattern: string): number => (this.#current.has(pattern) ? (this.#remembered.get(pattern) ?? 0) : 0);
-    replace(
-      this.patterns,
-      [...suffixes].map((suffix) => patternEntry(suffix, { exact: idOf(suffix), wildcard: idOf(`*.${suffix}`) })),
-    );
+  /** The entry of all patterns that end in the same name. */
+  #writePattern(pattern: string): void {
+    const suffix = pattern.replace(/^\*\./, '');
+    const idOf = (text: string): number => (this.#current.has(text) ? (this.#remembered.get(text) ?? 0) : 0);
+    const ids = { exact: idOf(suffix), wildcard: idOf(`*.${suffix}`) };
+    const [key, value] = patternEntry(suffix, ids);
+    if (ids.exact || ids.wildcard) this.patterns.set(key, value);
+    else this.patterns.delete(key);
   }
 
-  #writeRuleSets(): void {
-    const entries: [string, Buffer][] = [];
-    for (const [base, named] of this.#named)
-      for (const [pattern, id] of this.#remembered) {
-        const own = this.#covering.get(pattern)?.find((covering) => named.has(covering));
-        if (own === undefined) continue;
-        const value = Buffer.alloc(4);
-        value.writeUInt32LE(named.get(own)?.ruleSet.id ?? 0);
-        entries.push([namedKey(base.id, id), value]);
-      }
-    replace(this.ruleSets, entries);
+  /** Under the closest pattern of its own to that one, where it has one that covers it. */
+  #writeRuleSet(base: RuleSet, pattern: string): void {
+    const key = namedKey(base.id, this.#remembered.get(pattern) ?? 0);
+    const named = this.#named.get(base);
+    const own = this.#covering.get(pattern)?.find((covering) => named?.has(covering));
+    const ruleSet = own === undefined ? undefined : named?.get(own)?.ruleSet;
+    if (ruleSet) this.ruleSets.set(key, u32(ruleSet.id));
+    else this.ruleSets.delete(key);
   }
 
   /** The policies as they are about addresses that are known by a pattern. Equal policies, the same objects. */
@@ -182,12 +187,6 @@ export function namedKey(ruleSet: number, pattern: number): string {
   const key = Buffer.alloc(namedKeyCodec.size);
   namedKeyCodec.write(key, 0, { ruleSet, pattern });
   return key.toString('latin1');
-}
-
-function replace(map: EntryMap, entries: readonly [string, Buffer][]): void {
-  const keys = new Set(entries.map(([key]) => key));
-  for (const key of [...map.entries.keys()]) if (!keys.has(key)) map.delete(key);
-  for (const [key, value] of entries) map.set(key, value);
 }
 
 function patternText(pattern: string): string {

@@ -1,10 +1,13 @@
 /**
  * Which identities the peers in rules stand for. Kept up to date: an identity that comes or goes tells the rule sets whose
- * peers it matches.
+ * peers it matches, and only peers and identities that could match are tried.
  */
+import { namespaceLabels } from './cluster.ts';
 import type { IdentityInfo } from './identities.ts';
 import { peerText } from './rules.ts';
 import { matches } from './selector.ts';
+import { SelectorIndex, type SelectorScope } from './selector-index.ts';
+import { addTo, removeFrom } from './set-map.ts';
 import type { Namespace, Peer } from './snapshot.ts';
 
 /** Who wants to know which identities a peer gained or lost. */
@@ -26,53 +29,65 @@ export interface PeerMatch {
   readonly own: string;
   /** Of a network absent: who is in it is found by the network. */
   readonly identities?: Set<IdentityInfo>;
-  /** One for each time that it was acquired. */
-  readonly users: PeerUser[];
-}
-
-/** A namespace without an object of its own still has its name. */
-export function namespaceLabels(namespaces: ReadonlyMap<string, Namespace>, name: string): Namespace['labels'] {
-  return namespaces.get(name)?.labels ?? new Map([['kubernetes.io/metadata.name', name]]);
+  /** How often each acquired it. */
+  readonly users: Map<PeerUser, number>;
 }
 
 export class PeerIndex {
+  readonly #namespaces: ReadonlyMap<string, Namespace>;
   readonly #inUse = new Map<string, PeerMatch>();
-  /** The matches of networks are found by the network, all others are tried. */
-  readonly #byNetwork = new Map<string, PeerMatch[]>();
-  readonly #others = new Set<PeerMatch>();
-  readonly #identitiesByNetwork = new Map<string, IdentityInfo[]>();
-  readonly #identitiesByNamespace = new Map<string, IdentityInfo[]>();
-  #namespaces: ReadonlyMap<string, Namespace> = new Map();
+  /** Found by the network, by labels, and by the names of ports. */
+  readonly #byNetwork = new Map<string, Set<PeerMatch>>();
+  readonly #bySelector = new SelectorIndex<PeerMatch>();
+  readonly #byPortName = new Map<string, Set<PeerMatch>>();
+  readonly #identitiesByNetwork = new Map<string, Set<IdentityInfo>>();
+  readonly #identitiesByNamespace = new Map<string, Set<IdentityInfo>>();
+  readonly #identitiesByLabel = new Map<string, Set<IdentityInfo>>();
+  readonly #identitiesByPortName = new Map<string, Set<IdentityInfo>>();
+  /** The peers that identities match, but for networks. */
+  readonly #matched = new Map<IdentityInfo, Set<PeerMatch>>();
+
+  /** `namespaces` is the cluster's, and changes with it. */
+  constructor(namespaces: ReadonlyMap<string, Namespace>) {
+    this.#namespaces = namespaces;
+  }
 
   addIdentity(identity: IdentityInfo): void {
-    for (const network of identity.networks) addTo(this.#identitiesByNetwork, network, identity);
-    if (identity.namespace !== undefined) addTo(this.#identitiesByNamespace, identity.namespace, identity);
+    for (const [index, key] of this.#indexKeys(identity)) addTo(index, key, identity);
+    for (const match of this.#networkMatches(identity)) tell(match, identity);
     for (const match of this.#candidates(identity))
       if (this.#matches(match, identity)) {
-        match.identities?.add(identity);
+        this.#join(match, identity);
         tell(match, identity);
       }
   }
 
   removeIdentity(identity: IdentityInfo): void {
-    for (const network of identity.networks) removeFrom(this.#identitiesByNetwork, network, identity);
-    if (identity.namespace !== undefined) removeFrom(this.#identitiesByNamespace, identity.namespace, identity);
-    for (const match of this.#candidates(identity))
-      if (match.identities ? match.identities.delete(identity) : this.#matches(match, identity)) tell(match, identity);
+    for (const match of this.#networkMatches(identity)) tell(match, identity);
+    for (const [index, key] of this.#indexKeys(identity)) removeFrom(index, key, identity);
+    for (const match of this.#matched.get(identity) ?? []) {
+      match.identities?.delete(identity);
+      tell(match, identity);
+    }
+    this.#matched.delete(identity);
   }
 
-  /** Labels of namespaces; `changed` names those whose labels are not what they were. */
-  setNamespaces(namespaces: ReadonlyMap<string, Namespace>, changed: Iterable<string>): void {
-    this.#namespaces = namespaces;
-    for (const name of changed)
-      for (const identity of this.#identitiesByNamespace.get(name) ?? [])
-        for (const match of this.#others) {
-          const matched = this.#matches(match, identity);
-          if (matched === match.identities?.has(identity)) continue;
-          if (matched) match.identities?.add(identity);
-          else match.identities?.delete(identity);
-          tell(match, identity);
-        }
+  /** Tries the identities of namespaces again whose labels are not what they were. */
+  relabel(namespaces: Iterable<string>): void {
+    for (const name of namespaces)
+      for (const identity of this.#identitiesByNamespace.get(name) ?? []) {
+        for (const match of [...(this.#matched.get(identity) ?? [])])
+          if (!this.#matches(match, identity)) {
+            match.identities?.delete(identity);
+            this.#matched.get(identity)?.delete(match);
+            tell(match, identity);
+          }
+        for (const match of this.#candidates(identity))
+          if (!match.identities?.has(identity) && this.#matches(match, identity)) {
+            this.#join(match, identity);
+            tell(match, identity);
+          }
+      }
   }
 
   /** The identities of a peer, for a user who is told of changes until it is released. */
@@ -82,26 +97,22 @@ export class PeerIndex {
         ? `naming ${matcher.names.join()}`
         : `${matcher.kind === 'pods' && matcher.namespaces === 'own' ? own : ''} ${peerText(matcher)}`;
     let match = this.#inUse.get(key);
-    if (!match) {
-      match = { key, matcher, own, users: [] };
-      if (matcher.kind === 'network') addTo(this.#byNetwork, matcher.network.text, match);
-      else {
-        const found = match;
-        match = { ...match, identities: new Set([...this.#possible(matcher, own)].filter((identity) => this.#matches(found, identity))) };
-        this.#others.add(match);
-      }
-      this.#inUse.set(key, match);
-    }
-    match.users.push(user);
+    if (!match) this.#inUse.set(key, (match = this.#begin(key, matcher, own)));
+    match.users.set(user, (match.users.get(user) ?? 0) + 1);
     return match;
   }
 
   release(match: PeerMatch, user: PeerUser): void {
-    match.users.splice(match.users.indexOf(user), 1);
-    if (match.users.length) return;
+    const left = (match.users.get(user) ?? 0) - 1;
+    if (left > 0) match.users.set(user, left);
+    else match.users.delete(user);
+    if (match.users.size) return;
+    const { matcher } = match;
     this.#inUse.delete(match.key);
-    if (match.matcher.kind === 'network') removeFrom(this.#byNetwork, match.matcher.network.text, match);
-    else this.#others.delete(match);
+    if (matcher.kind === 'network') removeFrom(this.#byNetwork, matcher.network.text, match);
+    else if (matcher.kind === 'naming') for (const name of matcher.names) removeFrom(this.#byPortName, name, match);
+    else this.#bySelector.remove(match, scopeOf(matcher, match.own));
+    for (const identity of match.identities ?? []) removeFrom(this.#matched, identity, match);
   }
 
   /** The identities that a peer in use stands for. */
@@ -109,22 +120,78 @@ export class PeerIndex {
     if (match.identities) return match.identities;
     if (match.matcher.kind !== 'network') return [];
     const inside = this.#identitiesByNetwork.get(match.matcher.network.text) ?? [];
-    return match.matcher.except.length ? inside.filter((identity) => this.#matches(match, identity)) : inside;
+    return match.matcher.except.length ? [...inside].filter((identity) => this.#matches(match, identity)) : inside;
   }
 
-  /** Whether the identity is one of them. */
-  standsFor(match: PeerMatch, identity: IdentityInfo): boolean {
-    return match.identities ? match.identities.has(identity) : this.#matches(match, identity);
+  /** Of these peers the ones that stand for the identity, in no order. `among` has what each of them is to the caller. */
+  *ofIdentity<T>(identity: IdentityInfo, among: ReadonlyMap<PeerMatch, T>): Iterable<T> {
+    const matched = this.#matched.get(identity);
+    // Whichever is less: what the identity matches anywhere, or what the caller has.
+    if (matched && matched.size > among.size) {
+      for (const [match, value] of among) if (matched.has(match)) yield value;
+    } else
+      for (const match of matched ?? []) {
+        const value = among.get(match);
+        if (value !== undefined) yield value;
+      }
+    for (const match of this.#networkMatches(identity)) {
+      const value = among.get(match);
+      if (value !== undefined) yield value;
+    }
   }
 
+  #begin(key: string, matcher: Matcher, own: string): PeerMatch {
+    const match: PeerMatch = { key, matcher, own, users: new Map(), ...(matcher.kind !== 'network' && { identities: new Set() }) };
+    if (matcher.kind === 'network') {
+      addTo(this.#byNetwork, matcher.network.text, match);
+      return match;
+    }
+    if (matcher.kind === 'naming') for (const name of matcher.names) addTo(this.#byPortName, name, match);
+    else this.#bySelector.add(match, scopeOf(matcher, own));
+    for (const identity of this.#possible(matcher, own)) if (this.#matches(match, identity)) this.#join(match, identity);
+    return match;
+  }
+
+  #join(match: PeerMatch, identity: IdentityInfo): void {
+    match.identities?.add(identity);
+    addTo(this.#matched, identity, match);
+  }
+
+  *#indexKeys(identity: IdentityInfo): Iterable<[Map<string, Set<IdentityInfo>>, string]> {
+    for (const network of identity.networks) yield [this.#identitiesByNetwork, network];
+    if (identity.namespace === undefined) return;
+    yield [this.#identitiesByNamespace, identity.namespace];
+    for (const [key, value] of identity.labels) yield [this.#identitiesByLabel, `${key}=${value}`];
+    for (const name of identity.ports.keys()) yield [this.#identitiesByPortName, name];
+  }
+
+  *#networkMatches(identity: IdentityInfo): Iterable<PeerMatch> {
+    for (const network of identity.networks)
+      for (const match of this.#byNetwork.get(network) ?? []) if (this.#matches(match, identity)) yield match;
+  }
+
+  /** Peers that could stand for a pod's identity; several names of ports may find one twice. */
   *#candidates(identity: IdentityInfo): Iterable<PeerMatch> {
-    for (const network of identity.networks) yield* this.#byNetwork.get(network) ?? [];
-    if (identity.namespace !== undefined) yield* this.#others;
+    if (identity.namespace === undefined) return;
+    yield* this.#bySelector.candidates(identity.namespace, identity.labels, namespaceLabels(this.#namespaces, identity.namespace));
+    for (const name of identity.ports.keys()) yield* this.#byPortName.get(name) ?? [];
   }
 
-  *#possible(matcher: Matcher, own: string): Iterable<IdentityInfo> {
-    if (matcher.kind === 'pods' && matcher.namespaces === 'own') yield* this.#identitiesByNamespace.get(own) ?? [];
-    else for (const identities of this.#identitiesByNamespace.values()) yield* identities;
+  /** The identities that a new peer could stand for. */
+  *#possible(matcher: Exclude<Matcher, { kind: 'network' }>, own: string): Iterable<IdentityInfo> {
+    if (matcher.kind === 'naming') {
+      for (const name of matcher.names) yield* this.#identitiesByPortName.get(name) ?? [];
+      return;
+    }
+    const label = matcher.pods.find(({ operator }) => operator === 'In');
+    const labelled = label?.values.map((value) => this.#identitiesByLabel.get(`${label.key}=${value}`) ?? new Set<IdentityInfo>());
+    const within = matcher.namespaces === 'own' ? (this.#identitiesByNamespace.get(own) ?? new Set<IdentityInfo>()) : undefined;
+    if (labelled && (!within || labelled.reduce((sum, { size }) => sum + size, 0) < within.size))
+      for (const found of labelled) yield* found;
+    else if (within) yield* within;
+    else
+      for (const [name, identities] of this.#identitiesByNamespace)
+        if (matcher.namespaces === 'own' || matches(matcher.namespaces, namespaceLabels(this.#namespaces, name))) yield* identities;
   }
 
   #matches({ matcher, own }: PeerMatch, identity: IdentityInfo): boolean {
@@ -150,22 +217,10 @@ export function matchesPeer(matcher: Matcher, own: string, identity: IdentityInf
   }
 }
 
+function scopeOf({ namespaces, pods }: Extract<Matcher, { kind: 'pods' }>, own: string): SelectorScope {
+  return namespaces === 'own' ? { namespace: own, pods } : { namespaces, pods };
+}
+
 function tell(match: PeerMatch, identity: IdentityInfo): void {
-  for (const user of match.users) user.noteIdentity(identity.id);
-}
-
-function addTo<K, V>(index: Map<K, V[]>, key: K, value: V): void {
-  const values = index.get(key);
-  if (values) values.push(value);
-  else index.set(key, [value]);
-}
-
-/** The order of what is left means nothing. */
-function removeFrom<K, V>(index: Map<K, V[]>, key: K, value: V): void {
-  const values = index.get(key) ?? [];
-  const at = values.indexOf(value);
-  if (at < 0) return;
-  const last = values.pop();
-  if (at < values.length && last !== undefined) values[at] = last;
-  if (!values.length) index.delete(key);
+  for (const user of match.users.keys()) user.noteIdentity(identity.id);
 }

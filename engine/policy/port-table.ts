@@ -1,5 +1,5 @@
 /**
- * What one peer may reach: a rule for each protocol and port, decided tier by tier, and written so that the kernel finds it
+ * The ports that one peer may reach: a rule for each protocol and port, decided tier by tier, and written so that the kernel finds it
  * with a fixed number of lookups: the first ranges in the policy entry itself, more as prefixes of port numbers in a table.
  */
 import { Abi, Action, Context, type PolicyEntry, type PortRule, policyEntryCodec, portKeyCodec, type Rule, ruleCodec } from '../abi.gen.ts';
@@ -26,7 +26,7 @@ export interface PlacedRule {
 interface Segment {
   readonly first: number;
   readonly last: number;
-  /** What decides, so far; absent: nothing. */
+  /** The rule that decides, so far; absent: none. */
   readonly rule?: Rule | undefined;
   /** A rule said "pass": the other rules of this tier are not asked. */
   readonly passed?: TierName | undefined;
@@ -40,15 +40,18 @@ export interface PortTable {
   readonly ranges: readonly PortRule[];
 }
 
-/** Two rules that tag one flow for different plugins, or lists of server names: only the first is asked. */
-export type Conflict = (asked: number, notAsked: number) => void;
+/** With the rules that tag a flow which another rule tags for another plugin, or list, already: rule id → the one that is asked. */
+export interface DecidedTable extends PortTable {
+  readonly conflicts: ReadonlyMap<number, number>;
+}
 
 /**
  * Decides a peer's table from the rules about it, in their order of precedence. `isolated` is what the network tier says
  * to all that its rules do not allow; absent where no policy isolates.
  */
-export function decideTable(rules: readonly PlacedRule[], isolated: Rule | undefined, conflict: Conflict): PortTable {
+export function decideTable(rules: readonly PlacedRule[], isolated: Rule | undefined): DecidedTable {
   const space = new PortSpace();
+  const conflicts = new Map<number, number>();
   const ofTier = (tier: TierName): PlacedRule[] => rules.filter((placed) => placed.sourced.origin.tier === tier);
   const ask = (tier: TierName): void => {
     for (const { sourced, ranges } of ofTier(tier))
@@ -66,11 +69,11 @@ export function decideTable(rules: readonly PlacedRule[], isolated: Rule | undef
       const before = segment.rule ?? ALLOWED;
       const ofItsOwn = before.plugin === Abi.SERVER_NAMES || (before.context === Context.HTTP && sourced.origin.kind !== 'HTTPRoute');
       const another = before.plugin !== sourced.rule.plugin || (ofItsOwn && before.id !== sourced.rule.id);
-      if (before.action === Action.ASK && another) conflict(before.id, sourced.id);
+      if (before.action === Action.ASK && another) conflicts.set(sourced.id, before.id);
       const open = before.action === Action.ALLOW || (sourced.overrides && before.action === Action.DENY);
       return open ? { ...segment, rule: sourced.rule } : segment;
     });
-  return space.table();
+  return { ...space.table(), conflicts };
 }
 
 /** Protocols and ports, each part of them decided or not. A protocol that no rule names is like all others. */

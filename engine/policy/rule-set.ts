@@ -7,14 +7,14 @@
  */
 import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
 import { difference } from './array-diff.ts';
-import type { EntryMap } from './entry-map.ts';
+import { type EntryMap, u32Key } from './entry-map.ts';
 import type { IdentityInfo } from './identities.ts';
 import type { AddressPeer, PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
 import { decideTable, type PlacedRule, type PortRange, type PortTables } from './port-table.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';
 import type { NamedPort, Peer, PortSpec } from './snapshot.ts';
 
-/** What rule sets are written with. */
+/** The parts that rule sets are written with. */
 export interface RuleSetWriter {
   readonly peers: PeerIndex;
   readonly identities: ReadonlyMap<number, IdentityInfo>;
@@ -27,9 +27,11 @@ export interface RuleSetWriter {
   };
   /** The id of the rule that stands for "no rule allows it". */
   readonly isolation: (key: string, policies: readonly PolicyRules[], direction: Direction) => number;
+  /** Called when entries of a rule set are not up to date, or it is gone: refresh() is to be called. */
+  readonly noteStale: (ruleSet: RuleSet) => void;
 }
 
-/** What an endpoint's rule set is made of. */
+/** The policies and ports that an endpoint's rule set is made of. */
 export interface Membership {
   /** Names policies and own ports: equal keys, one rule set. */
   readonly key: string;
@@ -39,25 +41,30 @@ export interface Membership {
   readonly ownPorts: readonly NamedPort[];
 }
 
-/** So many identities are tried on each rule; for more, each rule is asked for its own. */
-const FEW = 16;
-
-/** Rules about one identity, as positions in the list of all. */
-type Applicable = number[];
+type Decided = ReturnType<typeof decideTable>;
 
 export class RuleSet implements PeerUser {
   readonly id: number;
   readonly direction: Direction;
   readonly #writer: RuleSetWriter;
   readonly #matches = new Map<SourcedRule, readonly PeerMatch[]>();
+  /** The same the other way round. */
+  readonly #rulesOf = new Map<PeerMatch, Set<SourcedRule>>();
+  /** Rules that are about anyone. */
+  readonly #forAnyone = new Set<SourcedRule>();
+  /** Rules that have a plugin asked about DNS answers. */
+  readonly #answering = new Set<SourcedRule>();
+  /** Domain names and wildcards → how many rules are about them. */
+  readonly #patterns = new Map<string, number>();
+  /** Place of each policy, by its key. */
+  readonly #places: ReadonlyMap<string, number>;
   /** Identity → the port table that its entry points at. */
   readonly #written = new Map<number, number>();
-  readonly #conflicts = new Map<number, number>();
+  /** Identity → rules that tag a flow which another rule tags for another plugin already, and the one that is asked instead. */
+  readonly #conflicts = new Map<number, ReadonlyMap<number, number>>();
   #membership: Membership;
-  #patterns: ReadonlySet<string> = new Set();
-  #rules: readonly SourcedRule[] = [];
-  #isolated: Rule | undefined;
-  #stale = new Set<number>([Identity.ANY]);
+  readonly #isolated: Rule | undefined;
+  #stale = new Set<number>();
   #allStale = false;
 
   constructor(id: number, membership: Membership, writer: RuleSetWriter) {
@@ -65,6 +72,12 @@ export class RuleSet implements PeerUser {
     this.direction = membership.direction;
     this.#membership = { ...membership, members: [] };
     this.#writer = writer;
+    this.#places = new Map(membership.members.map(({ key }, place) => [key, place]));
+    const isolating = membership.members.filter((member) => member.tier === 'network');
+    this.#isolated = isolating.length
+      ? { id: writer.isolation(membership.key, isolating, this.direction), plugin: 0, action: Action.DENY, context: 0 }
+      : undefined;
+    this.noteIdentity(Identity.ANY);
     this.setMembers(membership.members);
   }
 
@@ -77,7 +90,8 @@ export class RuleSet implements PeerUser {
   get conflicts(): ReadonlyMap<number, number> {
     const [first, ...others] = this.answerRules;
     const notAsked = others.filter(({ dnsPlugin }) => dnsPlugin !== first?.dnsPlugin);
-    return new Map([...this.#conflicts, ...notAsked.map(({ id }) => [id, first?.id ?? 0] as const)]);
+    const ofFlows = [...this.#conflicts.values()].flatMap((conflicts) => [...conflicts]);
+    return new Map([...ofFlows, ...notAsked.map(({ id }) => [id, first?.id ?? 0] as const)]);
   }
 
   /** As it was made of last. */
@@ -86,66 +100,50 @@ export class RuleSet implements PeerUser {
   }
 
   /** Domain names and wildcards that its rules are about. */
-  get patterns(): ReadonlySet<string> {
+  get patterns(): Pick<ReadonlyMap<string, number>, 'has' | 'size' | 'keys'> {
     return this.#patterns;
   }
 
   /** Rules that have a plugin asked about DNS answers: the first one counts. */
   get answerRules(): readonly SourcedRule[] {
-    return this.#rules.filter((rule) => rule.dnsPlugin !== undefined);
+    return this.#inOrder([...this.#answering]);
   }
 
   /** Takes over what the policies say now; they are the same policies as before. */
   setMembers(members: readonly PolicyRules[]): void {
     const before = this.#membership.members;
-    if (members.length === before.length && members.every((member, i) => member === before[i])) return;
     this.#membership = { ...this.#membership, members };
-    const isolating = members.filter((member) => member.tier === 'network');
-    this.#isolated = isolating.length
-      ? { id: this.#writer.isolation(this.#membership.key, isolating, this.direction), plugin: 0, action: Action.DENY, context: 0 }
-      : undefined;
-    const rules = members.flatMap((member) => member.rules);
-    const { removed, added } = difference(this.#rules, rules);
-    this.#rules = rules;
-    this.#patterns = new Set(rules.flatMap((rule) => rule.peers ?? []).flatMap((peer) => (peer.kind === 'names' ? peer.patterns : [])));
-    // What comes first: a network that both an old and a new rule name stays listed.
-    for (const rule of added) this.#acquire(rule);
-    for (const rule of removed) this.#release(rule);
+    const differences = members.flatMap((member, i) => (member === before[i] ? [] : [difference(before[i]?.rules ?? [], member.rules)]));
+    // New ones come first: a network that both an old and a new rule name stays listed.
+    for (const { added } of differences) for (const rule of added) this.#acquire(rule);
+    for (const { removed } of differences) for (const rule of removed) this.#release(rule);
   }
 
   noteIdentity(identity: number): void {
+    if (!this.#stale.size && !this.#allStale) this.#writer.noteStale(this);
     this.#stale.add(identity);
   }
 
   /** Brings the entries up to date. */
   refresh(): void {
     if (this.#allStale) this.#markAll();
-    if (!this.#stale.size) return;
-    this.#conflicts.clear();
-    const decided = new Map<string, ReturnType<typeof decideTable>>();
-    for (const [identity, applicable] of this.#applicable()) {
-      const before = this.#written.get(identity);
-      if (applicable) {
-        const { entry, portTable } = this.#writer.tables.write(this.#decide(applicable, this.#writer.identities.get(identity), decided));
-        this.#writer.policies.set(policyKey(this.id, identity), entry);
-        this.#written.set(identity, portTable);
-      } else {
-        this.#writer.policies.delete(policyKey(this.id, identity));
-        this.#written.delete(identity);
-      }
-      if (before) this.#writer.tables.release(before);
-    }
+    const decided = new Map<string, Decided>();
+    for (const identity of this.#stale) this.#write(identity, decided);
     this.#stale.clear();
   }
 
   /** Takes every entry away. */
   remove(): void {
-    for (const rule of this.#rules) this.#release(rule);
+    for (const rule of [...this.#matches.keys()]) this.#release(rule);
     for (const [identity, portTable] of this.#written) {
       this.#writer.policies.delete(policyKey(this.id, identity));
       if (portTable) this.#writer.tables.release(portTable);
     }
     this.#written.clear();
+    this.#conflicts.clear();
+    this.#stale.clear();
+    this.#allStale = false;
+    this.#writer.noteStale(this);
   }
 
   #acquire(rule: SourcedRule): void {
@@ -157,6 +155,14 @@ export class RuleSet implements PeerUser {
     const names = this.direction === Direction.EGRESS ? namesIn(rule.ports) : [];
     if (!rule.peers && names.length) matches.push(peers.acquire({ kind: 'naming', names }, '', this));
     this.#matches.set(rule, matches);
+    for (const match of matches) {
+      const rules = this.#rulesOf.get(match);
+      if (rules) rules.add(rule);
+      else this.#rulesOf.set(match, new Set([rule]));
+    }
+    if (!rule.peers) this.#forAnyone.add(rule);
+    if (rule.dnsPlugin !== undefined) this.#answering.add(rule);
+    for (const pattern of patternsOf(rule)) this.#patterns.set(pattern, (this.#patterns.get(pattern) ?? 0) + 1);
     this.#noteRule(rule, matches);
   }
 
@@ -164,57 +170,84 @@ export class RuleSet implements PeerUser {
     const matches = this.#matches.get(rule) ?? [];
     this.#noteRule(rule, matches);
     this.#matches.delete(rule);
-    for (const match of matches) this.#writer.peers.release(match, this);
+    for (const match of matches) {
+      const rules = this.#rulesOf.get(match);
+      rules?.delete(rule);
+      if (!rules?.size) this.#rulesOf.delete(match);
+      this.#writer.peers.release(match, this);
+    }
+    this.#forAnyone.delete(rule);
+    this.#answering.delete(rule);
+    for (const pattern of patternsOf(rule)) {
+      const left = (this.#patterns.get(pattern) ?? 0) - 1;
+      if (left > 0) this.#patterns.set(pattern, left);
+      else this.#patterns.delete(pattern);
+    }
     for (const peer of rule.peers ?? [])
       if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) this.#writer.networks.remove(network);
   }
 
   #noteRule(rule: SourcedRule, matches: readonly PeerMatch[]): void {
-    if (!rule.peers) this.#allStale = true;
-    else for (const match of matches) for (const identity of this.#writer.peers.identitiesOf(match)) this.#stale.add(identity.id);
+    if (!rule.peers) {
+      if (!this.#stale.size && !this.#allStale) this.#writer.noteStale(this);
+      this.#allStale = true;
+    } else for (const match of matches) for (const identity of this.#writer.peers.identitiesOf(match)) this.noteIdentity(identity.id);
   }
 
+  /** A rule about anyone is about every identity that has an entry of its own, or gets one. */
   #markAll(): void {
     this.#allStale = false;
     this.#stale.add(Identity.ANY);
     for (const identity of this.#written.keys()) this.#stale.add(identity);
-    for (const matches of this.#matches.values())
-      for (const match of matches) for (const identity of this.#writer.peers.identitiesOf(match)) this.#stale.add(identity.id);
+    for (const match of this.#rulesOf.keys()) for (const identity of this.#writer.peers.identitiesOf(match)) this.#stale.add(identity.id);
   }
 
-  /** For each stale identity the rules about it, in order; undefined where it is one of all others. */
-  #applicable(): Map<number, Applicable | undefined> {
-    const { peers, identities } = this.#writer;
-    const found = new Map<number, Applicable | undefined>([...this.#stale].map((identity) => [identity, []]));
-    const special = new Set<number>([Identity.ANY]);
-    const few = this.#stale.size <= FEW ? [...this.#stale].flatMap((id) => identities.get(id) ?? []) : undefined;
-    this.#rules.forEach((rule, index) => {
-      if (!rule.peers) for (const applicable of found.values()) applicable?.push(index);
-      for (const match of this.#matches.get(rule) ?? [])
-        for (const identity of few ?? peers.identitiesOf(match)) {
-          const applicable = found.get(identity.id);
-          if (!applicable || (few && !peers.standsFor(match, identity))) continue;
-          special.add(identity.id);
-          if (applicable.at(-1) !== index) applicable.push(index);
-        }
-    });
-    for (const identity of found.keys()) if (!special.has(identity)) found.set(identity, undefined);
-    return found;
-  }
-
-  #decide(
-    applicable: Applicable,
-    identity: IdentityInfo | undefined,
-    decided: Map<string, ReturnType<typeof decideTable>>,
-  ): ReturnType<typeof decideTable> {
-    const placed = applicable.map((index) => this.#place(this.#rules[index] as SourcedRule, identity));
-    // Peers with the same rules mean the same ports, unless they give names to them.
-    const key = placed.some((rule) => rule.byName) ? undefined : applicable.join();
-    let table = key === undefined ? undefined : decided.get(key);
-    if (!table) {
-      table = decideTable(placed, this.#isolated, (asked, notAsked) => this.#conflicts.set(notAsked, asked));
-      if (key !== undefined) decided.set(key, table);
+  /** Writes the entry of an identity, or takes it away where it is one of all others. */
+  #write(identity: number, decided: Map<string, Decided>): void {
+    const rules = this.#rulesAbout(identity);
+    const before = this.#written.get(identity);
+    if (rules) {
+      const table = this.#decide(rules, this.#writer.identities.get(identity), decided);
+      const { entry, portTable } = this.#writer.tables.write(table);
+      this.#writer.policies.set(policyKey(this.id, identity), entry);
+      this.#written.set(identity, portTable);
+      if (table.conflicts.size) this.#conflicts.set(identity, table.conflicts);
+      else this.#conflicts.delete(identity);
+    } else {
+      this.#writer.policies.delete(policyKey(this.id, identity));
+      this.#written.delete(identity);
+      this.#conflicts.delete(identity);
     }
+    if (before) this.#writer.tables.release(before);
+  }
+
+  /** The rules about an identity, in order; undefined where no peer of a rule stands for it. */
+  #rulesAbout(id: number): readonly SourcedRule[] | undefined {
+    if (id === Identity.ANY) return this.#inOrder([...this.#forAnyone]);
+    const identity = this.#writer.identities.get(id);
+    if (!identity) return undefined;
+    const found = new Set<SourcedRule>();
+    for (const rules of this.#writer.peers.ofIdentity(identity, this.#rulesOf)) for (const rule of rules) found.add(rule);
+    if (!found.size) return undefined;
+    for (const rule of this.#forAnyone) found.add(rule);
+    return this.#inOrder([...found]);
+  }
+
+  /** As their policies are asked, and as these have them. */
+  #inOrder(rules: SourcedRule[]): SourcedRule[] {
+    if (rules.length < 2) return rules;
+    const place = ({ policy }: SourcedRule): number => this.#places.get(policy) ?? 0;
+    return rules.sort((a, b) => place(a) - place(b) || (a.origin.index ?? 0) - (b.origin.index ?? 0));
+  }
+
+  #decide(rules: readonly SourcedRule[], identity: IdentityInfo | undefined, decided: Map<string, Decided>): Decided {
+    const placed = rules.map((rule) => this.#place(rule, identity));
+    // Peers with the same rules mean the same ports, unless they give names to them.
+    const key = placed.some((rule) => rule.byName) ? undefined : rules.map(({ id }) => id).join();
+    const known = key === undefined ? undefined : decided.get(key);
+    if (known) return known;
+    const table = decideTable(placed, this.#isolated);
+    if (key !== undefined) decided.set(key, table);
     return table;
   }
 
@@ -230,6 +263,10 @@ export class RuleSet implements PeerUser {
   }
 }
 
+function patternsOf({ peers }: SourcedRule): string[] {
+  return (peers ?? []).flatMap((peer) => (peer.kind === 'names' ? peer.patterns : []));
+}
+
 function addressPeers(rule: SourcedRule): AddressPeer[] {
   return (rule.peers ?? []).filter((peer) => peer.kind !== 'names');
 }
@@ -237,11 +274,6 @@ function addressPeers(rule: SourcedRule): AddressPeer[] {
 /** Key of the policies map: struct policy_key. */
 export function policyKey(ruleSet: number, identity: number): string {
   return u32Key(ruleSet) + u32Key(identity);
-}
-
-/** The number as its four bytes in memory. */
-function u32Key(value: number): string {
-  return String.fromCharCode(value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24);
 }
 
 /** `name/protocol` of the ports that are names. */

@@ -44,12 +44,14 @@ export interface SourcedRule {
   readonly origin: RuleOrigin;
   /** Equal rules of one policy, equal text. */
   readonly text: string;
+  /** Key of the policy, as PolicyRules has it. */
+  readonly policy: string;
   /** Of the policy; `own` in its peers. */
   readonly namespace: string;
   readonly peers?: readonly Peer[];
   readonly ports?: readonly PortSpec[];
   readonly action: RuleAction;
-  /** What the kernel is told where the rule decides. */
+  /** The rule as the kernel is told it, where it decides. */
   readonly rule: Rule;
   /** Of a plugin's tag: it also holds where the tiers deny. */
   readonly overrides: boolean;
@@ -57,7 +59,7 @@ export interface SourcedRule {
   readonly dnsPlugin?: number;
 }
 
-/** What a policy says beside peers and ports. */
+/** The part of a rule beside peers and ports. */
 interface Tag {
   readonly action: RuleAction;
   readonly title?: string;
@@ -81,21 +83,42 @@ export interface PolicyRules {
   readonly namespace: string;
   readonly name: string;
   readonly rules: readonly SourcedRule[];
+  /** Whether any of them means ports by name. */
+  readonly byPortName: boolean;
 }
 
 interface Kept {
-  readonly policy: object;
-  readonly plugins: unknown;
-  readonly rules: PolicyRules;
+  policy: object;
+  plugins: unknown;
+  rules: PolicyRules;
+  /** How many rule sets are made of it. */
+  users: number;
+}
+
+/** Where a rule stands. */
+interface RulePlace {
+  readonly kind: RuleOrigin['kind'];
+  readonly tier: TierName;
+  readonly policy: { readonly namespace?: string; readonly name: string };
+  readonly direction: Direction;
+  readonly index: number;
 }
 
 /** `NetworkPolicy shop/web ingress[0]` */
 export function formatOrigin(origin: RuleOrigin | undefined): string {
   if (!origin) return '';
-  const { kind, namespace, name, direction, index, title } = origin;
+  return `${nameOfOrigin(origin)} ${originPart(origin)}${origin.index === undefined ? ': no rule allows it' : ''}`;
+}
+
+/** `NetworkPolicy shop/web` */
+export function nameOfOrigin({ kind, namespace, name }: RuleOrigin): string {
+  return `${kind} ${namespace ? `${namespace}/` : ''}${name}`;
+}
+
+/** `ingress[0]`, with its author's name for the rule. */
+export function originPart({ direction, index, title }: RuleOrigin): string {
   const where = direction === Direction.INGRESS ? 'ingress' : 'egress';
-  const whose = `${kind} ${namespace ? `${namespace}/` : ''}${name}`;
-  return index === undefined ? `${whose} ${where}: no rule allows it` : `${whose} ${where}[${index}]${title ? ` "${title}"` : ''}`;
+  return index === undefined ? where : `${where}[${index}]${title ? ` "${title}"` : ''}`;
 }
 
 export class RuleBook {
@@ -104,8 +127,13 @@ export class RuleBook {
   readonly serverNames = new Map<number, ServerNames>();
   /** Rules about requests. */
   readonly requests = new Map<number, AskRule>();
+  /** Rules whose lists of server names, or what they say about requests, changed. Whoever passes them on clears these. */
+  readonly touchedServerNames = new Set<number>();
+  readonly touchedRequests = new Set<number>();
   readonly #ids: StableIds;
   readonly #kept = new Map<string, Kept>();
+  /** Keys of what no rule set is made of, and may be forgotten. */
+  readonly #unused = new Set<string>();
   #pluginIds: ReadonlyMap<string, number> = new Map();
 
   constructor(ids: StableIds) {
@@ -178,13 +206,26 @@ export class RuleBook {
     this.#ids.drop(text);
   }
 
-  /** Forgets the rules of policies that are gone. */
-  forget(kind: RuleOrigin['kind'], policy: { readonly namespace?: string; readonly name: string }): void {
-    for (const direction of [Direction.INGRESS, Direction.EGRESS]) {
-      const key = keyOf(kind, policy, direction);
+  /** Keeps the rules of a policy until they are released as often. */
+  use({ key }: PolicyRules): void {
+    const kept = this.#kept.get(key);
+    if (!kept) return;
+    kept.users += 1;
+    this.#unused.delete(key);
+  }
+
+  release({ key }: PolicyRules): void {
+    const kept = this.#kept.get(key);
+    if (kept && !--kept.users) this.#unused.add(key);
+  }
+
+  /** Forgets the rules that no rule set is made of: of policies that are gone, or that were only asked about. */
+  forgetUnused(): void {
+    for (const key of this.#unused) {
       this.#drop(this.#kept.get(key)?.rules.rules ?? []);
       this.#kept.delete(key);
     }
+    this.#unused.clear();
   }
 
   #keep<R extends PolicyRule>(
@@ -199,47 +240,60 @@ export class RuleBook {
     const before = this.#kept.get(key);
     const plugins = tier === 'plugin' ? this.#pluginIds : undefined;
     if (before?.policy === policy && before.plugins === plugins) return before.rules;
-    const namespace = policy.namespace ?? '';
     const olds = before?.rules.rules ?? [];
-    const sourced = rules.map((rule, index): SourcedRule => {
-      const tag = tagOf(rule);
-      const text = ruleText(rule, tag);
-      const old = olds[index];
-      if (old?.text === text) return old;
-      const origin: RuleOrigin = { kind, tier, namespace, name: policy.name, direction, index, ...(tag.title && { title: tag.title }) };
-      const id = this.#ids.get(originText(origin));
-      this.origins.set(id, origin);
-      if (tag.serverNames) this.serverNames.set(id, tag.serverNames);
-      else this.serverNames.delete(id);
-      if (tag.requests) this.requests.set(id, tag.requests);
-      else this.requests.delete(id);
-      return {
-        id,
-        origin,
-        text,
-        namespace,
-        ...(rule.peers && { peers: rule.peers }),
-        ...(rule.ports && { ports: rule.ports }),
-        action: tag.action,
-        rule: kernelRule(id, tag),
-        overrides: tag.overrides ?? false,
-        ...(tag.context === Context.DNS && { dnsPlugin: tag.plugin ?? NOBODY }),
-      };
-    });
+    const sourced = rules.map((rule, index) => this.#source({ kind, tier, policy, direction, index }, rule, tagOf(rule), olds[index]));
     this.#drop(olds.slice(sourced.length));
-    const kept: PolicyRules = { key, kind, tier, namespace, name: policy.name, rules: sourced };
-    this.#kept.set(key, { policy, plugins, rules: kept });
-    return kept;
+    const byPortName = rules.some(({ ports }) => ports?.some((port) => 'name' in port));
+    const made: PolicyRules = { key, kind, tier, namespace: policy.namespace ?? '', name: policy.name, rules: sourced, byPortName };
+    if (before) Object.assign(before, { policy, plugins, rules: made } satisfies Partial<Kept>);
+    else {
+      this.#kept.set(key, { policy, plugins, rules: made, users: 0 });
+      this.#unused.add(key);
+    }
+    return made;
+  }
+
+  /** The rule at a place of a policy; the old one where it says the same. */
+  #source(at: RulePlace, rule: PolicyRule, tag: Tag, old: SourcedRule | undefined): SourcedRule {
+    const { kind, tier, policy, direction, index } = at;
+    const text = ruleText(rule, tag);
+    if (old?.text === text && old.origin.tier === tier) return old;
+    const namespace = policy.namespace ?? '';
+    const origin: RuleOrigin = { kind, tier, namespace, name: policy.name, direction, index, ...(tag.title && { title: tag.title }) };
+    const id = this.#ids.get(originText(origin));
+    this.origins.set(id, origin);
+    put(this.serverNames, this.touchedServerNames, id, tag.serverNames);
+    put(this.requests, this.touchedRequests, id, tag.requests);
+    return {
+      id,
+      origin,
+      text,
+      policy: keyOf(kind, policy, direction),
+      namespace,
+      ...(rule.peers && { peers: rule.peers }),
+      ...(rule.ports && { ports: rule.ports }),
+      action: tag.action,
+      rule: kernelRule(id, tag),
+      overrides: tag.overrides ?? false,
+      ...(tag.context === Context.DNS && { dnsPlugin: tag.plugin ?? NOBODY }),
+    };
   }
 
   #drop(rules: readonly SourcedRule[]): void {
     for (const { id, origin } of rules) {
       this.origins.delete(id);
-      this.serverNames.delete(id);
-      this.requests.delete(id);
+      put(this.serverNames, this.touchedServerNames, id, undefined);
+      put(this.requests, this.touchedRequests, id, undefined);
       this.#ids.drop(originText(origin));
     }
   }
+}
+
+/** Sets or takes away what a rule has, and notes a change. */
+function put<T>(values: Map<number, T>, touched: Set<number>, id: number, value: T | undefined): void {
+  if (value === undefined ? !values.delete(id) : values.get(id) === value) return;
+  if (value !== undefined) values.set(id, value);
+  touched.add(id);
 }
 
 function keyOf(kind: string, policy: { readonly namespace?: string; readonly name: string }, direction: Direction): string {

@@ -1,5 +1,6 @@
 /**
- * The cluster as seen at one moment, in the form that policy is compiled from: validated, defaulted, canonical.
+ * The objects of a cluster in the form that policy is compiled from: validated, defaulted, canonical. What an object was
+ * written in, and where, is not known here.
  *
  * Labels are Maps, never plain objects: a label may be called `constructor`.
  */
@@ -8,7 +9,7 @@ import type { Network } from './address.ts';
 
 export type Labels = ReadonlyMap<string, string>;
 
-/** What a label selector asks for: every requirement must hold; none at all selects everything. */
+/** The requirements of a label selector: each must hold; none at all selects everything. */
 export type Selector = readonly Requirement[];
 
 export interface Requirement {
@@ -86,12 +87,12 @@ export interface Policy {
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
 }
 
-/** What the node's own processes may do; a direction that it does not isolate is absent. */
+/** The rules for the node's own processes; a direction that it does not isolate is absent. */
 export interface HostPolicy {
   /** With its version, `ssh@1a2b3c4d`: another text, another name. */
   readonly name: string;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
-  /** What it says cannot be understood. */
+  /** Its text cannot be understood. */
   readonly invalid?: boolean;
 }
 
@@ -139,7 +140,7 @@ export interface TextMatch {
   readonly value: string;
 }
 
-/** What a request must be like: all of it. */
+/** Conditions on a request: all of them must hold. */
 export interface RequestMatch {
   readonly path?: { readonly type: 'Exact' | 'PathPrefix'; readonly value: string };
   readonly method?: string;
@@ -147,7 +148,7 @@ export interface RequestMatch {
   readonly query: readonly TextMatch[];
 }
 
-/** What becomes of requests that match. */
+/** The fate of requests that match. */
 export interface RequestRule {
   /** One of these; none at all matches everything. */
   readonly matches: readonly RequestMatch[];
@@ -165,7 +166,7 @@ export interface Requests {
   readonly rules: readonly RequestRule[];
 }
 
-/** What a flow is tagged with: a plugin to ask, or a list that the engine itself goes by. */
+/** The tag of a flow: a plugin to ask, or a list that the engine itself goes by. */
 export interface AskRule extends PolicyRule {
   /** Empty with a list. */
   readonly plugin: string;
@@ -178,7 +179,7 @@ export interface AskRule extends PolicyRule {
 
 /** Which flows ask which plugin, or are decided request by request. */
 export interface PluginPolicy {
-  /** What it was written as. */
+  /** The kind that it was written as. */
   readonly kind: 'PluginPolicy' | 'HTTPRoute';
   /** It is about the endpoints of every namespace. */
   readonly everywhere?: boolean;
@@ -233,6 +234,8 @@ export interface PolicyPlugin {
   readonly name: string;
   /** Path of the module; absent when it comes over HTTP only. */
   readonly file?: string;
+  /** Another stamp: the file may have another content. */
+  readonly fileStamp?: string;
   readonly failurePolicy: 'Allow' | 'Deny';
   readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;
@@ -240,7 +243,7 @@ export interface PolicyPlugin {
   /** Units for one evaluation. */
   readonly fuel: number;
   readonly capabilities: readonly ('counters' | 'sets' | 'clock')[];
-  /** What the plugin may look into, by name. */
+  /** The sets that the plugin may look into, by name. */
   readonly sets: Readonly<Record<string, PluginSet>>;
   /** One `path = value` a line. */
   readonly config: string;
@@ -251,47 +254,40 @@ export type PluginSet =
   | { readonly kind: 'domains' | 'strings'; readonly items: readonly string[] }
   | { readonly kind: 'networks'; readonly items: readonly { readonly address: string; readonly prefixBits: number }[] };
 
-/** Something in the source that is not in force as its author meant it. */
-export interface Problem {
-  readonly file: string;
-  /** From 1; 0 when the whole file is meant. */
-  readonly line: number;
-  /** `NetworkPolicy shop/web`, or empty. */
-  readonly object: string;
-  readonly reason: string;
-  /** It mends itself when what it waits for comes. */
-  readonly pending?: boolean | undefined;
+/** Every kind of object that something depends on. */
+export interface ObjectsByKind {
+  readonly Namespace: Namespace;
+  readonly Pod: Pod;
+  readonly NetworkPolicy: Policy;
+  readonly ClusterNetworkPolicy: ClusterPolicy;
+  readonly PluginPolicy: PluginPolicy;
+  readonly PolicyPlugin: PolicyPlugin;
+  readonly HostPolicy: HostPolicy;
+  readonly Service: Service;
+  readonly EndpointSlice: EndpointSlice;
+  readonly HTTPRoute: HttpRoute;
 }
+export type Kind = keyof ObjectsByKind;
+export const KINDS = [
+  'Namespace',
+  'Pod',
+  'NetworkPolicy',
+  'ClusterNetworkPolicy',
+  'PluginPolicy',
+  'PolicyPlugin',
+  'HostPolicy',
+  'Service',
+  'EndpointSlice',
+  'HTTPRoute',
+] as const satisfies readonly Kind[];
 
-/** `web.yaml:12: NetworkPolicy shop/web: reason` */
-export function formatProblem({ file, line, object, reason }: Problem): string {
-  return [file && (line ? `${file}:${line}` : file), object, reason].filter(Boolean).join(': ');
+/** An object of any kind. */
+export type ClusterObject = { [K in Kind]: { readonly kind: K; readonly value: ObjectsByKind[K] } }[Kind];
+
+/** An object as it is now; an absent value: it is gone. Keys are unique among objects of a kind. */
+export type ObjectChange = { [K in Kind]: { readonly kind: K; readonly key: string; readonly value: ObjectsByKind[K] | undefined } }[Kind];
+
+/** `namespace/name`; of what has no namespace `/name`. */
+export function objectKey({ namespace = '', name }: { readonly namespace?: string; readonly name: string }): string {
+  return `${namespace}/${name}`;
 }
-
-export interface Snapshot {
-  readonly namespaces: ReadonlyMap<string, Namespace>;
-  readonly pods: readonly Pod[];
-  readonly policies: readonly Policy[];
-  readonly clusterPolicies: readonly ClusterPolicy[];
-  readonly pluginPolicies: readonly PluginPolicy[];
-  readonly plugins: readonly PolicyPlugin[];
-  readonly hostPolicies: readonly HostPolicy[];
-  readonly services: readonly Service[];
-  readonly endpointSlices: readonly EndpointSlice[];
-  readonly httpRoutes: readonly HttpRoute[];
-  readonly problems: readonly Problem[];
-}
-
-export const EMPTY_SNAPSHOT: Snapshot = {
-  namespaces: new Map(),
-  pods: [],
-  policies: [],
-  clusterPolicies: [],
-  pluginPolicies: [],
-  plugins: [],
-  hostPolicies: [],
-  services: [],
-  endpointSlices: [],
-  httpRoutes: [],
-  problems: [],
-};

@@ -28,24 +28,9 @@ export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<Pod, number>, p
     }
   return {
     rules,
-    sets: compiler.requests.sets,
-    frontends: new Map([...compiler.requests.frontends].map(([key, set]) => [key, set.name])),
+    sets: compiler.backends.sets,
+    frontends: new Map([...compiler.backends.frontends].map(([key, set]) => [key, set.name])),
     endpoints,
     processes,
   };
-}
-
-/** Equal texts, equal policy. */
-export function policyText({ rules, sets, endpoints, processes }: ProxyPolicy): string {
-  if (!rules.size) return '';
-  const backends = [...sets.values()].map(({ name, backends }) => [
-    name,
-    backends.map(({ address, port }) => `${Buffer.from(address).toString('hex')}:${port}`),
-  ]);
-  return JSON.stringify([
-    [...rules.values()].map((rule) => [rule, [...rule.plugins]]),
-    backends,
-    [...endpoints],
-    [...processes.values()].map(({ id, identity, ipv4, ipv6 }) => [id, identity, ...ipv4, ...ipv6]),
-  ]);
 }

@@ -9,7 +9,8 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { HostPolicy, Pod, Problem } from '../policy/snapshot.ts';
+import { engineProblem, objectProblem, type Problem } from '../policy/problem.ts';
+import type { HostPolicy, Pod } from '../policy/snapshot.ts';
 
 /** `off`: no cgroup was named. `pending`: in force until it is confirmed or lapses. `lapsed`: what was before is in force. */
 export type HostFirewallState = 'off' | 'confirmed' | 'pending' | 'lapsed';
@@ -23,7 +24,7 @@ export interface HostFirewallStatus {
   readonly confirmBy?: string;
 }
 
-/** What the node's endpoint is to be judged by. */
+/** The pods that stand for the node, by which it is to be judged. */
 export interface HostEndpoints {
   readonly current: Pod;
   /** While a change is pending: what holds from then on, in kernel time, unless it is confirmed. */
@@ -40,7 +41,7 @@ export interface HostFirewallParts {
   readonly log: Logger;
 }
 
-/** What outlives the engine. */
+/** The state that outlives the engine. */
 interface Kept {
   readonly confirmed: readonly HostPolicy[];
   /** Digest of a change that nobody has confirmed yet, and when it lapses. */
@@ -50,7 +51,7 @@ interface Kept {
 }
 
 const FILE = 'host-firewall.json';
-/** What is confirmed, what is pending, and some that were. */
+/** The confirmed one, the pending one, and some that were. */
 const PODS_KEPT = 8;
 
 export class HostFirewall {
@@ -80,15 +81,23 @@ export class HostFirewall {
 
   /** Takes over what the source says; undefined while the firewall is off. A policy that is not valid changes nothing. */
   next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined {
-    const report = (object: string, reason: string): void => void problems.push({ file: '', line: 0, object, reason });
     if (this.#parts.cgroup === undefined) {
-      for (const { name } of wanted) report(`HostPolicy ${name}`, 'the host firewall is off: start the engine with --host-firewall CGROUP');
+      for (const { name } of wanted)
+        problems.push(
+          objectProblem({ kind: 'HostPolicy', name }, 'the host firewall is off: start the engine with --host-firewall CGROUP'),
+        );
       return undefined;
     }
-    if (wanted.some(({ invalid }) => invalid)) report('HostPolicy', 'one is not valid: what was in force for the host stays');
+    if (wanted.some(({ invalid }) => invalid))
+      problems.push(engineProblem('HostPolicy', 'one is not valid: what was in force for the host stays'));
     else this.#want(wanted);
     if (this.#kept.lapsed)
-      report('HostPolicy', 'the change was not confirmed in time: what was before is in force; change it, or run sluice host retry');
+      problems.push(
+        engineProblem(
+          'HostPolicy',
+          'the change was not confirmed in time: what was before is in force; change it, or run sluice host retry',
+        ),
+      );
     const confirmed = this.#pod(this.#kept.confirmed);
     if (!this.#kept.pending) return { current: confirmed };
     return { current: this.#pod(this.#wanted), fallback: { confirmed, confirmByNs: this.#confirmByNs } };

@@ -1,51 +1,53 @@
 /**
- * Keeps the kernel in line with the source: read, load plugins, compile, program, and say what is not in force.
+ * Keeps the kernel in line with the sources: take what changed, have plugins follow, compile, program, and say what is not in
+ * force.
  *
- * One run at a time; a run that is asked for while another goes on sees everything that was in the source by then.
+ * A run does all of that at once and waits for nobody: while a new version of a plugin is tried, policy about it goes on with
+ * the version before, or the plugin's failure policy where there is none yet.
  */
-import { networkInterfaces } from 'node:os';
-import { EngineError, messageOf } from '../errors.ts';
+import type { EngineError } from '../errors.ts';
 import type { Place } from '../kernel/datapath.ts';
-import type { Applied, PlacedEndpoint, PolicyState } from '../kernel/policy-maps.ts';
+import type { Applied, PolicyState } from '../kernel/policy-maps.ts';
 import type { Logger } from '../log.ts';
 import { Feed } from '../observe/feed.ts';
 import type { ToWorker } from '../plugin-runtime/messages.ts';
 import type { Declaration } from '../plugins/version.ts';
-import { addressKey, formatAddress, parseAddress } from '../policy/address.ts';
-import type { ClusterChanges, CompiledEndpoint, Compiler } from '../policy/compile.ts';
+import { addressKey, formatAddress } from '../policy/address.ts';
+import type { ClusterChanges, Compiler } from '../policy/compile.ts';
+import { engineProblem, formatProblem, objectProblem, type Problem, ProblemLedger, viewProblem } from '../policy/problem.ts';
 import { formatOrigin } from '../policy/rules.ts';
-import { formatProblem, type HostPolicy, type Pod, type Problem, type Snapshot } from '../policy/snapshot.ts';
+import { type HostPolicy, type ObjectChange, objectKey, type Pod, type PolicyPlugin } from '../policy/snapshot.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
-import { policyText, proxyPolicy } from '../proxy/proxy-policy.ts';
+import { proxyPolicy } from '../proxy/proxy-policy.ts';
 import type { HostEndpoints } from './host-firewall.ts';
+import { type EndpointView, Placement } from './placement.ts';
 
 export interface ReconcilerParts {
-  readonly source: { read(): Snapshot };
-  /** It may know the source's first snapshot already. */
+  /** Changes of the cluster's objects. */
+  readonly feed: {
+    /** Resolves when everything that is in the sources at the time of the call can be taken. */
+    catchUp(): Promise<void>;
+    take(): ObjectChange[];
+    readonly problems: ProblemLedger;
+  };
+  /** It may know what the sources said first already. */
   readonly compiler: Compiler;
   readonly plugins: {
-    sync(declarations: readonly Declaration[]): Promise<{ name: string; reason: string }[]>;
+    /** Ids of what is declared are there when it returns; resolves when every version was tried. */
+    sync(declarations: readonly Declaration[]): Promise<unknown>;
     readonly ids: ReadonlyMap<string, number>;
+    readonly problems: readonly { readonly name: string; readonly reason: string }[];
   };
   readonly workers: {
     setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void;
-    /** What the proxy goes by; after what the kernel goes by is in force. */
+    /** Gives the proxy its policy; the kernel's is in force by then. */
     setPolicy(policy: ProxyPolicy): void;
   };
   readonly maps: { apply(state: PolicyState): Applied };
   readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
+  readonly nodeAddresses: () => readonly Uint8Array[];
   readonly log: Logger;
-}
-
-export interface EndpointView {
-  readonly pod: string;
-  /** Id of the endpoint: of an interface its index. */
-  readonly id: number;
-  readonly interface?: string;
-  readonly cgroup?: string;
-  readonly identity: number;
-  readonly isolated: { readonly ingress: boolean; readonly egress: boolean };
 }
 
 export interface Status {
@@ -53,7 +55,7 @@ export interface Status {
   readonly revision: number;
   readonly appliedAt: string;
   readonly endpoints: readonly EndpointView[];
-  /** What is in the source and not in force as meant. */
+  /** Problems of what is in the source and not in force as meant. */
   readonly problems: readonly Problem[];
 }
 
@@ -67,37 +69,52 @@ export interface PolicyEvent {
 }
 
 const EVENTS_MAX = 1024;
-/** An interface that is not there yet may come: looked for this often. */
-const PENDING_MS = 500;
-
-interface PlacedEndpoints {
-  readonly endpoints: Map<number, PlacedEndpoint>;
-  readonly views: EndpointView[];
-  readonly ids: ReadonlyMap<Pod, number>;
-}
+/** Nothing says that an interface or a cgroup comes or goes: they are looked for this often. */
+const PLACES_MS = 500;
 
 export class Reconciler {
-  readonly #parts: ReconcilerParts;
   readonly events = new Feed<PolicyEvent>(EVENTS_MAX);
+  readonly #parts: ReconcilerParts;
   readonly #compiler: Compiler;
-  #status: Status = { revision: 0, appliedAt: '', endpoints: [], problems: [] };
-  #running: Promise<Status> | undefined;
-  #following: Promise<Status> | undefined;
-  #pending: Place[] = [];
-  readonly #pendingTimer: NodeJS.Timeout;
-  #told = new Map<string, Problem>();
+  readonly #placement: Placement;
+  readonly #problems = new ProblemLedger();
+  readonly #placesTimer: NodeJS.Timeout;
+  readonly #declared: Map<string, PolicyPlugin>;
+  readonly #hostPolicies: Map<string, HostPolicy>;
+  /** Taken, and not compiled yet. */
+  #changes: ObjectChange[] = [];
+  /** Pods that stand for the host, and their keys. */
+  readonly #hosts = new Map<Pod, string>();
+  #hostsMade = 0;
+  /** Endpoints whose place may be another one. */
+  #moved: readonly Pod[] = [];
+  #trials: Promise<unknown> = Promise.resolve();
+  #scheduled: NodeJS.Immediate | undefined;
+  #ran = false;
+  #closed = false;
+  #revision = 0;
+  #appliedAt = '';
   #durationMs = 0;
-  /** What the proxy goes by; empty: nothing. */
-  #proxyText = '';
+  /** The policy that the proxy was told last, and the ids of plugins in it; none where no rule is about requests. */
+  #proxyPolicy: ProxyPolicy | undefined;
+  #proxyPlugins = '';
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
     this.#compiler = parts.compiler;
-    this.#pendingTimer = setInterval(() => this.#lookForPending(), PENDING_MS);
+    this.#placement = new Placement(parts.findPlace);
+    this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
+    this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
+    this.#placesTimer = setInterval(() => this.#lookForPlaces(), PLACES_MS);
   }
 
   get status(): Status {
-    return this.#status;
+    return {
+      revision: this.#revision,
+      appliedAt: this.#appliedAt,
+      endpoints: this.#placement.views,
+      problems: this.#ledgers.flatMap((ledger) => ledger.all),
+    };
   }
 
   get compiled(): Compiler {
@@ -109,142 +126,189 @@ export class Reconciler {
     return this.#durationMs;
   }
 
-  /** Puts in force what is in the source now, and returns what that came to. */
-  run(): Promise<Status> {
-    if (!this.#running) {
-      this.#running = this.#runOnce().finally(() => (this.#running = undefined));
-      return this.#running;
-    }
-    // The run under way may have read the source already: one more will see it, for everybody who asks by then.
-    this.#following ??= this.#running.then(
-      () => this.#runNext(),
-      () => this.#runNext(),
-    );
-    return this.#following;
+  /** Puts in force what the sources have told by now. */
+  run(): void {
+    const started = performance.now();
+    clearImmediate(this.#scheduled);
+    this.#scheduled = undefined;
+    this.#changes.push(...this.#parts.feed.take());
+    this.#followPlugins();
+    const host = this.#followHost();
+    const changes = [...this.#changes, ...this.#hostChanges(host)];
+    this.#compiler.update(changes, this.#parts.plugins.ids, this.#parts.nodeAddresses());
+    this.#changes = [];
+    const outcome = this.#apply(host);
+    if (!outcome.failures.length && this.#compiler.retire()) add(outcome, this.#apply(host));
+    this.#tellProxy(outcome);
+    this.#durationMs = performance.now() - started;
+    this.#noteOutcome(outcome);
+    this.#ran = true;
+  }
+
+  /** Runs soon, once for all who ask by then. */
+  schedule(): void {
+    if (this.#closed) return;
+    this.#scheduled ??= setImmediate(() => this.#runLogged());
+  }
+
+  /** Puts in force what is in the sources at the time of the call, and the versions of plugins that it declares, once they were tried. */
+  async settle(): Promise<Status> {
+    await this.#parts.feed.catchUp();
+    this.#runAnew();
+    await this.#trials;
+    this.#runAnew();
+    return this.status;
   }
 
   close(): void {
-    clearInterval(this.#pendingTimer);
+    this.#closed = true;
+    clearInterval(this.#placesTimer);
+    clearImmediate(this.#scheduled);
   }
 
-  #lookForPending(): void {
-    if (!this.#pending.some((place) => this.#parts.findPlace(place) !== undefined)) return;
-    this.#pending = [];
-    void this.run().catch((error: unknown) => this.#parts.log.error({ err: error }, 'policy not put in force'));
+  get #ledgers(): readonly ProblemLedger[] {
+    return [this.#parts.feed.problems, this.#compiler.problems, this.#placement.problems, this.#problems];
   }
 
-  #runNext(): Promise<Status> {
-    this.#following = undefined;
-    return this.run();
-  }
-
-  async #runOnce(): Promise<Status> {
-    const { source, plugins } = this.#parts;
-    const started = performance.now();
-    const snapshot = source.read();
-    const problems = [...snapshot.problems];
-    for (const { name, reason } of await plugins.sync(snapshot.plugins))
-      problems.push({ file: '', line: 0, object: `PolicyPlugin ${name}`, reason });
-
-    const compiler = this.#compiler;
-    const host = this.#parts.hostFirewall.next(snapshot.hostPolicies, problems);
-    compiler.update(withHost(snapshot, host), plugins.ids, nodeAddresses());
-    problems.push(...unknownPlugins(compiler.snapshot, plugins.ids), ...compiler.requests.problems, ...compileProblems(compiler));
-    const { endpoints, views, ids } = this.#placeEndpoints(problems, host);
-    let applied = this.#apply(endpoints);
-    if (!applied.failures.length && compiler.retire()) {
-      const later = this.#apply(this.#placeEndpoints([], host).endpoints);
-      applied = { changes: applied.changes + later.changes, failures: later.failures };
+  #runLogged(): void {
+    try {
+      this.run();
+    } catch (error) {
+      this.#parts.log.error({ err: error }, 'policy not put in force');
     }
-    for (const failure of applied.failures) problems.push({ file: '', line: 0, object: '', reason: failure.message });
-    this.#tellProxy(ids, applied);
+  }
 
-    this.#durationMs = performance.now() - started;
-    const revision = this.#status.revision + (applied.changes || !this.#status.revision ? 1 : 0);
-    this.#status = { revision, appliedAt: new Date().toISOString(), endpoints: views, problems };
-    this.#logOutcome(applied, problems);
-    return this.#status;
+  #runAnew(): void {
+    if (this.#closed) return;
+    this.#moved = this.#placement.recheck();
+    this.run();
+  }
+
+  #lookForPlaces(): void {
+    if (!this.#ran) return;
+    this.#moved = this.#placement.recheck();
+    if (this.#moved.length) this.#runLogged();
+  }
+
+  /** Has plugins follow what is declared. Nobody waits for their trials: another run says what they came to. */
+  #followPlugins(): void {
+    const changed = follow(this.#declared, this.#changes, 'PolicyPlugin');
+    if (this.#ran && !changed) return;
+    this.#trials = this.#parts.plugins.sync([...this.#declared.values()]).then(
+      () => this.schedule(),
+      (error: unknown) => this.#parts.log.error({ err: error }, 'plugins not in line with the sources'),
+    );
+  }
+
+  #followHost(): HostEndpoints | undefined {
+    follow(this.#hostPolicies, this.#changes, 'HostPolicy');
+    const problems: Problem[] = [];
+    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], problems);
+    this.#problems.set('host firewall', problems);
+    return host;
+  }
+
+  /** The node itself as an endpoint, where that is asked for, and as what it falls back to. */
+  #hostChanges(host: HostEndpoints | undefined): ObjectChange[] {
+    const wanted = new Set(host ? [host.current, ...(host.fallback ? [host.fallback.confirmed] : [])] : []);
+    const gone = [...this.#hosts].filter(([pod]) => !wanted.has(pod));
+    for (const [pod] of gone) this.#hosts.delete(pod);
+    const came = [...wanted].filter((pod) => !this.#hosts.has(pod));
+    for (const pod of came) this.#hosts.set(pod, `/host ${(this.#hostsMade += 1)}`);
+    return [
+      ...gone.map(([, key]): ObjectChange => ({ kind: 'Pod', key, value: undefined })),
+      ...came.map((pod): ObjectChange => ({ kind: 'Pod', key: this.#hosts.get(pod) as string, value: pod })),
+    ];
   }
 
   /** Puts in force what the compiler holds. Who is behind an identity is known before the kernel can ask, and as long as it can. */
-  #apply(endpoints: ReadonlyMap<number, PlacedEndpoint>): Applied {
-    const changes = this.#compiler.takeChanges();
+  #apply(host: HostEndpoints | undefined): Outcome {
     const { workers, maps } = this.#parts;
-    workers.setCluster({ ...describeChanges(changes), identitiesGone: [], serverNames: this.#compiler.serverNames });
-    const applied = maps.apply({ ...this.#compiler.maps, endpoints });
-    workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
-    return applied;
+    const changes = this.#compiler.takeChanges();
+    const placed = this.#placement.update(this.#compiler.endpoints, new Set([...changes.endpoints, ...this.#moved]), host);
+    this.#moved = [];
+    const described = describeChanges(changes);
+    if (described) workers.setCluster(described);
+    const applied = maps.apply({ ...this.#compiler.maps, endpoints: this.#placement.placed, sameEndpoints: !placed });
+    if (changes.identitiesGone.length) workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
+    return { ...applied, requests: changes.requests || placed };
   }
 
   /** Has the proxy judge by what is in force now, where it has anything to do. */
-  #tellProxy(ids: ReadonlyMap<Pod, number>, applied: Applied): void {
-    const policy = proxyPolicy(this.#compiler, ids, this.#parts.plugins.ids);
-    const text = policyText(policy);
-    if (text === this.#proxyText && (!text || !applied.changes)) return;
-    this.#proxyText = text;
-    this.#parts.workers.setPolicy(policy);
+  #tellProxy({ changes, requests }: Outcome): void {
+    const { plugins, workers } = this.#parts;
+    const inUse = this.#compiler.requestRules.size > 0;
+    if (!inUse && !this.#proxyPolicy) return;
+    const pluginsText = [...plugins.ids].join();
+    const known = inUse && !requests && pluginsText === this.#proxyPlugins ? this.#proxyPolicy : undefined;
+    if (known && !changes) return;
+    const policy = known ?? proxyPolicy(this.#compiler, this.#placement.ids, plugins.ids);
+    this.#proxyPolicy = inUse ? policy : undefined;
+    this.#proxyPlugins = pluginsText;
+    workers.setPolicy(policy);
   }
 
-  /** Endpoints where they are on this node; what is not there yet is a problem, and looked for. */
-  #placeEndpoints(problems: Problem[], host: HostEndpoints | undefined): PlacedEndpoints {
-    const endpoints = new Map<number, PlacedEndpoint>();
-    const ids = new Map<Pod, number>();
-    const views: EndpointView[] = [];
-    this.#pending = [];
-    for (const endpoint of this.#compiler.endpoints.values()) {
-      if (endpoint.pod === host?.fallback?.confirmed) continue;
-      const place = placeOf(endpoint);
-      const where = 'cgroup' in place ? `cgroup ${place.cgroup}` : `interface ${place.interface}`;
-      const object = endpoint.pod.hostPolicies ? 'host firewall' : `Pod ${endpoint.pod.namespace}/${endpoint.pod.name}`;
-      const id = this.#parts.findPlace(place);
-      if (id === undefined) {
-        problems.push({ file: '', line: 0, object, reason: `no ${where} here`, pending: true });
-        this.#pending.push(place);
-      } else if (endpoints.has(id)) {
-        problems.push({ file: '', line: 0, object, reason: `${where} belongs to another pod already` });
-      } else {
-        endpoints.set(id, { value: endpoint.value, place, ...this.#fallbackOf(endpoint, host) });
-        ids.set(endpoint.pod, id);
-        views.push(viewOf(endpoint, id, place));
-      }
+  #noteOutcome({ changes, failures }: Outcome): void {
+    this.#problems.set(
+      'maps',
+      failures.map(({ message }) => engineProblem('', message)),
+    );
+    this.#problems.set(
+      'plugins',
+      this.#parts.plugins.problems.map(({ name, reason }) => objectProblem({ kind: 'PolicyPlugin', name }, reason)),
+    );
+    const { log } = this.#parts;
+    for (const ledger of this.#ledgers) {
+      const { found, resolved } = ledger.takeChanges();
+      for (const problem of found) log.warn({ ...this.#tellProblem('problem', problem) }, 'not in force');
+      for (const problem of resolved) this.#tellProblem('resolved', problem);
     }
-    return { endpoints, views, ids };
+    // A state that did not land as a whole is not called applied.
+    if (failures.length) return;
+    this.#appliedAt = new Date().toISOString();
+    if (!changes && this.#revision) return;
+    this.#revision += 1;
+    if (!changes) return;
+    this.#tell('applied', '', `revision ${this.#revision}: ${changes} map entries`);
+    const [endpoints, problems] = [this.#placement.placed.size, this.#ledgers.reduce((sum, { size }) => sum + size, 0)];
+    log.info({ revision: this.#revision, changes, endpoints, problems, ms: Math.round(this.#durationMs) }, 'policy in force');
   }
 
-  /** What the host's endpoint falls back to, while a change of its policy is pending. */
-  #fallbackOf({ pod }: CompiledEndpoint, host: HostEndpoints | undefined): Pick<PlacedEndpoint, 'fallback'> {
-    const fallback = pod === host?.current ? host.fallback : undefined;
-    const value = fallback && this.#compiler.endpoints.get(fallback.confirmed)?.value;
-    return value ? { fallback: { value, atNs: fallback.confirmByNs } } : {};
+  #tellProblem(type: 'problem' | 'resolved', problem: Problem): ReturnType<typeof viewProblem> {
+    const view = viewProblem(problem);
+    this.#tell(type, view.object, formatProblem(view));
+    return view;
   }
 
   #tell(type: PolicyEvent['type'], object: string, message: string): void {
     this.events.add({ time: new Date().toISOString(), type, object, message });
   }
+}
 
-  #logOutcome(applied: Applied, problems: readonly Problem[]): void {
-    const { log } = this.#parts;
-    const told = new Map(problems.map((problem) => [formatProblem(problem), problem]));
-    for (const [message, problem] of told)
-      if (!this.#told.has(message)) {
-        log.warn({ ...problem }, 'not in force');
-        this.#tell('problem', problem.object, message);
-      }
-    for (const [message, problem] of this.#told) if (!told.has(message)) this.#tell('resolved', problem.object, message);
-    this.#told = told;
-    if (applied.changes) this.#tell('applied', '', `revision ${this.#status.revision}: ${applied.changes} map entries`);
-    if (applied.changes)
-      log.info(
-        {
-          revision: this.#status.revision,
-          changes: applied.changes,
-          endpoints: this.#status.endpoints.length,
-          problems: problems.length,
-          ms: Math.round(this.#durationMs),
-        },
-        'policy in force',
-      );
-  }
+/** The outcome of putting something in force, and whether the proxy has to go by other rules, backends or endpoints. */
+interface Outcome {
+  changes: number;
+  failures: readonly EngineError[];
+  requests: boolean;
+}
+
+function add(total: Outcome, more: Outcome): void {
+  total.changes += more.changes;
+  total.failures = [...total.failures, ...more.failures];
+  total.requests ||= more.requests;
+}
+
+/** Takes over the changes of a kind; returns whether there are any. */
+function follow<T extends PolicyPlugin | HostPolicy>(
+  known: Map<string, T>,
+  changes: readonly ObjectChange[],
+  kind: ObjectChange['kind'],
+): boolean {
+  const own = changes.filter((change) => change.kind === kind);
+  for (const { key, value } of own)
+    if (value) known.set(key, value as T);
+    else known.delete(key);
+  return own.length > 0;
 }
 
 /** Names for addresses and rules, as the last run knows them. */
@@ -254,33 +318,20 @@ export function namesOf(reconciler: Reconciler, pluginName: (id: number) => stri
     address: formatAddress,
     pod: (bytes: Uint8Array) => {
       const pod = reconciler.compiled.podsByAddress.get(addressKey(bytes));
-      return pod ? `${pod.namespace}/${pod.name}` : '';
+      return pod ? objectKey(pod) : '';
     },
     rule: (id: number) => formatOrigin(reconciler.compiled.origins.get(id)),
     plugin: (id: number) => (id ? pluginName(id) : ''),
   };
 }
 
-/** The snapshot with the node itself as an endpoint, where that is asked for. */
-function withHost(snapshot: Snapshot, host: HostEndpoints | undefined): Snapshot {
-  if (!host) return snapshot;
-  const pods = [host.current, ...(host.fallback ? [host.fallback.confirmed] : [])];
-  return { ...snapshot, pods: [...snapshot.pods, ...pods] };
-}
-
-function placeOf({ pod }: CompiledEndpoint): Place {
-  return pod.cgroup === undefined ? { interface: pod.interface ?? '' } : { cgroup: pod.cgroup };
-}
-
-function viewOf({ pod, identity, ruleSets }: CompiledEndpoint, id: number, place: Place): EndpointView {
-  const [ingress, egress] = ruleSets.map((ruleSet) => pod.quarantined === true || ruleSet?.isolated === true) as [boolean, boolean];
-  return { pod: pod.hostPolicies ? pod.name : `${pod.namespace}/${pod.name}`, id, ...place, identity, isolated: { ingress, egress } };
-}
-
+/** The changes as threads are told them; undefined where there are none. */
 function describeChanges({
   identities,
   pods,
-}: ClusterChanges): Omit<Parameters<ReconcilerParts['workers']['setCluster']>[0], 'identitiesGone'> {
+  serverNames,
+}: ClusterChanges): Parameters<ReconcilerParts['workers']['setCluster']>[0] | undefined {
+  if (!identities.length && !pods.size && !serverNames) return undefined;
   return {
     identities: identities.map((identity) => ({
       id: identity.id,
@@ -288,55 +339,7 @@ function describeChanges({
       labels: [...identity.labels].map(([key, value]) => `${key}=${value}`).join('\n'),
     })),
     pods: [...pods].map(([address, pod]) => [address, pod?.name ?? ''] as const),
+    identitiesGone: [],
+    ...(serverNames && { serverNames }),
   };
-}
-
-function compileProblems(compiler: Compiler): Problem[] {
-  const problem = (object: string, reason: string): Problem => ({ file: '', line: 0, object, reason });
-  const conflicts = [...compiler.conflicts].map(([notAsked, asked]) =>
-    problem(
-      formatOrigin(compiler.origins.get(notAsked)),
-      `tags flows that ${formatOrigin(compiler.origins.get(asked))} tags for another plugin: only that one is asked`,
-    ),
-  );
-  const contested = compiler.contested.map(({ address, pods: [first, ...others] }) =>
-    problem(
-      others.map((pod) => `Pod ${pod.namespace}/${pod.name}`).join(', '),
-      `has the address ${address} of pod ${first?.namespace}/${first?.name}: the address counts as that one's`,
-    ),
-  );
-  const untrusted =
-    compiler.named.inUse && !compiler.resolvers.entries.size
-      ? [
-          problem(
-            '',
-            'domain names match nothing: no resolver is trusted; name one with --resolver, or give its pod the annotation sluice.dev/resolver: "true"',
-          ),
-        ]
-      : [];
-  return [...conflicts, ...contested, ...untrusted];
-}
-
-function unknownPlugins(snapshot: Snapshot, ids: ReadonlyMap<string, number>): Problem[] {
-  const problems: Problem[] = [];
-  for (const policy of snapshot.pluginPolicies)
-    for (const rule of Object.values(policy.rules).flat())
-      for (const name of new Set([rule.plugin, ...(rule.requests?.rules ?? []).map((each) => each.plugin)]))
-        if (name && !ids.has(name))
-          problems.push({
-            file: '',
-            line: 0,
-            object: `${policy.kind} ${policy.namespace}/${policy.name}`,
-            reason: `no PolicyPlugin ${name}: what it tags is denied`,
-          });
-  return problems;
-}
-
-/** The addresses of this network namespace: traffic between a pod and its node always passes. */
-export function nodeAddresses(): Uint8Array[] {
-  try {
-    return Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).flatMap((entry) => parseAddress(entry.address) ?? []));
-  } catch (error) {
-    throw new EngineError('KERNEL_CALL', `Cannot list this node's addresses: ${messageOf(error)}`, error);
-  }
 }

@@ -7,7 +7,7 @@ import { Direction } from '../abi.gen.ts';
 import type { Peer, PortSpec, Selector, TierRule } from '../policy/snapshot.ts';
 import { absent, cidr, domainName, namesPeer, networkPeer, PORT_NAME, PROTOCOLS, portNumber, selector } from './schema.ts';
 
-/** What a ClusterNetworkPolicy says in lists: at most 25, as the API. */
+/** Lists of a ClusterNetworkPolicy have at most 25 entries, as in the API. */
 const LIST_MAX = 25;
 const some = <T extends z.ZodType>(schema: T) =>
   z.array(schema).min(1, 'needs at least one entry').max(LIST_MAX, `at most ${LIST_MAX} entries`);

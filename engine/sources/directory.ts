@@ -1,44 +1,52 @@
 /**
  * A directory of manifests as a source: every *.yaml, *.yml and *.json below it, watched.
  *
- * A file that stops being readable keeps what it last said; one that goes away takes its objects along.
+ * A file that stops being readable keeps what it last said; one that goes away takes its objects along. What the watch names is
+ * read at once; now and then, and whenever somebody must be sure, the directory is walked as a whole.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
+import { resolve, sep } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { EMPTY_SNAPSHOT, type Problem, type Snapshot } from '../policy/snapshot.ts';
-import { DENY_EVERYONE, type Manifest, type ManifestObject, readManifest } from './manifest.ts';
+import type { Problem } from '../policy/problem.ts';
+import { type Manifest, readManifest } from './manifest.ts';
+import { isManifestFile, manifestFiles } from './manifest-files.ts';
+import type { ReadObject } from './read-object.ts';
+import type { Entry, SlotChange, Source, SourceListener } from './source.ts';
 
 /** Larger than any policy that people write, small enough to parse at once. */
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
 /** Editors write in several steps. */
 const SETTLE_MS = 20;
+/** A watch may have missed something: after this much rest everything is looked at. */
+const REST_MS = 1000;
+/** A change so soon after another may leave the time stamp as it was: the kernel's clock for files ticks slowly. */
+const RACY_MS = 50;
 
+/** A file as it was read last. */
 interface ReadFile {
   /** When and how large it was; undefined where it may have changed since without showing. */
   readonly stamp: string | undefined;
   readonly text: string;
   readonly manifest: Manifest;
-  readonly names: readonly string[];
+  /** Slots and what was told for them. */
+  readonly entries: ReadonlyMap<string, Entry>;
+  /** Of these the ones of plugins with a module in a file. */
+  readonly modules: readonly string[];
 }
 
-/** A change so soon after another may leave the time stamp as it was: the kernel's clock for files ticks slowly. */
-const RACY_MS = 50;
-
-export class DirectorySource {
+export class DirectorySource implements Source {
   readonly path: string;
   readonly #log: Logger;
   readonly #files = new Map<string, ReadFile>();
-  /** How often each name is used, and how many are used more than once. */
-  readonly #names = new Map<string, number>();
-  #repeated = 0;
-  #snapshot: Snapshot = EMPTY_SNAPSHOT;
-  #stale = true;
-  #problemsText = '';
+  readonly #touched = new Set<string>();
+  #listener: SourceListener | undefined;
   #watcher: FSWatcher | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #settle: NodeJS.Timeout | undefined;
+  #rest: NodeJS.Timeout | undefined;
+  /** Why changes are not seen; empty: they are. */
+  #unwatched = '';
 
   /** @throws EngineError `SOURCE_MISSING` when there is no such directory. */
   constructor(path: string, log: Logger) {
@@ -49,140 +57,151 @@ export class DirectorySource {
       throw new EngineError('SOURCE_MISSING', `Cannot read policy from ${this.path}: ${status ? 'not a directory' : 'no such directory'}`);
   }
 
-  /**
-   * Reads every file that changed, and returns the cluster as they describe it. What did not change are the same objects,
-   * and the same snapshot where nothing did.
-   */
-  read(): Snapshot {
-    const problems: Problem[] = [];
-    const seen = new Set<string>();
-    for (const file of this.#listFiles(problems)) {
-      seen.add(file);
-      problems.push(...this.#readFile(file));
-    }
-    if (problems.every((problem) => problem.file !== this.path))
-      for (const file of [...this.#files.keys()]) if (!seen.has(file)) this.#setFile(file, undefined);
-    const text = JSON.stringify(problems);
-    if (this.#stale || text !== this.#problemsText) {
-      const files = [...this.#files].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, file]) => file);
-      this.#snapshot = buildSnapshot(files, problems, this.#repeated > 0);
-    }
-    this.#stale = false;
-    this.#problemsText = text;
-    return this.#snapshot;
+  get name(): string {
+    return `dir:${this.path}`;
   }
 
-  /** Calls back some milliseconds after files changed. */
-  watch(changed: () => void): void {
+  async start(listener: SourceListener): Promise<void> {
+    this.#listener = listener;
     this.#watcher = watch(this.path, { ignoreInitial: true });
-    this.#watcher.on('all', () => {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(changed, SETTLE_MS);
+    this.#watcher.on('all', (_event, path) => this.#note(path));
+    // Until then changes are not seen.
+    this.#watcher.on('ready', () => this.#walk());
+    this.#watcher.on('error', (error) => {
+      this.#unwatched = `changes are not seen: ${messageOf(error)}`;
+      this.#log.error({ err: error }, 'source not watched');
+      this.#walk();
     });
-    this.#watcher.on('error', (error) => this.#log.error({ err: error }, 'source not watched'));
+    this.#walk();
+  }
+
+  async catchUp(): Promise<void> {
+    this.#walk();
   }
 
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#settle);
+    clearTimeout(this.#rest);
     await this.#watcher?.close();
   }
 
-  #listFiles(problems: Problem[]): string[] {
-    try {
-      return readdirSync(this.path, { recursive: true, withFileTypes: true })
-        .filter((entry) => !entry.isDirectory() && /\.(ya?ml|json)$/.test(entry.name) && !entry.name.startsWith('.'))
-        .map((entry) => join(entry.parentPath, entry.name))
-        .sort();
-    } catch (error) {
-      problems.push({ file: this.path, line: 0, object: '', reason: `cannot be read: ${messageOf(error)}` });
-      return [];
-    }
+  #note(path: string): void {
+    this.#touched.add(path);
+    clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => this.#readTouched(), SETTLE_MS);
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#walk(), REST_MS);
   }
 
-  /** What is wrong with the file now; the objects of its last readable text stay. */
-  #readFile(file: string): readonly Problem[] {
+  /** Reads what the watch named, and manifests that name it. */
+  #readTouched(): void {
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    const changes = touched.filter((path) => this.#isManifest(path)).flatMap((path) => this.#readFile(path));
+    const modules = new Set(touched.filter((path) => !isManifestFile(path)));
+    if (modules.size) for (const file of this.#files.keys()) changes.push(...this.#stampModules(file, modules));
+    if (changes.length) this.#listener?.tell(changes);
+  }
+
+  /** Looks at every file. Their number decides what that costs: nobody else knows what a watch has missed. */
+  #walk(): void {
+    this.#touched.clear();
+    const { files, problem } = manifestFiles(this.path);
+    const reason = problem ? `cannot be read: ${problem}` : this.#unwatched;
+    const changes = files.flatMap((file) => this.#readFile(file));
+    if (!problem) {
+      const seen = new Set(files);
+      for (const file of [...this.#files.keys()]) if (!seen.has(file)) changes.push(...this.#forget(file));
+    }
+    for (const file of this.#files.keys()) changes.push(...this.#stampModules(file));
+    if (changes.length) this.#listener?.tell(changes);
+    this.#listener?.setState(reason ? { is: 'behind', sinceMs: Date.now(), reason } : { is: 'following' });
+  }
+
+  #isManifest(path: string): boolean {
+    return isManifestFile(path) && path.startsWith(this.path + sep);
+  }
+
+  /** The slots of a file that are not as when it was read last. The objects of its last readable text stay. */
+  #readFile(file: string): SlotChange[] {
     const before = this.#files.get(file);
-    let text: string;
-    let stamp: string | undefined;
     try {
-      const { mtimeMs, ctimeMs, size, ino } = statSync(file);
-      stamp = `${mtimeMs} ${ctimeMs} ${size} ${ino}`;
-      if (before?.stamp === stamp) return before.manifest.problems;
-      if (Date.now() - ctimeMs < RACY_MS) stamp = undefined;
-      if (size > FILE_BYTES_MAX) return [{ file, line: 0, object: '', reason: `larger than ${FILE_BYTES_MAX} bytes` }];
-      text = readFileSync(file, 'utf8');
+      const status = statSync(file, { throwIfNoEntry: false });
+      if (!status) return this.#forget(file);
+      const stamp = stampOf(status);
+      if (before && stamp !== undefined && before.stamp === stamp) return [];
+      if (status.size > FILE_BYTES_MAX) return this.#keep(file, `larger than ${FILE_BYTES_MAX} bytes`);
+      const text = readFileSync(file, 'utf8');
+      if (before?.text === text) {
+        this.#files.set(file, { ...before, stamp });
+        return [];
+      }
+      const manifest = readManifest(file, text);
+      const objects = manifest.unreadable ? (before?.manifest.objects ?? []) : manifest.objects;
+      return this.#take(file, { stamp, text, manifest: { ...manifest, objects } });
     } catch (error) {
-      return [{ file, line: 0, object: '', reason: `cannot be read: ${messageOf(error)}` }];
+      return this.#keep(file, `cannot be read: ${messageOf(error)}`);
     }
-    if (before?.text === text) {
-      this.#files.set(file, { ...before, stamp });
-      return before.manifest.problems;
-    }
-    const manifest = readManifest(file, text);
-    const objects = manifest.unreadable ? (before?.manifest.objects ?? []) : manifest.objects;
-    this.#setFile(file, { stamp, text, manifest: { ...manifest, objects }, names: objects.map(nameOf) });
-    return manifest.problems;
   }
 
-  #setFile(file: string, read: ReadFile | undefined): void {
-    this.#stale = true;
-    for (const name of this.#files.get(file)?.names ?? []) this.#count(name, -1);
-    for (const name of read?.names ?? []) this.#count(name, 1);
-    if (read) this.#files.set(file, read);
-    else this.#files.delete(file);
+  /** Leaves what a file said as it is, with a problem of the file. */
+  #keep(file: string, reason: string): SlotChange[] {
+    const objects = this.#files.get(file)?.manifest.objects ?? [];
+    const problems: Problem[] = [{ place: { at: 'file', file }, reason }];
+    return this.#take(file, { stamp: undefined, text: '', manifest: { objects, problems, unreadable: true } });
   }
 
-  #count(name: string, by: 1 | -1): void {
-    const before = this.#names.get(name) ?? 0;
-    const after = before + by;
-    if (after) this.#names.set(name, after);
-    else this.#names.delete(name);
-    this.#repeated += Number(after > 1) - Number(before > 1);
+  #take(file: string, read: Pick<ReadFile, 'stamp' | 'text' | 'manifest'>): SlotChange[] {
+    const { objects, problems } = read.manifest;
+    const entries = new Map<string, Entry>([[slotOf(file), { problems }]]);
+    for (const [i, object] of objects.entries()) entries.set(slotOf(file, i), { object: withModuleStamp(object), problems: [] });
+    const before = this.#files.get(file)?.entries ?? new Map<string, Entry>();
+    const modules = [...entries.keys()].filter((slot) => moduleOf(entries.get(slot)) !== undefined);
+    this.#files.set(file, { ...read, entries, modules });
+    const gone = [...before.keys()].filter((slot) => !entries.has(slot)).map((slot) => ({ slot }));
+    return [...gone, ...[...entries].map(([slot, entry]) => ({ slot, entry }))];
+  }
+
+  #forget(file: string): SlotChange[] {
+    const entries = this.#files.get(file)?.entries ?? new Map<string, Entry>();
+    this.#files.delete(file);
+    return [...entries.keys()].map((slot) => ({ slot }));
+  }
+
+  /** Plugins of a file whose module is another one now; `among`: only these modules are looked at. */
+  #stampModules(file: string, among?: ReadonlySet<string>): SlotChange[] {
+    const read = this.#files.get(file) as ReadFile;
+    const changes = read.modules.flatMap((slot) => {
+      const { object, problems } = read.entries.get(slot) as Entry;
+      if (!object || among?.has(moduleOf({ object, problems }) ?? '') === false) return [];
+      const stamped = withModuleStamp(object);
+      return stamped === object ? [] : [{ slot, entry: { object: stamped, problems } }];
+    });
+    if (changes.length)
+      this.#files.set(file, { ...read, entries: new Map([...read.entries, ...changes.map(({ slot, entry }) => [slot, entry] as const)]) });
+    return changes;
   }
 }
 
-function nameOf({ kind, value }: ManifestObject): string {
-  return `${kind} ${'namespace' in value ? value.namespace : ''}/${value.name}`;
+/** The file of a plugin's module; undefined where there is none. */
+function moduleOf(entry: Entry | undefined): string | undefined {
+  return entry?.object?.kind === 'PolicyPlugin' ? entry.object.value.file : undefined;
 }
 
-/** The snapshot of these files. */
-function buildSnapshot(files: readonly ReadFile[], found: readonly Problem[], repeated: boolean): Snapshot {
-  const problems = [...found];
-  const listed = files.flatMap((file) => file.manifest.objects);
-  const objects = repeated ? withoutRepetition(listed, problems) : listed;
-  const of = <K extends ManifestObject['kind']>(kind: K) =>
-    objects.flatMap((object) => (object.kind === kind ? [object.value as Extract<ManifestObject, { kind: K }>['value']] : []));
-  return {
-    namespaces: new Map(of('Namespace').map((namespace) => [namespace.name, namespace])),
-    pods: of('Pod'),
-    policies: of('NetworkPolicy'),
-    clusterPolicies: of('ClusterNetworkPolicy'),
-    pluginPolicies: of('PluginPolicy'),
-    plugins: of('PolicyPlugin'),
-    hostPolicies: of('HostPolicy'),
-    services: of('Service'),
-    endpointSlices: of('EndpointSlice'),
-    httpRoutes: of('HTTPRoute'),
-    problems,
-  };
+/** Slots of a file lie side by side, in its order. */
+function slotOf(file: string, object?: number): string {
+  return object === undefined ? `${file}\0` : `${file}\0${String(object).padStart(8, '0')}`;
 }
 
-/** Leaves the first bearer of each name. Of policies, the others close what they select: who knows which one was meant. */
-function withoutRepetition(objects: readonly ManifestObject[], problems: Problem[]): ManifestObject[] {
-  const firsts = new Map<string, ManifestObject>();
-  return objects.flatMap((object): ManifestObject[] => {
-    const name = nameOf(object);
-    const first = firsts.get(name);
-    if (!first) {
-      firsts.set(name, object);
-      return [object];
-    }
-    const { file, object: title } = object.place;
-    const line = object.place.line();
-    problems.push({ file, line, object: title, reason: `defined already in ${first.place.file}:${first.place.line()}` });
-    if (object.kind !== 'NetworkPolicy' && object.kind !== 'ClusterNetworkPolicy') return [];
-    const closed = object.kind === 'NetworkPolicy' ? [] : [DENY_EVERYONE];
-    const rules = Object.fromEntries(Object.keys(object.value.rules).map((direction) => [direction, closed]));
-    return [{ ...object, value: { ...object.value, name: `${object.value.name} (${file}:${line})`, rules } } as ManifestObject];
-  });
+/** A plugin with the stamp of its module: another module, another object. Everything else as it is. */
+function withModuleStamp(object: ReadObject): ReadObject {
+  if (object.kind !== 'PolicyPlugin' || object.value.file === undefined) return object;
+  const status = statSync(object.value.file, { throwIfNoEntry: false });
+  const fileStamp = status ? (stampOf(status) ?? `changed ${status.ctimeMs}, looked at ${Date.now()}`) : 'absent';
+  return object.value.fileStamp === fileStamp ? object : { ...object, value: { ...object.value, fileStamp } };
+}
+
+/** Another stamp, another content; undefined while it may change without another stamp. */
+function stampOf({ mtimeMs, ctimeMs, size, ino }: { mtimeMs: number; ctimeMs: number; size: number; ino: number }): string | undefined {
+  return Date.now() - ctimeMs < RACY_MS ? undefined : `${mtimeMs} ${ctimeMs} ${size} ${ino}`;
 }

@@ -70,7 +70,7 @@ const parentRefs = z
   )
   .min(1);
 
-/** What of a route says whose it is. */
+/** The part of a route that says whose it is. */
 export const httpRouteParents = z.looseObject({ parentRefs });
 
 export const httpRouteSpec = z.strictObject({

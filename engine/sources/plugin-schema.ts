@@ -1,4 +1,4 @@
-/** What plugins may be, which flows ask them, and what is done with requests: PolicyPlugin and PluginPolicy of sluice.dev/v1alpha1. */
+/** Plugins, the flows that ask them, and rules about requests: PolicyPlugin and PluginPolicy of sluice.dev/v1alpha1. */
 import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { canonicalName } from '../policy/domain-name.ts';
@@ -46,7 +46,7 @@ const backendRef = z.strictObject({
 });
 type RawBackend = z.infer<typeof backendRef>;
 
-/** What the routes of a plugin mean, and what a denied client is told. */
+/** The meaning of a plugin's routes, and the answer to a denied client. */
 const http = z
   .strictObject({
     routes: absent(
@@ -191,7 +191,7 @@ export const DEFAULT_FUEL = 1_000_000;
 const SET_ITEMS_MAX = 100_000;
 const items = <T extends z.ZodType>(item: T) => z.array(item).max(SET_ITEMS_MAX);
 
-/** What a plugin may look into; see plugins/named-set.ts. */
+/** Sets that a plugin may look into; see plugin-runtime/named-set.ts. */
 export const hostSet = z.union([
   z.strictObject({ domains: items(z.string().min(1).max(255)) }).transform(({ domains }) => ({ kind: 'domains' as const, items: domains })),
   z.strictObject({ strings: items(z.string().max(256)) }).transform(({ strings }) => ({ kind: 'strings' as const, items: strings })),

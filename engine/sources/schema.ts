@@ -1,5 +1,5 @@
 /**
- * What manifests may say, and what they mean: schemas that turn Kubernetes objects into the snapshot's form.
+ * The schemas of manifests: they check Kubernetes objects, and turn them into the form that policy is compiled from.
  *
  * Policy objects are strict: a misspelt field would mean another policy than its author thinks. null is the same as
  * absent, as in the Kubernetes API. Sources: NetworkPolicy v1, LabelSelector, Pod v1;

@@ -19,7 +19,7 @@ const clusterIp = z.string().transform((text, context): Uint8Array | undefined =
   return result.data;
 });
 
-/** What is not named here is somebody else's business. */
+/** Fields that are not named here are somebody else's business. */
 export const serviceSpec = z
   .looseObject({
     clusterIP: absent(clusterIp),

@@ -36,7 +36,7 @@ describe.skipIf(inject('missing'))('old and new programs', async () => {
     { name: 'a length that is not compared', file: 'packet.h', from: ' || tcp->doff * 4 > payload)', to: ')', says: /reason 35/ },
     {
       name: 'a reason that is another one',
-      file: 'counters.h',
+      file: 'account.h',
       from: '__u32 key = reason;',
       to: '__u32 key = reason == REASON_DROP_FRAGMENT ? REASON_DROP_MALFORMED : reason;',
       says: /reason 36/,
@@ -50,12 +50,12 @@ describe.skipIf(inject('missing'))('old and new programs', async () => {
     },
     {
       name: 'where a packet is sent',
-      file: 'query.h',
+      file: 'dns-query.h',
       from: 'bpf_redirect(skb->ifindex, 0)',
       to: 'bpf_redirect(skb->ifindex, 1)',
       says: /by function 23 .*\(1\)/,
     },
-    { name: 'a byte of an answer', file: 'query.h', from: 'DNS_ANSWER | (', to: 'DNS_ANSWER | 16 | (', says: /by function 23/ },
+    { name: 'a byte of an answer', file: 'dns-query.h', from: 'DNS_ANSWER | (', to: 'DNS_ANSWER | 16 | (', says: /by function 23/ },
   ])('which differ, are not: $name', async ({ file, from, to, says }) => {
     const { same, text } = compare({ old: now, new: await broken(file, from, to), ...EPISODE });
     expect(same).toBe(false);

@@ -3,26 +3,47 @@ import { Action, type Direction, Identity, type Rule } from '../../engine/abi.ge
 import { Compiler } from '../../engine/policy/compile.ts';
 import { findIdentity, findNamedRule } from '../../engine/policy/decide.ts';
 import { ALLOWED } from '../../engine/policy/port-table.ts';
-import type { Snapshot } from '../../engine/policy/snapshot.ts';
-import { EMPTY_SNAPSHOT } from '../../engine/policy/snapshot.ts';
+import { KINDS, type Kind, type ObjectChange, type ObjectsByKind, objectKey } from '../../engine/policy/snapshot.ts';
 import { readManifest } from '../../engine/sources/manifest.ts';
+
+/** All objects of a cluster at one moment, by kind. */
+export type Snapshot = { readonly [K in Kind]: readonly ObjectsByKind[K][] };
+
+export const EMPTY_SNAPSHOT = Object.fromEntries(KINDS.map((kind) => [kind, []])) as unknown as Snapshot;
 
 export const DENIED: Rule = { id: 0, plugin: 0, action: Action.DENY, context: 0 };
 
-/** A snapshot from manifests, as a directory source makes it; throws where one is invalid. */
+/** A snapshot from manifests; throws where one is invalid. */
 export function snapshotOf(text: string): Snapshot {
   const { objects, problems } = readManifest('test.yaml', text);
   if (problems.length) throw new Error(problems.map((problem) => problem.reason).join('; '));
-  const of = <T>(kind: string): T[] => objects.filter((object) => object.kind === kind).map((object) => object.value as T);
-  return {
-    ...EMPTY_SNAPSHOT,
-    namespaces: new Map(of<{ name: string }>('Namespace').map((namespace) => [namespace.name, namespace as never])),
-    pods: of('Pod'),
-    policies: of('NetworkPolicy'),
-    clusterPolicies: of('ClusterNetworkPolicy'),
-    pluginPolicies: of('PluginPolicy'),
-    plugins: of('PolicyPlugin'),
-  };
+  const of = (kind: Kind): unknown[] => objects.filter((object) => object.kind === kind).map((object) => object.value);
+  return Object.fromEntries(KINDS.map((kind) => [kind, of(kind)])) as unknown as Snapshot;
+}
+
+/** What a source would tell that had the one snapshot before and has the other one now. */
+export function changesBetween(before: Snapshot, after: Snapshot): ObjectChange[] {
+  return KINDS.flatMap((kind) => {
+    const olds = new Map(before[kind].map((value) => [objectKey(value), value]));
+    const news = new Map(after[kind].map((value) => [objectKey(value), value]));
+    const gone = [...olds.keys()].filter((key) => !news.has(key)).map((key) => ({ kind, key, value: undefined }));
+    const came = [...news].filter(([key, value]) => olds.get(key) !== value).map(([key, value]) => ({ kind, key, value }));
+    return [...gone, ...came] as ObjectChange[];
+  });
+}
+
+/** What each compiler was told last. */
+const known = new WeakMap<Compiler, Snapshot>();
+
+/** Has a compiler take over a whole snapshot. */
+export function update(
+  compiler: Compiler,
+  snapshot: Snapshot,
+  pluginIds: ReadonlyMap<string, number> = new Map(),
+  nodes: readonly Uint8Array[] = [],
+): void {
+  compiler.update(changesBetween(known.get(compiler) ?? EMPTY_SNAPSHOT, snapshot), pluginIds, nodes);
+  known.set(compiler, snapshot);
 }
 
 export function compiled(
@@ -32,7 +53,7 @@ export function compiled(
   resolvers: readonly Uint8Array[] = [],
 ): Compiler {
   const compiler = new Compiler(resolvers);
-  compiler.update(snapshot, pluginIds, nodes);
+  update(compiler, snapshot, pluginIds, nodes);
   return compiler;
 }
 

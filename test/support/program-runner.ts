@@ -7,8 +7,8 @@ import { native } from '../../engine/kernel/native.ts';
 import { removeDatapath } from '../../engine/kernel/pins.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import type { Compiler } from '../../engine/policy/compile.ts';
-import { EMPTY_SNAPSHOT, type PolicyRule } from '../../engine/policy/snapshot.ts';
-import { compiled } from './compiled.ts';
+import type { PolicyRule } from '../../engine/policy/snapshot.ts';
+import { compiled, EMPTY_SNAPSHOT } from './compiled.ts';
 
 export const PASS = -1;
 export const DROP = 2;
@@ -51,7 +51,7 @@ export class ProgramRunner {
       interface: 'lo',
     };
     const policies = Object.keys(rules).length ? [{ namespace: 'default', name: 'policy', selector: [], rules }] : [];
-    const compiler = compiled({ ...EMPTY_SNAPSHOT, pods: [pod], policies });
+    const compiler = compiled({ ...EMPTY_SNAPSHOT, Pod: [pod], NetworkPolicy: policies });
     this.load(compiler);
     this.attach(compiler, 'default/pod');
     this.forget();

@@ -8,6 +8,7 @@ import { findProblems, type StatusParts, viewStatus } from '../../../engine/api/
 import { FlowCounts } from '../../../engine/observe/flow-counts.ts';
 import { FlowLog } from '../../../engine/observe/flow-log.ts';
 import { emptyCounts } from '../../../engine/plugin-runtime/reporter.ts';
+import { engineProblem } from '../../../engine/policy/problem.ts';
 import { RequestTotals } from '../../../engine/proxy/request-totals.ts';
 import { flowRecord, names } from '../../support/flows.ts';
 
@@ -23,6 +24,8 @@ const plugin = {
   versions: { live: version, candidate: { version: { ...version, counts: emptyCounts() }, mode: 'shadow' } },
 };
 
+const POLICY_PROBLEM = engineProblem('policy', 'a');
+
 /** The parts of an engine, as far as metrics read them. */
 function engine() {
   const flows = new FlowLog(names);
@@ -37,7 +40,7 @@ function engine() {
     pressure: { maps: [{ map: 'peers', entries: 2, maxEntries: 8 }], connections: { live: 1, expired: 2 } },
     registry: { plugins: [{ ...plugin, versions: undefined, declaration: { name: 'absent' }, id: 4, on: false }] },
     reconciler: {
-      status: { revision: 4, appliedAt: '', endpoints: [{}], problems: [{ reason: 'a' }] },
+      status: { revision: 4, appliedAt: '', endpoints: [{}], problems: [POLICY_PROBLEM] },
       durationMs: 1500,
       compiled: { requestRules: new Map([[1, {}]]) },
     },
@@ -105,15 +108,10 @@ describe('status', () => {
     const source = engine();
     source.proxy.problem = 'no right to make a network namespace';
     expect(findProblems(source)).toEqual([
-      { reason: 'a' },
-      {
-        file: '',
-        line: 0,
-        object: 'rules about HTTP',
-        reason: 'requests are not decided and get the failure policy: no right to make a network namespace',
-      },
+      POLICY_PROBLEM,
+      engineProblem('rules about HTTP', 'requests are not decided and get the failure policy: no right to make a network namespace'),
     ]);
     (source.reconciler.compiled.requestRules as Map<number, unknown>).clear();
-    expect(findProblems(source)).toEqual([{ reason: 'a' }]);
+    expect(findProblems(source)).toEqual([POLICY_PROBLEM]);
   });
 });

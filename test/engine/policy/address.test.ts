@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { addressKey, formatAddress, NetworkIndex, parseAddress, parseNetwork, SortedAddresses } from '../../../engine/policy/address.ts';
+import { addressKey, formatAddress, lastKey, type Network, parseAddress, parseNetwork } from '../../../engine/policy/address.ts';
+import { NetworkIndex } from '../../../engine/policy/network-index.ts';
+import { SortedKeys } from '../../../engine/policy/sorted-keys.ts';
 
 describe('parseAddress()', () => {
   test.each([
@@ -63,16 +65,51 @@ test('a network is listed as long as somebody names it, and only true changes ar
   expect(index.has('10.0.0.0/8')).toBe(false);
 });
 
-test('finds the addresses inside a network, whether few or many came since', () => {
-  const key = (text: string): string => addressKey(parseAddress(text) as Uint8Array);
-  const addresses = new SortedAddresses();
-  for (let i = 0; i < 600; i++) addresses.add(key(`10.0.${i >> 8}.${i & 255}`));
-  addresses.add(key('fd00::1'));
-  expect(addresses.within(parseNetwork('10.0.1.0/24') as never).length).toBe(256);
-  addresses.remove(key('10.0.1.7'));
-  addresses.add(key('10.0.1.7'));
-  addresses.remove(key('10.0.1.8'));
-  expect(addresses.within(parseNetwork('10.0.1.6/30') as never)).toEqual(['10.0.1.4', '10.0.1.5', '10.0.1.6', '10.0.1.7'].map(key));
-  expect(addresses.within(parseNetwork('10.0.1.8/32') as never)).toEqual([]);
-  expect(addresses.within(parseNetwork('::/0') as never).at(-1)).toBe(key('fd00::1'));
+test('finds the networks inside another one, those at its own address included', () => {
+  const index = new NetworkIndex();
+  for (const text of ['10.0.0.0/8', '10.0.0.0/16', '10.1.0.0/24', '11.0.0.0/8', '9.0.0.0/8', '::/0'])
+    index.add(parseNetwork(text) as never);
+  const within = (text: string): string[] => index.within(parseNetwork(text) as never).map((network) => network.text);
+  expect(within('10.0.0.0/8')).toEqual(['10.0.0.0/8', '10.0.0.0/16', '10.1.0.0/24']);
+  expect(within('10.0.0.0/12')).toEqual(['10.0.0.0/16', '10.1.0.0/24']);
+  expect(within('192.0.2.0/24')).toEqual([]);
+});
+
+describe('SortedKeys', () => {
+  test('has the addresses inside a network', () => {
+    const key = (text: string): string => addressKey(parseAddress(text) as Uint8Array);
+    const addresses = new SortedKeys();
+    const within = (text: string): string[] => {
+      const network = parseNetwork(text) as Network;
+      return addresses.between(network.key, lastKey(network));
+    };
+    for (let i = 0; i < 1500; i++) addresses.add(key(`10.0.${i >> 8}.${i & 255}`));
+    addresses.add(key('fd00::1'));
+    expect(within('10.0.1.0/24').length).toBe(256);
+    addresses.remove(key('10.0.1.7'));
+    addresses.add(key('10.0.1.7'));
+    addresses.remove(key('10.0.1.8'));
+    expect(within('10.0.1.6/30')).toEqual(['10.0.1.4', '10.0.1.5', '10.0.1.6', '10.0.1.7'].map(key));
+    expect(within('10.0.1.8/32')).toEqual([]);
+    expect(within('::/0').at(-1)).toBe(key('fd00::1'));
+  });
+
+  test('is what a sorted list would be, whatever is added and removed', () => {
+    let state = 4711;
+    const random = (below: number): number => (state = (state * 48_271) % 0x7fffffff) % below;
+    const keys = new SortedKeys();
+    const naive = new Set<string>();
+    for (let i = 0; i < 20_000; i++) {
+      const key = String(random(3000)).padStart(4, '0');
+      if (random(5) < 3) naive.add(key);
+      else naive.delete(key);
+      if (naive.has(key)) keys.add(key);
+      else keys.remove(key);
+      if (i % 500) continue;
+      const [first, last] = [String(random(3000)).padStart(4, '0'), String(random(3000)).padStart(4, '0')];
+      expect(keys.between(first, last)).toEqual([...naive].filter((each) => first <= each && each <= last).sort());
+    }
+    for (const key of naive) keys.remove(key);
+    expect(keys.between('', '9999')).toEqual([]);
+  });
 });

@@ -5,9 +5,10 @@ import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity } from '../../../engine/policy/decide.ts';
 import type { EntryMap } from '../../../engine/policy/entry-map.ts';
+import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import type { Pod } from '../../../engine/policy/snapshot.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
-import { compiled, ruleOfMaps, snapshotOf } from '../../support/compiled.ts';
+import { compiled, ruleOfMaps, snapshotOf, update } from '../../support/compiled.ts';
 
 const address = (text: string): Uint8Array => parseAddress(text) as Uint8Array;
 
@@ -36,6 +37,9 @@ metadata: { name: p, namespace: ${namespace} }
 spec: ${spec}
 `;
 
+/** Its problems, as people read them. */
+const told = ({ problems }: Compiler): string[] => problems.all.map((problem) => formatProblem(viewProblem(problem)));
+
 describe('Compiler', () => {
   const ask = (extra = ''): string => `
 ---
@@ -62,11 +66,10 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
       ['p', 7],
       ['q', 8],
     ]);
-    const { conflicts, origins } = compiled(snapshotOf(base + ask() + second), plugins, []);
-    expect([...conflicts].map(([notAsked, asked]) => [origins.get(notAsked)?.name, origins.get(asked)?.name])).toEqual([
-      ['asks-too', 'asks'],
+    expect(told(compiled(snapshotOf(base + ask() + second), plugins))).toEqual([
+      'PluginPolicy shop/asks-too ingress[0]: tags flows that PluginPolicy shop/asks ingress[0] tags for another plugin: only that one is asked',
     ]);
-    expect(compiled(snapshotOf(base + ask() + second.replace('port: 80', 'port: 81')), plugins, []).conflicts.size).toBe(0);
+    expect(told(compiled(snapshotOf(base + ask() + second.replace('port: 80', 'port: 81')), plugins))).toEqual([]);
   });
 
   describe('contents', () => {
@@ -81,8 +84,12 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
       ruleOfMaps(compiler, 'shop/db', Direction.EGRESS, address('10.0.0.1'), protocol, port);
     const endpointOf = (compiler: ReturnType<typeof build>) =>
       endpointCodec.read([...compiler.endpoints.values()].find(({ pod }) => pod.name === 'db')?.value as Buffer, 0);
-    const conflicts = ({ conflicts: found, origins }: ReturnType<typeof build>): (string | undefined)[][] =>
-      [...found].map(([notAsked, asked]) => [origins.get(notAsked)?.name, origins.get(asked)?.name]);
+    /** Names of the policies whose rule is not asked, and of those that are asked instead. */
+    const conflicts = (compiler: ReturnType<typeof build>): (string | undefined)[][] =>
+      told(compiler).flatMap((text) => {
+        const found = /^PluginPolicy shop\/(\S+) .* PluginPolicy shop\/(\S+) .*only that one is asked$/.exec(text);
+        return found ? [found.slice(1)] : [];
+      });
 
     test('the hello of TLS is read on port 443, or on those that the rule names; QUIC is part of it', () => {
       const compiler = build(
@@ -107,10 +114,11 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
     test('a list that changes keeps its rule, and one that goes leaves nothing', () => {
       const compiler = build('{ serverNames: { names: [a.test] } }');
       const { id } = ruleFor(compiler, 6, 443);
-      compiler.update(snapshotOf(base + tagged('r0', '{ serverNames: { names: [b.test], withoutName: Allow } }')), plugins, []);
+      update(compiler, snapshotOf(base + tagged('r0', '{ serverNames: { names: [b.test], withoutName: Allow } }')), plugins);
       expect(ruleFor(compiler, 6, 443).id).toBe(id);
       expect(compiler.serverNames.get(id)).toEqual({ patterns: ['b.test'], allowMissing: true, allowEncrypted: false });
-      compiler.update(snapshotOf(base), plugins, []);
+      update(compiler, snapshotOf(base), plugins);
+      compiler.retire();
       expect(compiler.serverNames.size).toBe(0);
     });
 
@@ -141,7 +149,7 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
       base + policy('{ podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: 10.0.0.0/8 } }], ports: [{ port: 80 }] }] }'),
     );
     const one = compiled(snapshot, new Map(), []);
-    const two = compiled({ ...snapshot, pods: [...snapshot.pods].reverse() }, new Map(), []);
+    const two = compiled({ ...snapshot, Pod: [...snapshot.Pod].reverse() }, new Map(), []);
     const sorted = ({ entries }: EntryMap) => [...entries].map(([key, value]) => key + value.toString('latin1')).sort();
     for (const map of ['peers', 'networks', 'policies', 'ports'] as const) expect(sorted(one[map])).toEqual(sorted(two[map]));
   });
@@ -164,34 +172,34 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
       snapshotOf(base + podText('shop', 'a', 'app: other', '10.0.0.9') + podText('shop', 'b', 'app: web', '10.0.0.9') + allowWeb),
     );
     expect(fromWeb(both, '10.0.0.9')).toBe(Action.DENY);
-    expect(both.contested.map(({ address: ip, pods }) => [ip, pods.map(({ name }) => name)])).toEqual([['10.0.0.9', ['a', 'b']]]);
+    expect(told(both)).toEqual(["Pod shop/b: has the address 10.0.0.9 of pod shop/a: the address counts as that one's"]);
   });
 
   test('an address passes to its next bearer when the first one goes, and follows labels and namespaces that change', () => {
     const compiler = new Compiler();
-    const update = (text: string): void => {
-      compiler.update(snapshotOf(text), new Map(), []);
+    const change = (text: string): void => {
+      update(compiler, snapshotOf(text));
       compiler.retire();
     };
-    update(base + podText('shop', 'a', 'app: other', '10.0.0.9') + allowWeb);
+    change(base + podText('shop', 'a', 'app: other', '10.0.0.9') + allowWeb);
     expect(fromWeb(compiler, '10.0.0.9')).toBe(Action.DENY);
-    update(base + podText('shop', 'b', 'app: web', '10.0.0.9') + allowWeb);
+    change(base + podText('shop', 'b', 'app: web', '10.0.0.9') + allowWeb);
     expect(fromWeb(compiler, '10.0.0.9')).toBe(Action.ALLOW);
-    update(base + podText('shop', 'b', 'app: former', '10.0.0.9') + allowWeb);
+    change(base + podText('shop', 'b', 'app: former', '10.0.0.9') + allowWeb);
     expect(fromWeb(compiler, '10.0.0.9')).toBe(Action.DENY);
     const byTeam = policy(
       '{ podSelector: { matchLabels: { app: db } }, ingress: [{ from: [{ namespaceSelector: { matchLabels: { team: blue } } }] }] }',
     );
-    update(base + byTeam);
+    change(base + byTeam);
     expect(fromWeb(compiler, '10.0.1.1')).toBe(Action.ALLOW);
-    update(base.replace('team: blue', 'team: green') + byTeam);
+    change(base.replace('team: blue', 'team: green') + byTeam);
     expect(fromWeb(compiler, '10.0.1.1')).toBe(Action.DENY);
   });
 
   test('a pod in the host’s network is its node as a peer, whatever its labels', () => {
     const agent = podText('shop', 'agent', 'app: web', '192.168.0.1').replace('spec: {', 'spec: { hostNetwork: true,');
     const compiler = new Compiler();
-    compiler.update(snapshotOf(base + agent + allowWeb), new Map(), [address('192.168.0.1')]);
+    update(compiler, snapshotOf(base + agent + allowWeb), new Map(), [address('192.168.0.1')]);
     expect(findIdentity(compiler, address('192.168.0.1'))).toBe(Identity.NODE);
     expect(fromWeb(compiled(snapshotOf(base + agent + allowWeb)), '192.168.0.1')).toBe(Action.DENY);
   });
@@ -207,7 +215,7 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
   test('closes a pod whose manifest is damaged', () => {
     const { objects } = readManifest('t.yaml', podText('shop', 'odd', 'app: [1]', '10.0.0.5'));
     const pod = objects[0]?.value as Pod;
-    const compiler = compiled({ ...snapshotOf(base), pods: [pod] }, new Map(), []);
+    const compiler = compiled({ ...snapshotOf(base), Pod: [pod] }, new Map(), []);
     for (const direction of [Direction.INGRESS, Direction.EGRESS])
       expect(ruleOfMaps(compiler, 'shop/odd', direction, address('10.0.0.1'), 6, 80).action).toBe(Action.DENY);
   });

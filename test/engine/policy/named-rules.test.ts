@@ -4,8 +4,7 @@ import { Action, Direction } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity, findNamedRule } from '../../../engine/policy/decide.ts';
-import type { Snapshot } from '../../../engine/policy/snapshot.ts';
-import { snapshotOf } from '../../support/compiled.ts';
+import { type Snapshot, snapshotOf, update as updateWhole } from '../../support/compiled.ts';
 
 const PODS = ['web', 'db']
   .map(
@@ -27,11 +26,11 @@ spec:
 `;
 
 /** The cluster of two pods, with these policies; pods are the same objects each time. */
-const pods = snapshotOf(PODS).pods;
-const cluster = (policies: string): Snapshot => ({ ...snapshotOf(policies), pods });
+const pods = snapshotOf(PODS).Pod;
+const cluster = (policies: string): Snapshot => ({ ...snapshotOf(policies), Pod: pods });
 
 function update(compiler: Compiler, policies: string): void {
-  compiler.update(cluster(policies), new Map(), []);
+  updateWhole(compiler, cluster(policies));
   compiler.retire();
 }
 

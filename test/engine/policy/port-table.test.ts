@@ -41,7 +41,6 @@ describe('prefixesOf()', () => {
   });
 });
 
-const NO_CONFLICT = (): void => expect.unreachable();
 const isolation = { ...DENIED, id: 999 };
 
 /** A rule of a tier about ports of TCP: none means every protocol and port. */
@@ -54,7 +53,7 @@ function rule(id: number, tier: TierName, action: RuleAction, first?: number, la
   };
   const origin = { kind: 'NetworkPolicy', tier, namespace: '', name: '', direction: Direction.INGRESS } as const;
   const ranges = first === undefined ? {} : { ranges: [{ protocol: 6, first, last: last as number }] };
-  return { sourced: { id, origin, text: '', namespace: '', action, rule: kernel, overrides: false }, ...ranges };
+  return { sourced: { id, origin, text: '', policy: '', namespace: '', action, rule: kernel, overrides: false }, ...ranges };
 }
 
 /** The answer of a table: the range that holds the port, or what holds for all others. */
@@ -102,14 +101,13 @@ describe('decideTable()', () => {
     },
     { name: 'and opens nothing', rules: [rule(1, 'admin', 'deny', 80), rule(2, 'plugin', 'ask')], isolated: undefined, want: 1 },
   ])('$name', ({ rules, isolated, want }) => {
-    expect(find(decideTable(rules, isolated, NO_CONFLICT), 6, 80)).toBe(want);
+    expect(find(decideTable(rules, isolated), 6, 80)).toBe(want);
   });
 
   test('cuts ranges where rules overlap', () => {
     const table = decideTable(
       [rule(1, 'admin', 'accept', 1500), rule(2, 'network', 'accept', 1000, 2000), rule(3, 'network', 'accept', 1990, 3000)],
       isolation,
-      NO_CONFLICT,
     );
     const found = [999, 1000, 1499, 1500, 1501, 1989, 2000, 2001, 3000, 3001].map((port) => find(table, 6, port));
     expect(found).toEqual([999, 2, 2, 1, 2, 2, 2, 3, 3, 999]);
@@ -137,7 +135,7 @@ describe('PortTables', () => {
     { name: 'everything', rules: [rule(1, 'network', 'accept')], entries: 0 },
   ])('writes what the kernel finds: $name', ({ rules, entries }) => {
     const tables = new PortTables(new EntryMap(), new StableIds());
-    const table = decideTable(rules, isolation, NO_CONFLICT);
+    const table = decideTable(rules, isolation);
     const { entry } = tables.write(table);
     for (const protocol of [0, 1, 6, 17, 132])
       for (const port of [0, 1, 79, 80, 81, 90, 999, 1000, 1003, 1004, 1999, 2000, 65_535])
@@ -150,7 +148,6 @@ describe('PortTables', () => {
     const table = decideTable(
       [1, 3, 5].map((port) => rule(port, 'network', 'accept', port)),
       isolation,
-      NO_CONFLICT,
     );
     const [one, two] = [tables.write(table), tables.write(table)];
     expect(one).toEqual(two);

@@ -2,10 +2,11 @@
 import { describe, expect, test } from 'vitest';
 import { Action, Context } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
-import { Compiler } from '../../../engine/policy/compile.ts';
+import type { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity, findRule } from '../../../engine/policy/decide.ts';
-import { EMPTY_SNAPSHOT, type Snapshot } from '../../../engine/policy/snapshot.ts';
+import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
+import { compiled as compiledSnapshot, snapshotOf, update } from '../../support/compiled.ts';
 import { CHECKOUT, SERVICES, tag } from '../../support/http-cluster.ts';
 
 const pod = (name: string, ip: string, labels: string): string =>
@@ -17,25 +18,8 @@ const PODS = [
 ].join('---\n');
 const PLUGINS = new Map([['canary', 7]]);
 
-function snapshotOf(...texts: string[]): Snapshot {
-  const { objects, problems } = readManifest('f.yaml', texts.join('---\n'));
-  expect(problems).toEqual([]);
-  const of = (kind: string) => objects.filter((object) => object.kind === kind).map((object) => object.value) as never[];
-  return {
-    ...EMPTY_SNAPSHOT,
-    pods: of('Pod'),
-    policies: of('NetworkPolicy'),
-    pluginPolicies: of('PluginPolicy'),
-    services: of('Service'),
-    endpointSlices: of('EndpointSlice'),
-    httpRoutes: of('HTTPRoute'),
-  };
-}
-
 function compiled(...texts: string[]): Compiler {
-  const compiler = new Compiler();
-  compiler.update(snapshotOf(...texts), PLUGINS, []);
-  return compiler;
+  return compiledSnapshot(snapshotOf(texts.join('---\n')), PLUGINS);
 }
 
 /** The rule that the client's packets to an address and port meet. */
@@ -46,7 +30,7 @@ function ruleFor(compiler: Compiler, to: string, port: number, podName = 'client
 }
 
 const textOf = (compiler: Compiler, set: string): string[] =>
-  (compiler.requests.sets.get(set)?.backends ?? []).map(({ address, port }) => `${address.slice(12).join('.')}:${port}`);
+  (compiler.backends.sets.get(set)?.backends ?? []).map(({ address, port }) => `${address.slice(12).join('.')}:${port}`);
 
 const slice = (name: string, service: string, endpoints: string): string =>
   `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: { name: ${name}, namespace: shop, labels: { kubernetes.io/service-name: ${service} } }\naddressType: IPv4\nports: [{ name: "", port: 9090, protocol: TCP }]\nendpoints: ${endpoints}\n`;
@@ -58,7 +42,7 @@ describe('a PluginPolicy of context http', () => {
     expect(ruleFor(compiler, CHECKOUT, 81)?.action).toBe(Action.ALLOW);
     expect(ruleFor(compiler, '10.0.0.2', 80)?.action).toBe(Action.ALLOW);
     expect(ruleFor(compiler, CHECKOUT, 80, 'one')).toBeUndefined();
-    expect(compiler.requests.problems).toEqual([]);
+    expect(compiler.problems.all).toEqual([]);
   });
 
   test('also where the tiers know nothing of the cluster address, for policy is about the backends', () => {
@@ -93,11 +77,12 @@ describe('a PluginPolicy of context http', () => {
 
   test('writes sets whose ids stay, and takes away what nobody names any more', () => {
     const compiler = compiled(PODS, SERVICES, tag('canary'));
-    const { id } = compiler.requests.sets.get('shop/checkout-v1:80') ?? { id: 0 };
-    expect(compiler.requests.ruleBackends.entries.size).toBe(1);
-    expect([...compiler.requests.ruleBackends.entries.values()][0]?.readUInt32LE(0)).toBe(id);
-    expect(compiled(PODS, SERVICES, tag('canary')).requests.sets.get('shop/checkout-v1:80')?.id).toBe(id);
-    compiler.update(snapshotOf(PODS, SERVICES), PLUGINS, []);
+    const { id } = compiler.backends.sets.get('shop/checkout-v1:80') ?? { id: 0 };
+    expect(compiler.backends.ruleBackends.entries.size).toBe(1);
+    expect([...compiler.backends.ruleBackends.entries.values()][0]?.readUInt32LE(0)).toBe(id);
+    expect(compiled(PODS, SERVICES, tag('canary')).backends.sets.get('shop/checkout-v1:80')?.id).toBe(id);
+    update(compiler, snapshotOf([PODS, SERVICES].join('---\n')), PLUGINS);
+    compiler.retire();
     for (const map of ['backends', 'backend_sets', 'service_backends', 'rule_backends'] as const)
       expect(compiler.maps[map].entries.size, map).toBe(0);
   });
@@ -105,9 +90,8 @@ describe('a PluginPolicy of context http', () => {
   test('waits for a Service that is not there, and says so', () => {
     const compiler = compiled(PODS, tag('canary'));
     expect(ruleFor(compiler, CHECKOUT, 80)?.action).toBe(Action.ALLOW);
-    expect(compiler.requests.problems).toMatchObject([
-      { object: 'PluginPolicy shop/canary', reason: 'no Service shop/checkout', pending: true },
-    ]);
+    const waiting = compiler.problems.all.filter(({ pending }) => pending);
+    expect(waiting.map((problem) => formatProblem(viewProblem(problem)))).toContain('PluginPolicy shop/canary: no Service shop/checkout');
   });
 
   test.each([
@@ -161,7 +145,7 @@ describe('an HTTPRoute', () => {
       [undefined, undefined, 'PUT', 0],
       [],
     ]);
-    expect(compiler.conflicts.size).toBe(0);
+    expect(compiler.problems.all).toEqual([]);
   });
 
   test('that is somebody else’s is left alone, and one with what we do not know refuses', () => {

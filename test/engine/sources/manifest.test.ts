@@ -1,13 +1,9 @@
 /** Every kind of bad input has a line and a reason, and no invalid policy opens anything. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Direction } from '../../../engine/abi.gen.ts';
-import { silentLogger } from '../../../engine/log.ts';
 import type { Policy } from '../../../engine/policy/snapshot.ts';
-import { DirectorySource } from '../../../engine/sources/directory.ts';
-import { type ManifestObject, readManifest } from '../../../engine/sources/manifest.ts';
+import { readManifest } from '../../../engine/sources/manifest.ts';
+import type { ReadObject } from '../../../engine/sources/read-object.ts';
 import { RandomCluster } from '../../support/random-cluster.ts';
 
 const networkPolicy = (spec: string): string => `apiVersion: networking.k8s.io/v1
@@ -18,7 +14,7 @@ ${spec}
 `;
 
 /** The only object, which is a policy. */
-function policyIn(objects: readonly ManifestObject[]): Policy {
+function policyIn(objects: readonly ReadObject[]): Policy {
   const [object] = objects;
   if (object?.kind !== 'NetworkPolicy') throw new Error('no NetworkPolicy was read');
   return object.value;
@@ -85,7 +81,7 @@ describe('readManifest()', () => {
     { name: 'a policy type that does not exist', spec: '  podSelector: {}\n  policyTypes: [Sideways]', line: 6, reason: 'Invalid option' },
   ])('reports $name with its line', ({ spec, line, reason }) => {
     const { problems, objects } = readManifest('p.yaml', networkPolicy(spec));
-    expect(problems[0]).toMatchObject({ file: 'p.yaml', line, object: 'NetworkPolicy shop/web' });
+    expect(problems[0]).toMatchObject({ place: { at: 'file', file: 'p.yaml', line, object: 'NetworkPolicy shop/web' } });
     expect(problems[0]?.reason).toContain(reason);
     // It still isolates, and allows nothing.
     const { rules } = policyIn(objects);
@@ -281,7 +277,7 @@ describe('readManifest()', () => {
       const text = JSON.stringify(damage(damage(random(5) ? items[random(items.length)] : host)));
       const { problems, objects } = readManifest('f.yaml', text);
       for (const problem of problems) expect(problem.reason, text).not.toBe('');
-      for (const object of objects) expect(object.place.object, text).not.toBe('');
+      for (const object of objects) expect(object.title, text).not.toBe('');
     }
   });
 
@@ -334,46 +330,5 @@ describe('readManifest()', () => {
     );
     expect(problems[0]?.reason).toBe('status: "10.0.0.300" is not an address');
     expect(objects[0]?.value).toMatchObject({ quarantined: true, addresses: [expect.any(Uint8Array)] });
-  });
-});
-
-describe('DirectorySource', () => {
-  let directory: string;
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'sluice-source-'));
-  });
-  afterEach(() => rmSync(directory, { recursive: true, force: true }));
-  const write = (name: string, text: string): void => writeFileSync(join(directory, name), text);
-  const namespace = (name: string): string => `apiVersion: v1\nkind: Namespace\nmetadata: { name: ${name} }\n`;
-
-  test('refuses a directory that does not exist, and a file', () => {
-    expect(() => new DirectorySource(join(directory, 'none'), silentLogger)).toThrow(/no such directory/);
-    write('file', '');
-    expect(() => new DirectorySource(join(directory, 'file'), silentLogger)).toThrow(/not a directory/);
-  });
-
-  test('keeps what a file said while it cannot be read as YAML, and reports it', () => {
-    const source = new DirectorySource(directory, silentLogger);
-    write('a.yaml', namespace('a'));
-    mkdirSync(join(directory, 'below'));
-    write('below/b.yml', namespace('b'));
-    expect([...source.read().namespaces.keys()]).toEqual(['a', 'b']);
-    write('a.yaml', 'kind: [');
-    const broken = source.read();
-    expect([...broken.namespaces.keys()]).toEqual(['a', 'b']);
-    expect(broken.problems[0]).toMatchObject({ file: join(directory, 'a.yaml'), line: 1 });
-    write('a.yaml', namespace('c'));
-    expect([...source.read().namespaces.keys()]).toEqual(['c', 'b']);
-    rmSync(join(directory, 'a.yaml'));
-    expect([...source.read().namespaces.keys()]).toEqual(['b']);
-  });
-
-  test('reports an object that is defined twice, and lets the second one open nothing', () => {
-    const source = new DirectorySource(directory, silentLogger);
-    write('a.yaml', networkPolicy('  podSelector: {}\n'));
-    write('b.yaml', networkPolicy('  podSelector: {}\n  ingress: [{}]'));
-    const snapshot = source.read();
-    expect(snapshot.problems[0]?.reason).toContain('defined already in');
-    expect(snapshot.policies.map((policy) => policy.rules[Direction.INGRESS])).toEqual([[], []]);
   });
 });

@@ -1,0 +1,142 @@
+/**
+ * Whose an address is: the node's, else the first pod's by name that says it has it; and with that the identity of every
+ * address of the cluster, which is the map peers. Also whose answers to DNS queries are believed.
+ */
+import { Identity } from '../abi.gen.ts';
+import { addressKey, formatAddress, lastKey, type Network } from './address.ts';
+import type { Replaced } from './cluster.ts';
+import { EntryMap, u32 } from './entry-map.ts';
+import type { Identities, IdentityInfo } from './identities.ts';
+import type { NetworkIndex } from './network-index.ts';
+import { objectProblem, type ProblemLedger } from './problem.ts';
+import { objectKey, type Pod } from './snapshot.ts';
+import { SortedKeys } from './sorted-keys.ts';
+
+export class PodAddresses {
+  readonly peers = new EntryMap();
+  /** Addresses of trusted resolvers. */
+  readonly resolvers = new EntryMap();
+  /** Address key → the pod that has it. */
+  readonly owners = new Map<string, Pod>();
+  readonly #identities: Identities;
+  readonly #networks: NetworkIndex;
+  readonly #problems: ProblemLedger;
+  readonly #sorted = new SortedKeys();
+  /** Every pod that says it has an address. */
+  readonly #claims = new Map<string, Pod[]>();
+  readonly #identityAt = new Map<string, IdentityInfo>();
+  /** How many say that a resolver is trusted. */
+  readonly #resolverUsers = new Map<string, number>();
+  /** Addresses whose owner is to be found again. */
+  readonly #touched = new Set<string>();
+  #nodeKeys: ReadonlySet<string> = new Set();
+  #changed = new Map<string, Pod | undefined>();
+
+  /** `resolvers`: addresses that are trusted whatever the cluster has, 16 bytes each. */
+  constructor(parts: { identities: Identities; networks: NetworkIndex; problems: ProblemLedger }, resolvers: readonly Uint8Array[]) {
+    this.#identities = parts.identities;
+    this.#networks = parts.networks;
+    this.#problems = parts.problems;
+    for (const address of resolvers) this.#trust(addressKey(address), 1);
+  }
+
+  /** Takes over pods that came, changed or went, and the addresses that the node has. */
+  update(pods: readonly Replaced<Pod>[], nodeAddresses: readonly Uint8Array[]): void {
+    const nodeKeys = new Set(nodeAddresses.map(addressKey));
+    for (const key of nodeKeys) if (!this.#nodeKeys.has(key)) this.#touched.add(key);
+    for (const key of this.#nodeKeys) if (!nodeKeys.has(key)) this.#touched.add(key);
+    this.#nodeKeys = nodeKeys;
+    for (const { before, after } of pods) {
+      if (before && isPeer(before)) this.#withdraw(before);
+      if (after && isPeer(after)) this.#claim(after);
+    }
+    for (const key of this.#touched) this.#settle(key);
+    this.#identify(this.#touched);
+    this.#touched.clear();
+  }
+
+  /** Gives new identities to what lies in networks that policy began or ceased to name. */
+  renameWithin(networks: readonly Network[]): void {
+    for (const network of networks) this.#identify(this.#sorted.between(network.key, lastKey(network)));
+  }
+
+  /** Addresses whose pod changed since this was asked last; undefined: nobody's any more. */
+  takeChanged(): ReadonlyMap<string, Pod | undefined> {
+    const changed = this.#changed;
+    this.#changed = new Map();
+    return changed;
+  }
+
+  #trust(key: string, by: 1 | -1): void {
+    const count = (this.#resolverUsers.get(key) ?? 0) + by;
+    if (count) this.#resolverUsers.set(key, count);
+    else this.#resolverUsers.delete(key);
+    if (count) this.resolvers.set(key, u32(1));
+    else this.resolvers.delete(key);
+  }
+
+  #claim(pod: Pod): void {
+    for (const address of pod.addresses) {
+      const key = addressKey(address);
+      if (pod.resolver) this.#trust(key, 1);
+      const claims = [...(this.#claims.get(key) ?? []), pod];
+      this.#claims.set(key, claims.length > 1 ? claims.sort((a, b) => (objectKey(a) < objectKey(b) ? -1 : 1)) : claims);
+      this.#touched.add(key);
+    }
+  }
+
+  #withdraw(pod: Pod): void {
+    for (const address of pod.addresses) {
+      const key = addressKey(address);
+      if (pod.resolver) this.#trust(key, -1);
+      const left = (this.#claims.get(key) ?? []).filter((claimant) => claimant !== pod);
+      if (left.length) this.#claims.set(key, left);
+      else this.#claims.delete(key);
+      this.#touched.add(key);
+    }
+  }
+
+  /** Decides whose an address is. */
+  #settle(key: string): void {
+    const [first, ...others] = this.#claims.get(key) ?? [];
+    const owner = this.#nodeKeys.has(key) ? undefined : first;
+    const reason = (): string =>
+      `has the address ${formatAddress(Buffer.from(key, 'latin1'))} of pod ${first && objectKey(first)}: the address counts as that one's`;
+    this.#problems.set(
+      `address ${key}`,
+      others.map(({ namespace, name }) => objectProblem({ kind: 'Pod', namespace, name }, reason())),
+    );
+    const before = this.owners.get(key);
+    if (owner === before) return;
+    if (owner) {
+      this.owners.set(key, owner);
+      this.#sorted.add(key);
+    } else {
+      this.owners.delete(key);
+      this.#sorted.remove(key);
+    }
+    this.#changed.set(key, owner);
+  }
+
+  /** Finds the identities of addresses again. What is needed is taken before what is not is given back: it stays the same. */
+  #identify(keys: Iterable<string>): void {
+    const released: IdentityInfo[] = [];
+    for (const key of keys) {
+      const pod = this.owners.get(key);
+      const before = this.#identityAt.get(key);
+      const now = pod && this.#identities.acquirePod(pod, this.#networks.containing(Buffer.from(key, 'latin1')));
+      if (before) released.push(before);
+      if (now) this.#identityAt.set(key, now);
+      else this.#identityAt.delete(key);
+      if (this.#nodeKeys.has(key)) this.peers.set(key, u32(Identity.NODE));
+      else if (now) this.peers.set(key, u32(now.id));
+      else this.peers.delete(key);
+    }
+    for (const identity of released) this.#identities.release(identity);
+  }
+}
+
+/** Whether the pod has addresses of its own that are its. */
+function isPeer(pod: Pod): boolean {
+  return !pod.ended && !pod.hostNetwork;
+}

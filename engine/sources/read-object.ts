@@ -1,0 +1,314 @@
+/** From an object as it was written to the form that policy is compiled from, whatever source it comes from. */
+import { createHash } from 'node:crypto';
+import { Context, Direction } from '../abi.gen.ts';
+import { parseAddress } from '../policy/address.ts';
+import type { Problem, ProblemPlace } from '../policy/problem.ts';
+import type {
+  ClusterObject,
+  ClusterPolicy,
+  EndpointSlice,
+  HostPolicy,
+  HttpRoute,
+  Namespace,
+  PluginPolicy,
+  Pod,
+  Policy,
+  PolicyPlugin,
+  Selector,
+  Service,
+  TierRule,
+} from '../policy/snapshot.ts';
+import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
+import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, serviceParents } from './http-route-schema.ts';
+import * as pluginSchema from './plugin-schema.ts';
+import { isRecord, type Origin, RawObject } from './raw-object.ts';
+import * as schema from './schema.ts';
+import { endpointSlice, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
+
+/** The host side of a pod's veth. */
+export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
+/** The cgroup of a pod in the host's network, or of chosen processes of the host: absolute, below the cgroup2 mount. */
+export const CGROUP_ANNOTATION = 'sluice.dev/cgroup';
+
+/** Its answers to DNS queries are believed, where it says "true". */
+export const RESOLVER_ANNOTATION = 'sluice.dev/resolver';
+
+/** An object that was read. */
+export type ReadObject = ClusterObject & {
+  /** `NetworkPolicy shop/web` */
+  readonly title: string;
+  /** Where it stands; in a file this may take long. */
+  place(): ProblemPlace;
+};
+
+const API_VERSIONS: Readonly<Record<string, string>> = {
+  Namespace: 'v1',
+  Pod: 'v1',
+  NetworkPolicy: 'networking.k8s.io/v1',
+  ClusterNetworkPolicy: 'policy.networking.k8s.io/v1alpha2',
+  PluginPolicy: 'sluice.dev/v1alpha1',
+  PolicyPlugin: 'sluice.dev/v1alpha1',
+  HostPolicy: 'sluice.dev/v1alpha1',
+  Service: 'v1',
+  EndpointSlice: 'discovery.k8s.io/v1',
+  HTTPRoute: 'gateway.networking.k8s.io/v1',
+};
+
+/** Kinds that people keep beside policies, and that no policy depends on so far. */
+const IGNORED_KINDS = new Set(
+  'ConfigMap CronJob CustomResourceDefinition DaemonSet Deployment Endpoints Gateway HorizontalPodAutoscaler Ingress Job Kustomization LimitRange PersistentVolumeClaim PodDisruptionBudget ReplicaSet ResourceQuota Role RoleBinding ClusterRole ClusterRoleBinding Secret ServiceAccount StatefulSet'.split(
+    ' ',
+  ),
+);
+
+export const DENY_EVERYONE: TierRule = { action: 'deny', name: '' };
+
+/**
+ * Reads an object. Never throws: what is wrong is in the problems, and what is wrong with a policy closes what it selects.
+ * Without an object where it is of a kind that no policy depends on, or of one that nobody knows.
+ */
+export function readObject(
+  raw: Record<string, unknown>,
+  origin: Origin,
+): { readonly object?: ReadObject; readonly problems: readonly Problem[] } {
+  const object = new RawObject(raw, origin);
+  const read = readByKind(object);
+  if (!read) return { problems: object.problems };
+  const { title } = object;
+  return { object: { ...read, title, place: () => origin.locate([], title) } as ReadObject, problems: object.problems };
+}
+
+function readByKind(object: RawObject): ClusterObject | undefined {
+  const { kind, apiVersion } = object.raw;
+  if (typeof kind !== 'string' || !kind) {
+    object.report([], 'has no kind');
+    return undefined;
+  }
+  if (IGNORED_KINDS.has(kind)) return undefined;
+  if (!Object.hasOwn(API_VERSIONS, kind) || API_VERSIONS[kind] !== apiVersion) {
+    object.report(
+      ['kind'],
+      `unknown kind ${kind} of ${String(apiVersion)}; known are ${Object.entries(API_VERSIONS)
+        .map(([name, version]) => `${name} of ${version}`)
+        .join(', ')}`,
+    );
+    return undefined;
+  }
+  switch (kind) {
+    case 'Namespace':
+      return ofKind(kind, readNamespace(object));
+    case 'Pod':
+      return ofKind(kind, readPod(object));
+    case 'NetworkPolicy':
+      return ofKind(kind, readNetworkPolicy(object));
+    case 'ClusterNetworkPolicy':
+      return ofKind(kind, readClusterPolicy(object));
+    case 'PluginPolicy':
+      return ofKind(kind, readPluginPolicy(object));
+    case 'HostPolicy':
+      return ofKind(kind, readHostPolicy(object));
+    case 'Service':
+      return ofKind(kind, readService(object));
+    case 'EndpointSlice':
+      return ofKind(kind, readEndpointSlice(object));
+    case 'HTTPRoute':
+      return ofKind(kind, readHttpRoute(object));
+    default:
+      return ofKind('PolicyPlugin', readPolicyPlugin(object));
+  }
+}
+
+function ofKind(kind: ClusterObject['kind'], value: ClusterObject['value'] | undefined): ClusterObject | undefined {
+  return value && ({ kind, value } as ClusterObject);
+}
+
+function readNamespace(object: RawObject): Namespace | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  return metadata && { name: metadata.name, labels: new Map([...metadata.labels, ['kubernetes.io/metadata.name', metadata.name]]) };
+}
+
+/** A pod whose manifest is damaged is quarantined where it still can be recognised. */
+function readPod(object: RawObject): Pod | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const spec = object.parse(schema.podSpec, ['spec']);
+  const status = object.parse(schema.podStatus, ['status']);
+  const texts = new Set([status?.podIP, ...(status?.podIPs ?? []).map((entry) => entry.ip)].filter((ip): ip is string => !!ip));
+  const addresses = [...texts].flatMap((ip) => {
+    const address = parseAddress(ip);
+    if (!address) object.report(['status'], `"${ip}" is not an address`);
+    return address ? [address] : [];
+  });
+  const name = looseMetadata(object);
+  if (!name) return undefined;
+  const annotations = isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
+  const attachment = annotations[INTERFACE_ANNOTATION];
+  const cgroup = annotations[CGROUP_ANNOTATION];
+  if (typeof cgroup === 'string' && (!cgroup.startsWith('/') || cgroup.split('/').includes('..')))
+    object.report(
+      ['metadata', 'annotations', CGROUP_ANNOTATION],
+      `"${cgroup}" is not a path below the cgroup2 mount, such as /system.slice/sshd.service`,
+    );
+  return {
+    ...name,
+    labels: metadata?.labels ?? new Map(),
+    addresses,
+    ports: (spec?.containers ?? []).flatMap((container) =>
+      (container.ports ?? []).flatMap((port) =>
+        port.name ? [{ name: port.name, protocol: schema.PROTOCOLS[port.protocol ?? 'TCP'], port: port.containerPort }] : [],
+      ),
+    ),
+    hostNetwork: spec?.hostNetwork ?? false,
+    ended: status?.phase === 'Succeeded' || status?.phase === 'Failed',
+    ...(typeof attachment === 'string' && { interface: attachment }),
+    ...(typeof cgroup === 'string' && { cgroup }),
+    ...(annotations[RESOLVER_ANNOTATION] === 'true' && { resolver: true }),
+    ...((!metadata || !spec || object.problems.length > 0) && { quarantined: true }),
+  };
+}
+
+function readNetworkPolicy(object: RawObject): Policy | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const spec = object.parse(schema.networkPolicySpec, ['spec']);
+  if (metadata && spec) return { namespace: metadata.namespace ?? 'default', name: metadata.name, ...spec };
+  const name = looseMetadata(object);
+  return (
+    name && {
+      ...name,
+      selector: readableSelector(object),
+      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, []])),
+    }
+  );
+}
+
+/** One that is invalid denies its subject what it names, at its place; one whose subject cannot be read, everybody. */
+function readClusterPolicy(object: RawObject): ClusterPolicy | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const spec = object.parse(clusterPolicySpec, ['spec']);
+  if (metadata && spec) return { name: metadata.name, ...spec };
+  const name = looseMetadata(object);
+  const raw = isRecord(object.raw.spec) ? object.raw.spec : {};
+  const subject = clusterSubject.safeParse(raw.subject);
+  return (
+    name && {
+      name: name.name,
+      tier: raw.tier === 'Baseline' ? 'Baseline' : 'Admin',
+      priority: typeof raw.priority === 'number' && raw.priority >= 0 && raw.priority <= 1000 ? raw.priority : 0,
+      subject: subject.success ? subject.data : { namespaces: [], pods: [] },
+      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, [DENY_EVERYONE]])),
+    }
+  );
+}
+
+function readPluginPolicy(object: RawObject): PluginPolicy | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const spec = object.parse(pluginSchema.pluginPolicySpec, ['spec']);
+  const namespace = metadata?.namespace ?? 'default';
+  if (metadata && spec) {
+    const rules = Object.entries(spec.rules).map(([direction, list]) => [direction, list.map((rule) => rule(namespace))]);
+    return { kind: 'PluginPolicy', namespace, name: metadata.name, ...spec, rules: Object.fromEntries(rules) };
+  }
+  const name = looseMetadata(object);
+  // A plugin that cannot exist: whatever the tiers allow in these directions is denied.
+  const closed = [{ plugin: '', context: Context.CONNECT }];
+  return (
+    name && {
+      kind: 'PluginPolicy',
+      ...name,
+      selector: readableSelector(object),
+      overrides: false,
+      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, closed])),
+    }
+  );
+}
+
+function readPolicyPlugin(object: RawObject): PolicyPlugin | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const spec = object.parse(pluginSchema.policyPluginSpec, ['spec']);
+  if (!metadata || !spec) return undefined;
+  const { file, ...rest } = spec;
+  if (file && !object.origin.resolveFile) object.report(['spec', 'module', 'file'], 'only a manifest in a file can name one');
+  const path = file && object.origin.resolveFile?.(file);
+  return { name: metadata.name, ...rest, ...(path && { file: path }) };
+}
+
+/** A damaged one has no backends: who is sent to it is told so. */
+function readService(object: RawObject): Service | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const spec = object.parse(serviceSpec, ['spec']);
+  const name = looseMetadata(object);
+  return name && { ...name, ...(metadata && spec ? spec : { addresses: [], ports: [] }) };
+}
+
+function readEndpointSlice(object: RawObject): EndpointSlice | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const slice = object.parse(endpointSlice, []);
+  const service = metadata?.labels.get(SERVICE_LABEL);
+  if (!metadata || !slice || !service) return undefined;
+  return {
+    namespace: metadata.namespace ?? 'default',
+    name: metadata.name,
+    service,
+    ports: (slice.ports ?? []).flatMap(({ name, protocol, port }) => (port ? [{ name: name ?? '', protocol, port }] : [])),
+    addresses: readyAddresses(slice),
+  };
+}
+
+/** A damaged one, or one with rules that we do not know, refuses every request to its Services. */
+function readHttpRoute(object: RawObject): HttpRoute | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const parents = httpRouteParents.safeParse(isRecord(object.raw.spec) ? object.raw.spec : {});
+  const name = looseMetadata(object);
+  // Gateways have other implementations: only what is attached to a Service is ours.
+  if (!name || (parents.success && !serviceParents(parents.data, name.namespace).length)) return undefined;
+  const spec = object.parse(httpRouteSpec, ['spec']);
+  const annotations = isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
+  const routes = new Map(
+    String(annotations[ROUTES_ANNOTATION] ?? '')
+      .split(',')
+      .flatMap((pair) => {
+        const [route, target] = pair.split('=', 2).map((part) => part.trim());
+        return route && target ? [[route, target] as const] : [];
+      }),
+  );
+  const attached = parents.success ? serviceParents(parents.data, name.namespace) : [];
+  return { ...name, parents: attached, rules: metadata && spec ? routeRules(spec, name.namespace, routes) : [] };
+}
+
+/** One that is invalid says so: what stands for the host must not fall with a typing error. */
+function readHostPolicy(object: RawObject): HostPolicy | undefined {
+  const metadata = object.parse(schema.metadata, ['metadata']);
+  const rules = object.parse(schema.hostPolicySpec, ['spec']);
+  if (!metadata || !rules) return { name: String(object.metadata.name ?? '?'), rules: {}, invalid: true };
+  const version = createHash('sha256').update(JSON.stringify(object.raw.spec)).digest('hex').slice(0, 8);
+  return { name: `${metadata.name}@${version}`, rules };
+}
+
+/** Name and namespace as far as they are strings at all. */
+function looseMetadata(object: RawObject): { name: string; namespace: string } | undefined {
+  const { name, namespace } = object.metadata;
+  return typeof name === 'string' && name
+    ? { name, namespace: typeof namespace === 'string' && namespace ? namespace : 'default' }
+    : undefined;
+}
+
+/** The selector of a policy that is invalid elsewhere; a selector that cannot be read selects every pod of the namespace. */
+function readableSelector(object: RawObject): Selector {
+  const spec = isRecord(object.raw.spec) ? object.raw.spec : {};
+  const result = schema.selector.safeParse(spec.podSelector ?? {});
+  return result.success ? result.data : [];
+}
+
+/** The directions that an invalid policy names: both when that cannot be told. */
+function namedDirections(object: RawObject): Direction[] {
+  const both = [Direction.INGRESS, Direction.EGRESS];
+  if (!isRecord(object.raw.spec)) return both;
+  const { policyTypes, ingress, egress } = object.raw.spec;
+  if (object.raw.kind !== 'NetworkPolicy') {
+    const named = [...(ingress === undefined ? [] : [Direction.INGRESS]), ...(egress === undefined ? [] : [Direction.EGRESS])];
+    return named.length ? named : both;
+  }
+  const types = schema.policyTypes.safeParse(policyTypes);
+  if (!types.success) return both;
+  if (types.data?.length) return both.filter((direction) => types.data?.includes(direction === Direction.INGRESS ? 'Ingress' : 'Egress'));
+  return egress ? both : [Direction.INGRESS];
+}

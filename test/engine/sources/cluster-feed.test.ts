@@ -1,0 +1,105 @@
+/** Several sources as one: names that they contest, resynchronizing, and how they are. */
+import { describe, expect, test } from 'vitest';
+import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
+import type { Pod } from '../../../engine/policy/snapshot.ts';
+import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
+import { readObject } from '../../../engine/sources/read-object.ts';
+import type { Entry, Source, SourceListener } from '../../../engine/sources/source.ts';
+
+/** A source that tells what the test says, as one that follows an API would. */
+class FakeSource implements Source {
+  readonly name: string;
+  listener: SourceListener | undefined;
+  constructor(name: string) {
+    this.name = name;
+  }
+  async start(listener: SourceListener): Promise<void> {
+    this.listener = listener;
+    listener.setState({ is: 'following' });
+  }
+  async catchUp(): Promise<void> {}
+  async close(): Promise<void> {}
+  tell(...pods: string[]): void {
+    this.listener?.tell(pods.map((text) => ({ slot: slotOf(text), entry: entryOf(text) })));
+  }
+}
+
+/** `web 10.0.0.1` */
+const slotOf = (text: string): string => `Pod shop/${text.split(' ')[0]}`;
+
+function entryOf(text: string): Entry {
+  const [name = '', ip] = text.split(' ');
+  const raw = { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'shop' }, spec: {}, status: { podIPs: [{ ip }] } };
+  return readObject(raw, { locate: () => ({ at: 'object', object: { kind: 'Pod', namespace: 'shop', name } }) });
+}
+
+async function started(...names: string[]): Promise<{ feed: ClusterFeed; sources: FakeSource[] }> {
+  const sources = names.map((name) => new FakeSource(name));
+  const feed = new ClusterFeed(sources);
+  await feed.start();
+  return { feed, sources };
+}
+
+/** Names and last bytes of addresses; `-`: gone. */
+const taken = (feed: ClusterFeed): string[] =>
+  feed.take().map(({ key, value }) => (value ? `${key} ${(value as Pod).addresses.map((address) => address[15]).join()}` : `- ${key}`));
+const problems = (feed: ClusterFeed): string[] => feed.problems.all.map((problem) => formatProblem(viewProblem(problem)));
+
+describe('ClusterFeed', () => {
+  test('an object that says the same as before is no change, and of several changes of one the last counts', async () => {
+    const { feed, sources } = await started('api');
+    sources[0]?.tell('web 10.0.0.1', 'db 10.0.0.2');
+    expect(taken(feed)).toEqual(['shop/web 1', 'shop/db 2']);
+    sources[0]?.tell('web 10.0.0.1');
+    expect(taken(feed)).toEqual([]);
+    sources[0]?.tell('web 10.0.0.3');
+    sources[0]?.tell('web 10.0.0.4');
+    expect(taken(feed)).toEqual(['shop/web 4']);
+    sources[0]?.tell('web 10.0.0.3');
+    sources[0]?.tell('web 10.0.0.4');
+    expect(taken(feed)).toEqual([]);
+  });
+
+  test('of objects with one name that of the earlier source counts, until it goes', async () => {
+    const { feed, sources } = await started('dir', 'api');
+    sources[1]?.tell('web 10.0.0.1');
+    expect(taken(feed)).toEqual(['shop/web 1']);
+    sources[0]?.tell('web 10.0.0.2');
+    expect(taken(feed)).toEqual(['shop/web 2']);
+    expect(problems(feed)).toEqual(['Pod shop/web: defined already in dir']);
+    sources[0]?.listener?.tell([{ slot: 'Pod shop/web' }]);
+    expect(taken(feed)).toEqual(['shop/web 1']);
+    expect(problems(feed)).toEqual([]);
+  });
+
+  test('a source that tells all anew takes away what it does not list, and nothing of another one', async () => {
+    const { feed, sources } = await started('dir', 'api');
+    sources[0]?.tell('own 10.0.0.9');
+    sources[1]?.tell('web 10.0.0.1', 'db 10.0.0.2');
+    taken(feed);
+    sources[1]?.listener?.tellAll(new Map(['db 10.0.0.2', 'new 10.0.0.3'].map((text) => [slotOf(text), entryOf(text)])));
+    expect(taken(feed).sort()).toEqual(['- shop/web', 'shop/new 3']);
+  });
+
+  test('a source that is behind says so, and what it told stays', async () => {
+    const { feed, sources } = await started('dir', 'api');
+    let notified = 0;
+    feed.onChange(() => (notified += 1));
+    sources[1]?.listener?.setState({ is: 'behind', sinceMs: 1000, reason: 'no answer' });
+    sources[1]?.listener?.setState({ is: 'behind', sinceMs: 2000, reason: 'no answer' });
+    expect(notified).toBe(1);
+    expect(feed.status.map(({ state }) => state)).toEqual([{ is: 'following' }, { is: 'behind', sinceMs: 1000, reason: 'no answer' }]);
+    expect(problems(feed)).toEqual(['api: no answer: what was known before stays in force']);
+    sources[1]?.listener?.setState({ is: 'following' });
+    expect(problems(feed)).toEqual([]);
+    expect(taken(feed)).toEqual([]);
+  });
+
+  test('what is wrong with an object of an API is told with its name, and no file', () => {
+    const raw = { apiVersion: 'sluice.dev/v1alpha1', kind: 'PolicyPlugin', metadata: { name: 'p' }, spec: { module: { file: 'p.wasm' } } };
+    const { problems: found } = readObject(raw, { locate: () => ({ at: 'object', object: { kind: 'PolicyPlugin', name: 'p' } }) });
+    expect(found.map((problem) => viewProblem(problem))).toEqual([
+      { object: 'PolicyPlugin p', reason: 'spec.module.file: only a manifest in a file can name one' },
+    ]);
+  });
+});

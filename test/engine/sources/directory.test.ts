@@ -1,0 +1,127 @@
+/** A directory as a source: what is told when files come, change, break and go. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Direction } from '../../../engine/abi.gen.ts';
+import { silentLogger } from '../../../engine/log.ts';
+import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
+import type { ObjectChange } from '../../../engine/policy/snapshot.ts';
+import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
+import { DirectorySource } from '../../../engine/sources/directory.ts';
+
+const namespace = (name: string): string => `apiVersion: v1\nkind: Namespace\nmetadata: { name: ${name} }\n`;
+const networkPolicy = (spec: string): string =>
+  `apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: web, namespace: shop }\nspec:\n${spec}\n`;
+const plugin = (file: string): string =>
+  `apiVersion: sluice.dev/v1alpha1\nkind: PolicyPlugin\nmetadata: { name: p }\nspec: { module: { file: ${file} } }\n`;
+
+describe('DirectorySource', () => {
+  let directory: string;
+  let feed: ClusterFeed;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+    feed = new ClusterFeed([new DirectorySource(directory, silentLogger)]);
+  });
+  afterEach(async () => {
+    await feed.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const write = (name: string, text: string): void => writeFileSync(join(directory, name), text);
+  const problems = (): string[] => feed.problems.all.map((problem) => formatProblem(viewProblem(problem)).replaceAll(`${directory}/`, ''));
+  /** What changed by now: `+` came or changed, `-` went. */
+  const taken = async (): Promise<string[]> => {
+    await feed.catchUp();
+    return feed.take().map(({ kind, key, value }) => `${value ? '+' : '-'} ${kind} ${key}`);
+  };
+
+  test('refuses a directory that does not exist, and a file', () => {
+    expect(() => new DirectorySource(join(directory, 'none'), silentLogger)).toThrow(/no such directory/);
+    write('file', '');
+    expect(() => new DirectorySource(join(directory, 'file'), silentLogger)).toThrow(/not a directory/);
+  });
+
+  test('has told everything when it has started, and tells changes by object after that', async () => {
+    write('a.yaml', `${namespace('a')}---\n${namespace('b')}`);
+    mkdirSync(join(directory, 'below'));
+    write('below/c.yml', namespace('c'));
+    write('.hidden.yaml', namespace('d'));
+    write('notes.txt', 'no manifest');
+    await feed.start();
+    expect(feed.status).toEqual([{ name: `dir:${directory}`, state: { is: 'following' } }]);
+    expect(await taken()).toEqual(['+ Namespace /a', '+ Namespace /b', '+ Namespace /c']);
+    expect(await taken()).toEqual([]);
+    // What was only moved, or written otherwise, is no change.
+    write(
+      'a.yaml',
+      `# text before\n${namespace('b')}---\n${namespace('a').replace('{ name: a }', '{ "name": "a" }')}---\n${namespace('e')}`,
+    );
+    expect(await taken()).toEqual(['+ Namespace /e']);
+    write('a.yaml', namespace('b'));
+    expect((await taken()).sort()).toEqual(['- Namespace /a', '- Namespace /e']);
+    rmSync(join(directory, 'below'), { recursive: true });
+    expect(await taken()).toEqual(['- Namespace /c']);
+  });
+
+  test('tells what the watch saw, without being asked', async () => {
+    await feed.start();
+    const seen: ObjectChange[] = [];
+    feed.onChange(() => seen.push(...feed.take()));
+    write('a.yaml', namespace('a'));
+    await vi.waitFor(() => expect(seen.map(({ key }) => key)).toEqual(['/a']), 5000);
+    rmSync(join(directory, 'a.yaml'));
+    await vi.waitFor(() => expect(seen.at(-1)).toEqual({ kind: 'Namespace', key: '/a', value: undefined }), 5000);
+  });
+
+  test('keeps what a file said while it cannot be read as YAML, and reports it', async () => {
+    write('a.yaml', namespace('a'));
+    await feed.start();
+    await taken();
+    write('a.yaml', 'kind: [');
+    expect(await taken()).toEqual([]);
+    expect(problems()[0]).toMatch(/^a\.yaml:1: not valid YAML/);
+    write('a.yaml', namespace('c'));
+    expect((await taken()).sort()).toEqual(['+ Namespace /c', '- Namespace /a']);
+    expect(problems()).toEqual([]);
+  });
+
+  test('keeps what it knew while the directory cannot be read, and says since when', async () => {
+    write('a.yaml', namespace('a'));
+    await feed.start();
+    await taken();
+    rmSync(directory, { recursive: true });
+    expect(await taken()).toEqual([]);
+    expect(feed.status[0]?.state).toMatchObject({ is: 'behind', sinceMs: expect.any(Number) });
+    expect(problems()[0]).toMatch(/^dir:.*cannot be read: .*: what was known before stays in force$/);
+    mkdirSync(directory);
+    write('b.yaml', namespace('b'));
+    expect((await taken()).sort()).toEqual(['+ Namespace /b', '- Namespace /a']);
+    expect(feed.status[0]?.state).toEqual({ is: 'following' });
+  });
+
+  test('a plugin whose module is another one is another object', async () => {
+    write('p.yaml', plugin('p.wasm'));
+    await feed.start();
+    expect(await taken()).toEqual(['+ PolicyPlugin /p']);
+    write('p.wasm', 'one');
+    expect(await taken()).toEqual(['+ PolicyPlugin /p']);
+    rmSync(join(directory, 'p.wasm'));
+    expect(await taken()).toEqual(['+ PolicyPlugin /p']);
+    expect(await taken()).toEqual([]);
+  });
+
+  test('reports an object that is defined twice, and lets the second one open nothing', async () => {
+    write('a.yaml', networkPolicy('  podSelector: {}\n'));
+    write('b.yaml', networkPolicy('  podSelector: {}\n  ingress: [{}]'));
+    await feed.start();
+    const policies = feed.take().flatMap((change) => (change.kind === 'NetworkPolicy' && change.value ? [change.value] : []));
+    expect(policies.map(({ name, rules }) => [name.replaceAll(`${directory}/`, ''), rules[Direction.INGRESS]])).toEqual([
+      ['web', []],
+      ['web (b.yaml:1)', []],
+    ]);
+    expect(problems()).toEqual(['b.yaml:1: NetworkPolicy shop/web: defined already in a.yaml:1']);
+    rmSync(join(directory, 'a.yaml'));
+    expect((await taken()).sort()).toEqual([`+ NetworkPolicy shop/web`, `- NetworkPolicy shop/web (${directory}/b.yaml:1)`]);
+    expect(problems()).toEqual([]);
+  });
+});
