@@ -11,15 +11,15 @@ import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
 import { mapFile } from './kernel/mapped-file.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
-import { pluginStates } from './kernel/plugin-states.ts';
+import { readPluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import { closeSocket, wakeStreams } from './kernel/streams.ts';
 import type { Logger } from './log.ts';
 import { FlowLog } from './observe/flow-log.ts';
-import { type FromWorker, FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './plugin-runtime/messages.ts';
-import { addCounts, emptyCounts } from './plugin-runtime/reporter.ts';
+import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './plugin-runtime/counts.ts';
+import type { FromWorker } from './plugin-runtime/messages.ts';
 import { tableFacts } from './plugin-runtime/version-parts.ts';
 import { MODULE_BYTES_MAX } from './plugins/audit.ts';
 import type { ManagedPlugin } from './plugins/managed-plugin.ts';
@@ -35,8 +35,7 @@ import { RequestTotals } from './proxy/request-totals.ts';
 import { HostFirewall } from './reconcile/host-firewall.ts';
 import { namesOf, nodeAddresses, Reconciler } from './reconcile/reconciler.ts';
 import { DirectorySource } from './sources/directory.ts';
-import { WorkerPool } from './threads/pool.ts';
-import { ProxyThreads } from './threads/proxy-threads.ts';
+import { PluginThreads } from './threads/plugin-threads.ts';
 import { VERSION } from './version.ts';
 
 /** How often denied flows are fetched from the kernel. */
@@ -77,56 +76,23 @@ async function assemble(
   { source, compiler, datapath }: { source: DirectorySource; compiler: Compiler; datapath: Datapath },
   stops: (() => Promise<void> | void)[],
 ): Promise<Engine> {
-  const pool = new WorkerPool({
-    worker: new URL('./flow/flow-worker.ts', import.meta.url),
-    data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
+  const threads = new PluginThreads({
+    flowWorker: {
+      worker: new URL('./flow/flow-worker.ts', import.meta.url),
+      data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
+    },
+    proxy: { worker: new URL('./proxy/proxy-worker.ts', import.meta.url), data: { handles: datapath.proxyHandles } },
     wakeServing: () => datapath.wakeAsks(),
-    log: log.child({ room: 'flow' }),
-    events: {
-      report: (report) => noteReport(report, registry, flows),
-      trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
-      log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
-      timeout: (id, switchedOff) => {
-        registry.tally.noteTimeout(id, switchedOff);
-        if (switchedOff) proxy.switchOff(id);
-      },
-      error: (message) => log.error({ room: 'flow', reason: message }, 'flow worker failed'),
-    },
-  });
-  const proxy = new ProxyThreads({
-    worker: new URL('./proxy/proxy-worker.ts', import.meta.url),
-    data: { handles: datapath.proxyHandles },
-    wake: wakeStreams,
+    wakeProxy: wakeStreams,
     closeSocket,
-    events: {
-      requests: (thread, report) => {
-        requests.add(thread, report.traffic, report.counts);
-        noteRequests(report, registry, flows);
-      },
-      trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
-      log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
-      timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
-      error: (message) => log.error({ room: 'proxy', reason: message }, 'proxy failed'),
-    },
+    log: log.child({ room: 'threads' }),
   });
   const requests = new RequestTotals();
   const registry = new PluginRegistry({
-    runner: {
-      // Tried by the flow workers first: what reaches the proxy starts.
-      install: async (setup) => {
-        await pool.install(setup);
-        await proxy.install(setup);
-      },
-      remove: async (id) => {
-        await pool.remove(id);
-        await proxy.remove(id);
-      },
-    },
-    states: pluginStates(datapath),
+    runner: threads,
+    left: readPluginStates(datapath),
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
-    emptyCounts,
-    addCounts,
     log: log.child({ room: 'plugins' }),
   });
   const viewPlugin = (plugin: ManagedPlugin, hits = datapath.readVerdictHits()): ReturnType<typeof pluginView> =>
@@ -149,13 +115,7 @@ async function assemble(
     source,
     compiler,
     plugins: registry,
-    workers: {
-      setCluster: (change) => {
-        pool.setCluster(change);
-        proxy.setCluster(change);
-      },
-      setPolicy: (policy) => proxy.setPolicy(policy),
-    },
+    workers: threads,
     maps,
     hostFirewall,
     findPlace: (place) => datapath.find(place),
@@ -168,14 +128,14 @@ async function assemble(
     datapath,
     known,
     pluginName: (id) => registry.nameOf(id),
-    explainRequest: (ends, request) => proxy.explain(ends, request),
+    explainRequest: (ends, request) => threads.explainRequest(ends, request),
   });
   const names = namesOf(
     reconciler,
     (id) => registry.nameOf(id),
     (hash) => domains.find(hash),
   );
-  const flows = new FlowLog({ ...names, labels: (identity) => pool.labels(identity) });
+  const flows = new FlowLog({ ...names, labels: (identity) => threads.labels(identity) });
   const pressure = new Pressure(datapath, () => [...maps.pressure(), known.pressure], log.child({ room: 'kernel' }));
   const metrics = createMetrics({
     counters: () =>
@@ -200,10 +160,10 @@ async function assemble(
   let ready = false;
   /** What is not in force as meant: of policy, and of who carries it out. */
   const problems = (): Problem[] => {
-    const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
+    const reason = `requests are not decided and get the failure policy: ${threads.proxyProblem}`;
     return [
       ...reconciler.status.problems,
-      ...(proxy.problem && compiler.requestRules.size ? [{ file: '', line: 0, object: 'rules about HTTP', reason }] : []),
+      ...(threads.proxyProblem && compiler.requestRules.size ? [{ file: '', line: 0, object: 'rules about HTTP', reason }] : []),
     ];
   };
   const status = (): Awaited<ReturnType<Parameters<typeof createApi>[0]['reconcile']>> => ({
@@ -251,13 +211,23 @@ async function assemble(
   stops.push(() => api.close());
 
   // Workers first, with the plugins of the source: the moment programs are replaced, somebody answers what they hold.
-  stops.push(() => pool.close());
-  await pool.start();
+  stops.push(() => threads.close());
+  await threads.start({
+    report: (report) => noteReport(report, registry, flows),
+    requests: (thread, report) => {
+      requests.add(thread, report.traffic, report.counts);
+      noteRequests(report, registry, flows);
+    },
+    trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
+    log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
+    timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
+    error: (room, reason) => log.error({ room, reason }, 'thread failed'),
+  });
   await registry.sync(source.read().plugins);
-  await pool.serve();
+  await threads.serve();
   datapath.openHold();
-  stops.push(() => proxy.close());
-  await proxy.start();
+  stops.push(() => threads.closeProxy());
+  await threads.startProxy();
   datapath.openProxy();
   stops.push(() => reconciler.close());
   await reconciler.run();

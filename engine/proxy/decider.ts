@@ -6,7 +6,7 @@
  */
 import { Context, Direction, PluginAction, PluginField, Scope, Verdict } from '../abi.gen.ts';
 import type { ProxyNetwork } from '../kernel/proxy-network.ts';
-import { FAILURE_TEXT, Failure } from '../plugin-runtime/control.ts';
+import { FAILURE_TEXT, Failure } from '../plugin-runtime/failure.ts';
 import type { Guest, LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
 import type { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
 import { findCookie, type IdentityTexts, type Question } from '../plugin-runtime/question.ts';

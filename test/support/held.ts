@@ -13,6 +13,9 @@ export interface HeldFields {
   /** What the kernel knows of the connection. */
   readonly start?: number;
   readonly flags?: number;
+  /** Who is asked about it, and since when it is held. */
+  readonly plugin?: number;
+  readonly heldNs?: bigint;
 }
 
 /** A packet with its question, in memory of its own. */
@@ -25,12 +28,14 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     context = Context.TLS,
     start = 1001,
     flags = 0,
+    plugin = 255,
+    heldNs = 0n,
   } = fields;
   const v6 = from.includes(':');
   const bytes = frame(v6 ? ipv6({ from, to }, transport) : ipv4({ from, to }, transport));
   const record = Buffer.alloc(askCodec.size + bytes.length);
   askCodec.write(record, 0, {
-    timeNs: 0n,
+    timeNs: heldNs,
     name: 0n,
     source: parseAddress(from) as Uint8Array,
     destination: parseAddress(to) as Uint8Array,
@@ -38,7 +43,7 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     destinationIdentity: 1,
     endpoint,
     rule: 1,
-    plugin: 255,
+    plugin,
     length: bytes.length,
     gsoSize: 0,
     sourcePort: transport.bytes.readUInt16BE(0),
