@@ -1,4 +1,4 @@
-/** The engine: builds the rooms, connects them, and stops them in reverse order. Nobody imports it but the command line. */
+/** The engine: what is built from what, in order, and stopped in the reverse order. Nobody imports it but the command line. */
 import { setFlagsFromString } from 'node:v8';
 import { createApi, listen } from './api/api.ts';
 import { createMetrics } from './api/metrics.ts';
@@ -12,7 +12,7 @@ import { Datapath, type MapSizes } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
-import { pluginStates } from './kernel/plugin-states.ts';
+import { readPluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { closeSocket, closeSockets, wakeSockets } from './kernel/proxy-sockets.ts';
@@ -21,7 +21,6 @@ import type { Logger } from './log.ts';
 import { FlowCounts } from './observe/flow-counts.ts';
 import { FlowLog } from './observe/flow-log.ts';
 import { ReportIntake } from './observe/intake.ts';
-import { addCounts, emptyCounts } from './plugin-runtime/reporter.ts';
 import { PluginRegistry } from './plugins/registry.ts';
 import { readTrustedKey } from './plugins/signature.ts';
 import { VersionStore } from './plugins/version-store.ts';
@@ -33,11 +32,10 @@ import { nodeAddresses, recentNodeAddresses } from './reconcile/node-addresses.t
 import { namesOf, Reconciler } from './reconcile/reconciler.ts';
 import { ClusterFeed } from './sources/cluster-feed.ts';
 import { openSources } from './sources/open.ts';
-import { WorkerPool } from './threads/pool.ts';
-import { ProxyThreads } from './threads/proxy-threads.ts';
+import { PluginThreads, type ThreadEvents } from './threads/plugin-threads.ts';
 import { VERSION } from './version.ts';
 
-/** How often denied flows are fetched from the kernel. */
+/** How often records of flows are fetched from the kernel. */
 const RECORDS_MS = 100;
 
 // Compiling on the first call would stop a flow worker: a large function costs it tens of milliseconds.
@@ -50,144 +48,194 @@ export interface Engine {
   stop(): Promise<void>;
 }
 
+type Stops = (() => Promise<void> | void)[];
+
 /** Starts the engine; returns when the source as it is now is in force. @throws EngineError */
 export async function startEngine(config: Config, log: Logger): Promise<Engine> {
-  setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
-  const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
-  const stops: (() => Promise<void> | void)[] = [() => feed.close()];
+  const stops: Stops = [];
   try {
-    await feed.start();
-    // Compiled before there are maps: they must have room for it.
-    const compiler = new Compiler(config.resolvers);
-    compiler.update(feed.take(), new Map(), nodeAddresses());
-    const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
-    stops.push(() => datapath.close());
-    return await assemble(config, log, { feed, compiler, datapath }, stops);
+    const cluster = await followCluster(config, log, stops);
+    const kernel = await openKernel(config, log, cluster, stops);
+    const threads = createThreads(config, log, kernel);
+    const registry = createRegistry(config, log, kernel, threads);
+    const hostFirewall = createHostFirewall(config, log, stops);
+    const reconciler = createReconciler(log, { cluster, kernel, threads, registry, hostFirewall });
+    const observers = createObservers({ kernel, threads, registry, reconciler }, stops);
+    const readiness = { ready: false };
+    const url = await serveApi(config, log, { kernel, threads, registry, hostFirewall, reconciler, observers, readiness }, stops);
+
+    // Workers first, with the plugins of the source: the moment programs are replaced, somebody answers what they hold.
+    stops.push(() => threads.close());
+    await threads.start(threadEvents(log, registry, observers));
+    await registry.sync([...cluster.compiler.cluster.of('PolicyPlugin').values()]);
+    await threads.serve();
+    kernel.datapath.openHold();
+    stops.push(() => threads.closeProxy());
+    await threads.startProxy();
+    kernel.datapath.openProxy();
+    stops.push(() => reconciler.close());
+    await reconciler.settle();
+
+    keepLooking({ cluster, kernel, observers }, stops);
+    hostFirewall.onLapse = () => reconciler.schedule();
+    cluster.feed.onChange(() => reconciler.schedule());
+    stops.push(() => void (readiness.ready = false));
+    readiness.ready = true;
+    log.info({ url, attachment: kernel.datapath.attachment, endpoints: reconciler.status.endpoints.length }, 'ready');
+    let stopped: Promise<void> | undefined;
+    return { url, stop: () => (stopped ??= runStops(stops).then(() => log.info('stopped; enforcement stays in the kernel'))) };
   } catch (error) {
-    for (const stop of stops.reverse()) await stop();
+    await runStops(stops);
     throw error;
   }
 }
 
-async function assemble(
-  config: Config,
-  log: Logger,
-  { feed, compiler, datapath }: { feed: ClusterFeed; compiler: Compiler; datapath: Datapath },
-  stops: (() => Promise<void> | void)[],
-): Promise<Engine> {
-  const pool = new WorkerPool({
-    worker: new URL('./flow/flow-worker.ts', import.meta.url),
-    data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
+async function runStops(stops: Stops): Promise<void> {
+  for (const stop of stops.reverse()) await stop();
+}
+
+/** The cluster as its sources tell it, compiled once before there are maps: they must have room for it. */
+async function followCluster(config: Config, log: Logger, stops: Stops) {
+  const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
+  stops.push(() => feed.close());
+  await feed.start();
+  const compiler = new Compiler(config.resolvers);
+  compiler.update(feed.take(), new Map(), nodeAddresses());
+  return { feed, compiler };
+}
+type Cluster = Awaited<ReturnType<typeof followCluster>>;
+
+/** Programs and maps, and who reads the maps. */
+async function openKernel(config: Config, log: Logger, { compiler }: Cluster, stops: Stops) {
+  setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
+  const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
+  stops.push(() => datapath.close());
+  const maps = new PolicyMaps(datapath, config.limits);
+  const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
+  const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
+  const pressure = new Pressure(datapath, () => [...maps.pressure(), known.pressure], log.child({ room: 'kernel' }));
+  return { datapath, maps, domains, known, pressure };
+}
+type Kernel = Awaited<ReturnType<typeof openKernel>>;
+
+function createThreads(config: Config, log: Logger, { datapath }: Kernel): PluginThreads {
+  return new PluginThreads({
+    flowWorker: {
+      worker: new URL('./flow/flow-worker.ts', import.meta.url),
+      data: { handles: datapath.ringHandles, holdTimeoutMs: config.holdTimeoutMs },
+    },
+    proxy: { worker: new URL('./proxy/proxy-worker.ts', import.meta.url), data: { handles: datapath.proxyHandles } },
     wakeServing: () => datapath.wakeAsks(),
-    log: log.child({ room: 'flow' }),
-    events: {
-      report: (report) => intake.takeReport(report),
-      trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
-      log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
-      timeout: (id, switchedOff) => {
-        registry.tally.noteTimeout(id, switchedOff);
-        if (switchedOff) proxy.switchOff(id);
-      },
-      error: (message) => log.error({ room: 'flow', reason: message }, 'flow worker failed'),
-    },
-  });
-  const proxy = new ProxyThreads({
-    worker: new URL('./proxy/proxy-worker.ts', import.meta.url),
-    data: { handles: datapath.proxyHandles },
-    wake: wakeSockets,
-    cleanUp: closeSockets,
+    wakeProxy: wakeSockets,
+    cleanUpProxy: closeSockets,
     closeSocket,
-    events: {
-      requests: (thread, report) => {
-        requests.add(thread, report.traffic, report.counts);
-        intake.takeRequests(report);
-      },
-      trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
-      log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
-      timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
-      error: (message) => log.error({ room: 'proxy', reason: message }, 'proxy failed'),
-    },
+    log: log.child({ room: 'threads' }),
   });
-  const requests = new RequestTotals();
-  const registry = new PluginRegistry({
-    runner: {
-      // Tried by the flow workers first: what reaches the proxy starts.
-      install: async (setup) => {
-        await pool.install(setup);
-        await proxy.install(setup);
-      },
-      remove: async (id) => {
-        await pool.remove(id);
-        await proxy.remove(id);
-      },
-    },
-    states: pluginStates(datapath),
+}
+
+function createRegistry(config: Config, log: Logger, { datapath }: Kernel, threads: PluginThreads): PluginRegistry {
+  return new PluginRegistry({
+    runner: threads,
+    left: readPluginStates(datapath),
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
-    emptyCounts,
-    addCounts,
     log: log.child({ room: 'plugins' }),
   });
-  const maps = new PolicyMaps(datapath, config.limits);
-  const hostFirewall = new HostFirewall({
-    cgroup: config.hostFirewall,
-    stateDir: config.stateDir,
-    confirmMs: config.confirmMs,
+}
+
+function createHostFirewall(config: Config, log: Logger, stops: Stops): HostFirewall {
+  const { hostFirewall: cgroup, stateDir, confirmMs } = config;
+  const firewall = new HostFirewall({
+    cgroup,
+    stateDir,
+    confirmMs,
     nowMs: Date.now,
     kernelNowNs,
     log: log.child({ room: 'host-firewall' }),
   });
-  stops.push(() => hostFirewall.close());
-  const reconciler = new Reconciler({
-    feed,
-    compiler,
+  stops.push(() => firewall.close());
+  return firewall;
+}
+
+interface PolicyParts {
+  readonly cluster: Cluster;
+  readonly kernel: Kernel;
+  readonly threads: PluginThreads;
+  readonly registry: PluginRegistry;
+  readonly hostFirewall: HostFirewall;
+}
+
+function createReconciler(log: Logger, { cluster, kernel, threads, registry, hostFirewall }: PolicyParts): Reconciler {
+  return new Reconciler({
+    ...cluster,
     plugins: registry,
-    workers: {
-      setCluster: (change) => {
-        pool.setCluster(change);
-        proxy.setCluster(change);
-      },
-      setPolicy: (policy) => proxy.setPolicy(policy),
-    },
-    maps,
+    workers: threads,
+    maps: kernel.maps,
     hostFirewall,
-    findPlace: (place) => datapath.find(place),
+    findPlace: (place) => kernel.datapath.find(place),
     nodeAddresses: recentNodeAddresses(),
     log: log.child({ room: 'policy' }),
   });
-  const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
-  const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
+}
+
+interface ObservedParts extends Pick<PolicyParts, 'kernel' | 'threads' | 'registry'> {
+  readonly reconciler: Reconciler;
+}
+
+/** Who is told of flows, events and requests, with the names that people know things by. */
+function createObservers({ kernel, threads, registry, reconciler }: ObservedParts, stops: Stops) {
+  const names = namesOf(
+    reconciler,
+    (id) => registry.nameOf(id),
+    (hash) => kernel.domains.find(hash),
+  );
+  const flows = new FlowLog({
+    ...names,
+    labels: (identity) => threads.labels(identity),
+    endpoint: (id) => reconciler.status.endpoints.find((endpoint) => endpoint.id === id)?.pod ?? '',
+  });
+  const flowCounts = new FlowCounts();
+  stops.push(flows.feed.subscribe(flowCounts));
+  const feeds = { flows: flows.feed, events: reconciler.events };
+  return { names, flows, flowCounts, feeds, intake: new ReportIntake(registry.tally, flows), requests: new RequestTotals() };
+}
+type Observers = ReturnType<typeof createObservers>;
+
+function threadEvents(log: Logger, registry: PluginRegistry, { intake, requests }: Observers): ThreadEvents {
+  return {
+    report: (report) => intake.takeReport(report),
+    requests: (thread, report) => {
+      requests.add(thread, report.traffic, report.counts);
+      intake.takeRequests(report);
+    },
+    trap: (serial, message, offsets) => registry.tally.noteTrap(serial, message, offsets),
+    log: (plugin, text) => log.info({ room: 'plugins', plugin, text }, 'plugin says'),
+    timeout: (id, switchedOff) => registry.tally.noteTimeout(id, switchedOff),
+    error: (room, reason) => log.error({ room, reason }, 'thread failed'),
+  };
+}
+
+interface ApiParts extends Omit<PolicyParts, 'cluster'>, ObservedParts {
+  readonly observers: Observers;
+  readonly readiness: { readonly ready: boolean };
+}
+
+/** Returns the API's address. */
+async function serveApi(config: Config, log: Logger, parts: ApiParts, stops: Stops): Promise<string> {
+  const { kernel, threads, registry, hostFirewall, reconciler, observers } = parts;
+  const { datapath, pressure, known, domains } = kernel;
+  const { flows, flowCounts, feeds, requests, names } = observers;
   const explainer = new Explainer({
     reconciler,
     datapath,
     known,
     pluginName: (id) => registry.nameOf(id),
-    explainRequest: (ends, request) => proxy.explain(ends, request),
+    explainRequest: (ends, request) => threads.explainRequest(ends, request),
   });
-  const names = namesOf(
-    reconciler,
-    (id) => registry.nameOf(id),
-    (hash) => domains.find(hash),
-  );
-  const flows = new FlowLog({
-    ...names,
-    labels: (identity) => pool.labels(identity),
-    endpoint: (id) => reconciler.status.endpoints.find((endpoint) => endpoint.id === id)?.pod ?? '',
-  });
-  const intake = new ReportIntake(registry.tally, flows);
-  const flowCounts = new FlowCounts();
-  stops.push(flows.feed.subscribe(flowCounts));
-  const feeds = { flows: flows.feed, events: reconciler.events };
-  const pressure = new Pressure(datapath, () => [...maps.pressure(), known.pressure], log.child({ room: 'kernel' }));
-  const metrics = createMetrics(
-    metricsParts({ datapath, pressure, registry, reconciler, proxy, requests, flows, flowCounts, feeds, ruleName: names.rule }),
-  );
-
-  let ready = false;
-  const status = () => viewStatus({ reconciler, datapath, pressure, proxy, feeds });
+  const status = () => viewStatus({ reconciler, datapath, pressure, threads, feeds });
   const api = await createApi({
     version: VERSION,
-    ready: () => ready,
+    ready: () => parts.readiness.ready,
     status,
     reconcile: async () => {
       await reconciler.settle();
@@ -203,47 +251,30 @@ async function assemble(
     ...pluginParts(registry, () => datapath.readVerdictHits()),
     flows: flows.feed,
     events: reconciler.events,
-    metrics,
+    metrics: createMetrics(
+      metricsParts({ datapath, pressure, registry, reconciler, threads, requests, flows, flowCounts, feeds, ruleName: names.rule }),
+    ),
     access: config.access,
     listen: config.api,
     log: log.child({ room: 'api' }),
   });
   const url = await listen(api, config.api);
   stops.push(() => api.close());
+  return url;
+}
 
-  // Workers first, with the plugins of the source: the moment programs are replaced, somebody answers what they hold.
-  stops.push(() => pool.close());
-  await pool.start();
-  await registry.sync([...compiler.cluster.of('PolicyPlugin').values()]);
-  await pool.serve();
-  datapath.openHold();
-  stops.push(() => proxy.close());
-  await proxy.start();
-  datapath.openProxy();
-  stops.push(() => reconciler.close());
-  await reconciler.settle();
-
+/** Fetches the kernel's records, and looks at its maps, from time to time. */
+function keepLooking(parts: { cluster: Cluster; kernel: Kernel; observers: Observers }, stops: Stops): void {
+  const { datapath, pressure, known } = parts.kernel;
   const reader = new RecordReader(datapath.recordsRing);
   const records = setInterval(() => {
-    for (const record of reader.read()) flows.add('kernel', record);
+    for (const record of reader.read()) parts.observers.flows.add('kernel', record);
   }, RECORDS_MS);
   stops.push(() => clearInterval(records));
   pressure.start();
   stops.push(() => pressure.close());
-  known.start(() => forgetPatterns(compiler, known));
+  known.start(() => forgetPatterns(parts.cluster.compiler, known));
   stops.push(() => known.close());
-  hostFirewall.onLapse = () => reconciler.schedule();
-  feed.onChange(() => reconciler.schedule());
-  ready = true;
-  log.info({ url, attachment: datapath.attachment, endpoints: reconciler.status.endpoints.length }, 'ready');
-
-  let stopped: Promise<void> | undefined;
-  const stopAll = async (): Promise<void> => {
-    ready = false;
-    for (const stop of stops.reverse()) await stop();
-    log.info('stopped; enforcement stays in the kernel');
-  };
-  return { url, stop: () => (stopped ??= stopAll()) };
 }
 
 /** Lets the compiler forget patterns that no rule has any more, once nothing is known under them. */

@@ -17,7 +17,7 @@ export interface MetricsSource {
   readonly pressure: Pressure;
   readonly registry: PluginRegistry;
   readonly reconciler: Reconciler;
-  readonly proxy: StatusParts['proxy'];
+  readonly threads: StatusParts['threads'];
   readonly requests: RequestTotals;
   readonly flows: FlowLog;
   readonly flowCounts: FlowCounts;

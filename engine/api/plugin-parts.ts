@@ -1,6 +1,6 @@
 /** Plugins as the API and the metrics show them, put together from the registry, the kernel's counters and the plugins' tables. */
 import { mapFile } from '../kernel/mapped-file.ts';
-import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from '../plugin-runtime/messages.ts';
+import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from '../plugin-runtime/counts.ts';
 import { tableFacts } from '../plugin-runtime/version-parts.ts';
 import { MODULE_BYTES_MAX } from '../plugins/audit.ts';
 import type { ManagedPlugin } from '../plugins/managed-plugin.ts';

@@ -14,16 +14,16 @@ export interface StatusParts {
   readonly datapath: Pick<Datapath, 'attachment'>;
   readonly pressure: Pick<Pressure, 'maps'>;
   /** Why requests are not decided now. */
-  readonly proxy: { readonly problem: string | undefined };
+  readonly threads: { readonly proxyProblem: string | undefined };
   /** By what they are about. */
   readonly feeds: Readonly<Record<string, Pick<Feed<unknown>, 'outlets'>>>;
 }
 
 /** Everything that is not in force as meant: of policy, and of who carries it out. */
-export function findProblems({ reconciler, proxy }: Pick<StatusParts, 'reconciler' | 'proxy'>): Problem[] {
+export function findProblems({ reconciler, threads }: Pick<StatusParts, 'reconciler' | 'threads'>): Problem[] {
   const { problems } = reconciler.status;
-  if (!proxy.problem || !reconciler.compiled.requestRules.size) return [...problems];
-  const reason = `requests are not decided and get the failure policy: ${proxy.problem}`;
+  if (!threads.proxyProblem || !reconciler.compiled.requestRules.size) return [...problems];
+  const reason = `requests are not decided and get the failure policy: ${threads.proxyProblem}`;
   return [...problems, engineProblem('rules about HTTP', reason)];
 }
 

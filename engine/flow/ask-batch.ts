@@ -1,9 +1,9 @@
 /** A batch of drained asks, as records in memory: struct ask behind a header, then the packet's bytes. */
 import { AskFlag, askCodec, type Context } from '../abi.gen.ts';
 import { HeldPacket } from '../held/held-packet.ts';
-import { BATCH_RECORDS_MAX, RECORD_HEADER } from '../plugin-runtime/control.ts';
 import type { AskedFlow } from '../plugin-runtime/messages.ts';
 import type { IdentityTexts, Question } from '../plugin-runtime/question.ts';
+import { BATCH_RECORDS_MAX, RECORD_HEADER } from './shared-memory.ts';
 
 const ASK = askCodec.offsets;
 
@@ -84,7 +84,7 @@ export class AskBatch {
     question.destinationPod = cluster.pods.get(batch.toString('latin1', at + ASK.destination, at + ASK.destination + 16));
   }
 
-  /** What people are shown of a record, but for what became of it. */
+  /** The fields that people are shown of a record, without those of its outcome. */
   describe(at: number): Omit<AskedFlow, 'allowed' | 'audited' | 'failed' | 'reason' | 'scope' | 'ttlMs' | 'heldUs' | 'contentName'> {
     const { flags, ...ask } = askCodec.read(this.bytes, at);
     return { ...ask, context: this.context(at), established: (flags & AskFlag.ESTABLISHED) !== 0 };

@@ -1,4 +1,4 @@
-/** What the packets of a batch are part of, where that decides them: made once for each packet, kept for as long as its batch. */
+/** The contents that packets of a batch are part of, where those decide them: made once for each packet, kept for as long as its batch. */
 import { Abi, Context } from '../abi.gen.ts';
 import type { Content } from '../held/content.ts';
 import { Conversations } from '../held/conversations.ts';

@@ -6,18 +6,22 @@
  * ring to this thread at once, in the middle of a batch, whatever the main thread is busy with.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { Abi, PluginStatus, Scope, Verdict } from '../abi.gen.ts';
 import { messageOf } from '../errors.ts';
 import { AskRing } from '../kernel/ask-ring.ts';
 import type { RingHandles } from '../kernel/datapath.ts';
 import { DomainNames } from '../kernel/domain-names.ts';
 import { mapFile } from '../kernel/mapped-file.ts';
 import { flowHash } from '../plugin-runtime/context-writer.ts';
-import { BATCH_BYTES, Control, type SharedMemory, STOPPED } from '../plugin-runtime/control.ts';
-import { Guests } from '../plugin-runtime/loaded-plugins.ts';
-import type { FromWorker, PluginSetup, ToWorker } from '../plugin-runtime/messages.ts';
+import { LoadedPlugins } from '../plugin-runtime/loaded-plugins.ts';
+import type { FromWorker, ToWorker } from '../plugin-runtime/messages.ts';
+import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
 import { wireToName } from '../policy/domain-name.ts';
+import { StateMachine } from '../transitions.ts';
+import { EvaluationGuard } from './evaluation-guard.ts';
 import { Evaluator } from './evaluator.ts';
+import { PluginStates } from './plugin-states.ts';
+import { BATCH_BYTES, type SharedMemory } from './shared-memory.ts';
+import { WORKER_ROLE } from './worker-role.ts';
 
 export interface WorkerData {
   readonly memory: SharedMemory;
@@ -34,7 +38,7 @@ const WATCH_MS = 10;
 const REPORT_MS = 20;
 
 const { memory, handles, holdTimeoutMs, port } = workerData as WorkerData;
-const control = new Int32Array(memory.control);
+const wake = new Int32Array(memory.wake);
 const ring = new AskRing(handles, {
   turn: Buffer.from(memory.turn),
   batch: Buffer.from(memory.batch),
@@ -44,79 +48,66 @@ const ring = new AskRing(handles, {
   offsets: Buffer.from(memory.offsets),
   errors: Buffer.from(memory.errors),
 });
-let active = false;
-let stopping = false;
+const role = new StateMachine('flow worker', WORKER_ROLE, 'standby');
 let reportPending = false;
 let reportedAt = 0;
-/** The evaluation that a standby sees under way, and since when. */
-let watched = 0;
-let watchedSince = 0;
 
 const send = (message: FromWorker): void => port.postMessage(message);
 
-const guests = new Guests(send, mapFile);
+const loaded = new LoadedPlugins(send, mapFile);
+const states = new PluginStates((id, state) => ring.writePluginState(id, state));
+const guard = new EvaluationGuard(memory);
 const domains = new DomainNames(handles.dnsNamesFd, wireToName);
 const domain = (hash: string): string => domains.findByKey(hash);
 const evaluator = new Evaluator({
   memory,
+  guard,
   kernel: ring,
-  cluster: { identities: guests.identities, pods: guests.pods, domain },
+  cluster: { identities: loaded.identities, pods: loaded.pods, domain },
   holdTimeoutMs,
   flowHash,
-  onTrap: (running, error) => guests.replaceTrapped(running, error),
+  onTrap: (running, error) => loaded.replaceTrapped(running, error),
 });
 
-/** A standby tries new versions first; the active worker switches to them between two evaluations. */
+/** A standby tries new versions first; the worker that serves switches to them between two evaluations. */
 function install(setup: PluginSetup): void {
-  const plugin = guests.load(setup, evaluator.plugins.get(setup.id), !active);
-  if (active) writeState(setup, PluginStatus.ON);
+  const plugin = loaded.load(setup, evaluator.plugins.get(setup.id), role.state === 'standby');
+  states.run(setup);
   evaluator.plugins.set(setup.id, plugin);
-}
-
-function writeState(setup: PluginSetup, status: PluginStatus): void {
-  ring.writePluginState(setup.id, {
-    name: setup.nameHash,
-    module: setup.moduleHash,
-    epoch: setup.epoch,
-    failure: setup.failureAllow || !setup.enforced ? Verdict.ALLOW : Verdict.DENY,
-    status,
-    scopes: Scope.FLOW | Scope.ADDRESS | Scope.IDENTITY,
-  });
 }
 
 function handle(message: ToWorker): void {
   switch (message.type) {
     case 'cluster':
-      guests.setCluster(message);
+      loaded.setCluster(message);
       if (message.serverNames) evaluator.serverNames = message.serverNames;
       return;
     case 'plugin':
-      guests.acknowledge(message.seq, () => install(message.setup));
+      loaded.acknowledge(message.seq, () => install(message.setup));
       return;
     case 'remove':
-      guests.acknowledge(message.seq, () => {
-        const plugin = evaluator.plugins.get(message.id);
-        if (plugin && active) writeState(plugin.setup, PluginStatus.OFF);
+      loaded.acknowledge(message.seq, () => {
+        states.stop(message.id);
         evaluator.plugins.delete(message.id);
       });
       return;
-    case 'switch-off': {
-      const plugin = evaluator.plugins.get(message.id);
-      if (!plugin) return;
-      plugin.suspended = true;
-      if (active) writeState(plugin.setup, PluginStatus.OFF);
+    case 'declare':
+      states.declare(message.id, message.state);
       return;
-    }
-    case 'resume': {
-      const plugin = evaluator.plugins.get(message.id);
-      if (plugin) plugin.suspended = false;
+    case 'switch-off':
+      evaluator.plugins.get(message.id)?.standing.on('switch off');
+      states.stop(message.id);
       return;
-    }
+    case 'resume':
+      evaluator.plugins.get(message.id)?.standing.on('resume');
+      return;
     case 'activate':
-      activate();
+      role.on('activate');
+      guard.resume();
+      states.serve();
       return;
     case 'stop':
-      stopping = true;
+      role.on('stop');
   }
 }
 
@@ -137,37 +128,21 @@ function serveOnce(): void {
 }
 
 function standBy(): void {
-  const seen = Atomics.load(control, Control.WAKE);
+  const seen = Atomics.load(wake, 0);
   if (receiveOne() || takeOver()) return;
-  Atomics.wait(control, Control.WAKE, seen, WATCH_MS);
-}
-
-/** Serves from now on: what the kernel holds for the present version of each plugin is what this thread runs. */
-function activate(): void {
-  active = true;
-  for (const plugin of evaluator.plugins.values()) writeState(plugin.setup, PluginStatus.ON);
-  const own = { name: 0n, module: 0n, epoch: 1, status: PluginStatus.ON, scopes: 0 };
-  ring.writePluginState(Abi.SERVER_NAMES, { ...own, failure: Verdict.DENY });
-  for (const id of [Abi.PIECES, Abi.ROUTES]) ring.writePluginState(id, { ...own, failure: Verdict.ALLOW });
+  Atomics.wait(wake, 0, seen, WATCH_MS);
 }
 
 /** Takes the ring from a worker whose evaluation overruns its budget, and finishes its batch. */
 function takeOver(): boolean {
-  const evaluation = Atomics.load(control, Control.EVALUATION);
-  const now = performance.now();
-  if (evaluation !== watched || evaluation <= 0) {
-    watched = evaluation;
-    watchedSince = now;
-    return false;
-  }
-  if (now - watchedSince < Atomics.load(control, Control.BUDGET_MS)) return false;
   // From here on that worker decides nothing: it finds another number when the guest returns, and waits for its end.
-  if (Atomics.compareExchange(control, Control.EVALUATION, evaluation, STOPPED) !== evaluation) return false;
-  const id = Atomics.load(control, Control.PLUGIN);
-  const plugin = evaluator.plugins.get(id);
-  if (plugin) plugin.suspended = true;
-  activate();
+  if (!guard.stopOverdue(performance.now())) return false;
+  const id = guard.plugin;
+  evaluator.plugins.get(id)?.standing.on('overrun');
+  role.on('take over');
+  states.serve();
   send({ type: 'took-over', plugin: id });
+  guard.resume();
   evaluator.finishUnfinished();
   reportPending = true;
   return true;
@@ -180,14 +155,13 @@ function receiveOne(): boolean {
 }
 
 send({ type: 'ready' });
-while (!stopping) {
+while (role.state !== 'stopping') {
   while (receiveOne());
-  if (stopping) break;
   try {
-    if (active) serveOnce();
-    else standBy();
+    if (role.state === 'serving') serveOnce();
+    else if (role.state === 'standby') standBy();
   } catch (error) {
-    // What was held in this batch is lost; its senders try again. The kernel refusing a write is worth a word each time.
+    // The packets of this batch are lost; their senders try again. The kernel refusing a write is worth a word each time.
     send({ type: 'error', message: messageOf(error) });
   }
 }

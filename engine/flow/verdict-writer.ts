@@ -1,18 +1,13 @@
 /** Packs verdicts for the kernel's cache: which packets each answers, and until when. */
 import { askCodec, Scope, Verdict, verdictEntryCodec, verdictKeyCodec } from '../abi.gen.ts';
-import type { SharedMemory } from '../plugin-runtime/control.ts';
-import type { PluginSetup } from '../plugin-runtime/messages.ts';
+import type { Outcome } from '../held/content.ts';
+import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
+import type { SharedMemory } from './shared-memory.ts';
 
 /** Longer than a released packet takes to come round, shorter than a port is reused. */
 const ONCE_NS = 1_000_000_000n;
 const ASK = askCodec.offsets;
 const KEY = verdictKeyCodec.offsets;
-
-export interface Outcome {
-  readonly allowed: boolean;
-  readonly scope: Scope;
-  readonly ttlMs: number;
-}
 
 export class VerdictWriter {
   readonly #batch: Buffer;
@@ -26,7 +21,14 @@ export class VerdictWriter {
   }
 
   /** Packs the verdict number `index` of this batch, about the ask at an offset of it. */
-  write(index: number, at: number, setup: PluginSetup, { allowed, scope, ttlMs }: Outcome, nowNs: bigint): void {
+  write(
+    index: number,
+    at: number,
+    setup: Pick<PluginSetup, 'id' | 'epoch'>,
+    outcome: Pick<Outcome, 'allowed' | 'scope' | 'ttlMs'>,
+    nowNs: bigint,
+  ): void {
+    const { allowed, scope, ttlMs } = outcome;
     const once = scope === Scope.NONE;
     const key = index * verdictKeyCodec.size;
     this.#keys.fill(0, key, key + verdictKeyCodec.size);

@@ -1,4 +1,5 @@
-/** What a held packet is part of, when it is decided by what it says: read, asked about, and sent on or ended as a whole. */
+/** A content is all that a held packet is part of, when it is decided by what it says: read, asked about, and sent on or ended as a whole. */
+import type { Scope } from '../abi.gen.ts';
 import type { Question } from '../plugin-runtime/question.ts';
 import type { HeldPacket } from './held-packet.ts';
 
@@ -8,7 +9,7 @@ export interface Outbox {
   send(packet: HeldPacket, as: 'decided' | 'passed' | 'plain'): void;
 }
 
-/** What is known of it with the packets so far. */
+/** How much of it is known with the packets so far. */
 export type Reading =
   /** Whoever decides can be asked. */
   | { readonly state: 'read' }
@@ -21,13 +22,15 @@ export type Reading =
   /** There is no room for it: the failure policy decides. */
   | { readonly state: 'overflow' };
 
-/** How it was decided. */
-export interface Decision {
+/** The decision about a held packet, or about all that it is part of. */
+export interface Outcome {
   readonly allowed: boolean;
+  /** How widely it may be kept. */
+  readonly scope: Scope;
   /** Milliseconds; 0 where the plugin did not say. */
   readonly ttlMs: number;
-  /** DNS response code of a refusal; 0 where the plugin did not say. */
-  readonly code: number;
+  /** Of DNS, of a refusal; 0 where the plugin did not say. */
+  readonly responseCode: number;
   /** By the failure policy: nobody could answer, and another time somebody may. */
   readonly failed: boolean;
 }
@@ -39,9 +42,9 @@ export function settling(reading: Reading, settle: Content['settle']): Content {
 
 export interface Content {
   readonly reading: Reading;
-  /** Fills in what a plugin sees of it. */
+  /** Fills in the fields that a plugin sees of it. */
   describe(question: Question): void;
-  /** Sends on what may pass while it is incomplete. */
+  /** Sends on the packets that may pass while it is incomplete. */
   wait(outbox: Outbox): void;
-  settle(decision: Decision, outbox: Outbox): void;
+  settle(outcome: Outcome, outbox: Outbox): void;
 }

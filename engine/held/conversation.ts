@@ -1,11 +1,9 @@
-/**
- * A conversation: what a client says first, put together from held packets until its hello can be read.
- */
+/** A conversation: the first words of a client, put together from held packets until its hello can be read. */
 import type { Question } from '../plugin-runtime/question.ts';
 import { type ClientHello, HELLO_BYTES_MAX, readClientHello } from './client-hello.ts';
-import type { Decision, Outbox, Reading } from './content.ts';
+import type { Outbox, Outcome, Reading } from './content.ts';
 import type { HeldPacket } from './held-packet.ts';
-import { Stream } from './stream.ts';
+import { Reassembly } from './reassembly.ts';
 
 /** With the headers of the records that a hello of the greatest length is spread over. */
 const STREAM_BYTES_MAX = HELLO_BYTES_MAX + 2048;
@@ -19,13 +17,13 @@ const PACKETS_MAX = 64;
 /** Of a conversation without its bytes. */
 const OVERHEAD_BYTES = 512;
 
-/** What one client says first. */
+/** The first words of one client. */
 export class Conversation {
   readonly endpoint: number;
   readonly expiresMs: number;
   /** The kernel did not see it begin. */
   readonly #established: boolean;
-  readonly #stream: Stream;
+  readonly #said: Reassembly;
   #packets: HeldPacket[] = [];
   #hello: ClientHello | undefined;
   #allowed = false;
@@ -38,12 +36,12 @@ export class Conversation {
     this.endpoint = packet.endpoint;
     this.expiresMs = expiresMs;
     this.#established = packet.isEstablished;
-    this.#stream = new Stream(this.#established ? packet.sequence : packet.start, STREAM_BYTES_MAX);
+    this.#said = new Reassembly(this.#established ? packet.sequence : packet.start, STREAM_BYTES_MAX);
   }
 
-  /** What it takes of memory. */
+  /** Bytes of memory that it takes. */
   get size(): number {
-    return OVERHEAD_BYTES + this.#stream.size + this.#packets.reduce((sum, { record }) => sum + record.length, 0);
+    return OVERHEAD_BYTES + this.#said.size + this.#packets.reduce((sum, { record }) => sum + record.length, 0);
   }
 
   get isAllowed(): boolean {
@@ -54,21 +52,21 @@ export class Conversation {
   isOf(packet: HeldPacket): boolean {
     if (packet.isAgain) return this.#allowed;
     if (packet.isEstablished || this.#established) return !this.#allowed && packet.isEstablished === this.#established;
-    return packet.start === this.#stream.start;
+    return packet.start === this.#said.start;
   }
 
   /** Takes a packet in. Its bytes may be another one's after this batch: see wait(). */
   add(packet: HeldPacket): Reading {
-    if (!this.#stream.holds(packet)) return { state: 'unreadable', reason: 'not the beginning of a TLS connection' };
+    if (!this.#said.holds(packet)) return { state: 'unreadable', reason: 'not the beginning of a TLS connection' };
     // Of what was let through without its memory, nobody knows what was agreed on.
     if (packet.isAgain && !this.#allowed) return { state: 'unreadable', reason: 'a TLS client hello in another place than before' };
-    if (this.#stream.add(packet)) this.#repeated = true;
+    if (this.#said.add(packet)) this.#repeated = true;
     if (this.#allowed) return { state: 'decided' };
     if (this.#packets.length >= PACKETS_MAX) return { state: 'unreadable', reason: 'a TLS client hello in too many packets' };
     this.#packets.push(packet);
     // Its hello went by unseen, and who knows what this one is: who decides is told that there is none.
     if (this.#established) return { state: 'read' };
-    const reading = readClientHello(this.#stream.bytes);
+    const reading = readClientHello(this.#said.bytes);
     if (reading === 'more') return { state: 'incomplete' };
     if ('problem' in reading) return { state: 'unreadable', reason: reading.problem };
     this.#hello = reading;
@@ -89,26 +87,26 @@ export class Conversation {
   }
 
   #passOn(outbox: Outbox): void {
-    if (!this.#repeated && this.#stream.complete - this.#passed < PASS_BYTES && this.#packets.length < PASS_PACKETS) return;
+    if (!this.#repeated && this.#said.complete - this.#passed < PASS_BYTES && this.#packets.length < PASS_PACKETS) return;
     this.#repeated = false;
-    const ready = this.#packets.filter((packet) => this.#stream.offset(packet) + packet.data.length <= this.#stream.complete);
+    const ready = this.#packets.filter((packet) => this.#said.offset(packet) + packet.data.length <= this.#said.complete);
     this.#packets = this.#packets.filter((packet) => !ready.includes(packet));
-    for (const packet of ready) outbox.send(this.#stream.agree(packet), 'passed');
-    this.#passed = this.#stream.complete;
+    for (const packet of ready) outbox.send(this.#said.agree(packet), 'passed');
+    this.#passed = this.#said.complete;
   }
 
-  settle({ allowed, failed }: Decision, packet: HeldPacket, outbox: Outbox): void {
+  settle({ allowed, failed }: Outcome, packet: HeldPacket, outbox: Outbox): void {
     if (this.#allowed) {
-      outbox.send(this.#stream.agree(packet), 'decided');
+      outbox.send(this.#said.agree(packet), 'decided');
       return;
     }
     if (allowed) {
       this.#allowed = true;
-      const inOrder = this.#packets.toSorted((a, b) => this.#stream.offset(a) - this.#stream.offset(b));
-      for (const held of inOrder) outbox.send(this.#stream.agree(held), 'decided');
+      const inOrder = this.#packets.toSorted((a, b) => this.#said.offset(a) - this.#said.offset(b));
+      for (const held of inOrder) outbox.send(this.#said.agree(held), 'decided');
     } else if (!failed) {
       outbox.send(packet.reset('client', 0), 'plain');
-      outbox.send(packet.reset('server', (this.#stream.start + this.#passed) >>> 0), 'plain');
+      outbox.send(packet.reset('server', (this.#said.start + this.#passed) >>> 0), 'plain');
     }
     this.#packets = [];
   }

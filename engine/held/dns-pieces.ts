@@ -4,12 +4,12 @@
  * by its own beginning that says that it is not whole: its client asks again over TCP. And queries over TCP that the kernel refuses are
  * answered here.
  */
+import { BoundedStore, type Kept } from './bounded-store.ts';
 import { type Content, type Outbox, type Reading, settling } from './content.ts';
 import { overflow } from './conversations.ts';
 import { LENGTH_PREFIX, refuseQuery, truncate } from './dns-answer.ts';
 import type { HeldPacket } from './held-packet.ts';
-import { type Kept, Shelf } from './shelf.ts';
-import { Stream } from './stream.ts';
+import { Reassembly } from './reassembly.ts';
 
 /** As bpf/dns.h has them: what is longer is not read, and passes as it comes. */
 const MESSAGE_MAX = 4096;
@@ -24,7 +24,7 @@ const OVERHEAD_BYTES = 512;
 const MESSAGES_AT_ONCE = 64;
 
 export class Pieces {
-  readonly #messages = new Shelf<Messages>(BYTES_MAX);
+  readonly #messages = new BoundedStore<Messages>(BYTES_MAX);
 
   take(packet: HeldPacket, nowMs: number): Content {
     if (!packet.isTcp) return cut(packet);
@@ -45,7 +45,7 @@ export class Pieces {
       reading: current.reading,
       describe: () => {},
       wait: (outbox) => current.wait(packet, outbox),
-      settle: (_decision, outbox) => {
+      settle: (_outcome, outbox) => {
         current.send(packet, outbox);
         this.#messages.put(key, current);
       },
@@ -55,7 +55,7 @@ export class Pieces {
 
 /** A datagram of which the rest is missing, or too much. */
 function cut(packet: HeldPacket): Content {
-  return settling({ state: 'decided' }, (_decision, outbox) => {
+  return settling({ state: 'decided' }, (_outcome, outbox) => {
     const length = truncate(packet.data);
     if (length === undefined) return;
     packet.defragment();
@@ -66,7 +66,7 @@ function cut(packet: HeldPacket): Content {
 
 /** A query over TCP that is refused: answered in its resolver's place, and with that its connection ends. */
 function refused(packet: HeldPacket, code: number): Content {
-  return settling({ state: 'decided' }, (_decision, outbox) => {
+  return settling({ state: 'decided' }, (_outcome, outbox) => {
     const answer = refuseQuery(packet.data.subarray(LENGTH_PREFIX), code);
     if (!answer) return;
     const length = Buffer.from([answer.length >> 8, answer.length & 0xff]);
@@ -79,7 +79,7 @@ function refused(packet: HeldPacket, code: number): Content {
 class Messages implements Kept {
   readonly endpoint: number;
   readonly expiresMs: number;
-  #stream: Stream;
+  #said: Reassembly;
   #segmentBytes = SEGMENT_MIN;
   /** Everything that came was sent on, in messages. */
   #finished = false;
@@ -88,43 +88,43 @@ class Messages implements Kept {
   constructor(packet: HeldPacket, expiresMs: number) {
     this.endpoint = packet.endpoint;
     this.expiresMs = expiresMs;
-    this.#stream = new Stream(packet.sequence, STREAM_BYTES_MAX);
+    this.#said = new Reassembly(packet.sequence, STREAM_BYTES_MAX);
   }
 
   get size(): number {
-    return OVERHEAD_BYTES + this.#stream.size;
+    return OVERHEAD_BYTES + this.#said.size;
   }
 
   /** Whether the packet is of these messages, and not of later ones. */
   isOf(packet: HeldPacket): boolean {
-    const at = this.#stream.offset(packet);
-    const { complete } = this.#stream;
-    if (!this.#stream.holds(packet) || (this.#finished && at >= complete)) return false;
+    const at = this.#said.offset(packet);
+    const { complete } = this.#said;
+    if (!this.#said.holds(packet) || (this.#finished && at >= complete)) return false;
     return !this.#isUnreadable || at < this.#firstBytes;
   }
 
   add(packet: HeldPacket): void {
-    this.#repeated = this.#stream.add(packet);
+    this.#repeated = this.#said.add(packet);
     this.#segmentBytes = Math.max(this.#segmentBytes, packet.segmentBytes);
   }
 
   get reading(): Reading {
     if (this.#finished || this.#isUnreadable) return { state: 'decided' };
-    return { state: this.#stream.complete >= this.#firstBytes ? 'read' : 'incomplete' };
+    return { state: this.#said.complete >= this.#firstBytes ? 'read' : 'incomplete' };
   }
 
   /** A resolver that says the same again waits to hear that it came. What an endpoint asks passes as a whole, or not at all. */
   wait(packet: HeldPacket, outbox: Outbox): void {
-    if (this.#repeated && packet.isIngress) outbox.send(this.#stream.agree(packet), 'passed');
+    if (this.#repeated && packet.isIngress) outbox.send(this.#said.agree(packet), 'passed');
   }
 
   /** Sends on every message that is complete; the last one once more when a piece of it comes again. */
   send(packet: HeldPacket, outbox: Outbox): void {
     if (this.#isUnreadable) {
-      if (packet.isIngress) outbox.send(this.#stream.agree(packet), 'passed');
+      if (packet.isIngress) outbox.send(this.#said.agree(packet), 'passed');
       return;
     }
-    const { bytes, start } = this.#stream;
+    const { bytes, start } = this.#said;
     let at = 0;
     let last = 0;
     for (let sent = 0; sent < MESSAGES_AT_ONCE && at + LENGTH_PREFIX <= bytes.length; sent++) {
@@ -137,18 +137,18 @@ class Messages implements Kept {
     }
     this.#finished = at > 0 && at === bytes.length;
     // Of what is finished, the last message may be said again.
-    this.#stream = this.#stream.after(this.#finished ? last : at);
+    this.#said = this.#said.after(this.#finished ? last : at);
   }
 
   /** Bytes of the first message and of its length; more than there can be until that is known. */
   get #firstBytes(): number {
-    const { bytes } = this.#stream;
+    const { bytes } = this.#said;
     return bytes.length < LENGTH_PREFIX ? STREAM_BYTES_MAX + 1 : LENGTH_PREFIX + bytes.readUInt16BE(0);
   }
 
   /** Whether the kernel would not read it either: it is too long, or no message at all. */
   get #isUnreadable(): boolean {
-    return this.#stream.complete >= LENGTH_PREFIX && !isReadable(this.#firstBytes - LENGTH_PREFIX);
+    return this.#said.complete >= LENGTH_PREFIX && !isReadable(this.#firstBytes - LENGTH_PREFIX);
   }
 }
 

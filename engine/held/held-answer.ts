@@ -1,6 +1,6 @@
 /** A held DNS answer. Allowed, it goes on and the kernel learns from it; denied, it says so in the resolver's place. */
 import type { Question } from '../plugin-runtime/question.ts';
-import type { Content, Decision, Outbox, Reading } from './content.ts';
+import type { Content, Outbox, Outcome, Reading } from './content.ts';
 import { capTtl, type DnsAnswer, LENGTH_PREFIX, readAnswer, refuse } from './dns-answer.ts';
 import type { HeldPacket } from './held-packet.ts';
 
@@ -30,13 +30,13 @@ export class HeldAnswer implements Content {
 
   wait(): void {}
 
-  settle({ allowed, ttlMs, code, failed }: Decision, outbox: Outbox): void {
+  settle({ allowed, ttlMs, responseCode, failed }: Outcome, outbox: Outbox): void {
     if (allowed) {
       if (this.#answer && ttlMs) capTtl(this.#message, this.#answer, Math.floor(ttlMs / 1000));
     } else {
       // What nobody can read cannot be answered either: its sender times out.
       if (!this.#answer) return;
-      const length = refuse(this.#message, this.#answer, failed ? SERVER_FAILURE : code, this.#packet.isTcp);
+      const length = refuse(this.#message, this.#answer, failed ? SERVER_FAILURE : responseCode, this.#packet.isTcp);
       if (!this.#packet.isTcp) this.#packet.shorten(length);
     }
     outbox.send(this.#packet, 'decided');

@@ -1,5 +1,6 @@
 /** Where what threads report goes: counts to the tally of plugins, flows to the log. */
-import type { FromWorker, PluginCounts, VersionCounts } from '../plugin-runtime/messages.ts';
+import type { PluginCounts, VersionCounts } from '../plugin-runtime/counts.ts';
+import type { FromWorker } from '../plugin-runtime/messages.ts';
 import type { FlowLog } from './flow-log.ts';
 import type { RequestRecord } from './flow-origins.ts';
 

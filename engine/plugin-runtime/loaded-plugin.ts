@@ -1,9 +1,11 @@
 /** A plugin as a worker has it: the instances of its versions, and which of them decides a flow. */
 import type { Context } from '../abi.gen.ts';
-import type { PluginSetup, PluginVersion } from './messages.ts';
+import { StateMachine } from '../transitions.ts';
+import type { PluginSetup, PluginVersion } from './plugin-setup.ts';
 import type { Question } from './question.ts';
+import { STANDING } from './standing.ts';
 
-/** What a plugin is asked through; see engine/plugins for what implements it. */
+/** An instance, as far as its callers know it; instance.ts is the real one. */
 export interface Guest {
   answers(hook: Context): boolean;
   /** The verdict word, its scope narrowed, or a negative number for nonsense; throws when the guest traps. */
@@ -17,7 +19,7 @@ export interface Guest {
   readonly route: string;
   /** Of the last evaluation: enum plugin_field bits that its verdict depends on. */
   readonly fieldsRead: number;
-  /** What it adds to the answer of a request that it lets through, or empty. */
+  /** A cookie for the answer to a request that it lets through, or empty. */
   readonly cookie: string;
   /** Headers and cookies that its verdicts may depend on, in lower case. */
   readonly reads: { readonly fields: number; readonly headers: readonly string[]; readonly cookies: readonly string[] };
@@ -35,8 +37,8 @@ export class LoadedPlugin {
   readonly previous: RunningVersion | undefined;
   readonly shadow: RunningVersion | undefined;
   readonly #canary: RunningVersion | undefined;
-  /** It is not asked: it overran its time. */
-  suspended = false;
+  /** Whether it is asked; see standing.ts. */
+  readonly standing = new StateMachine('plugin', STANDING, 'asked');
 
   constructor(setup: PluginSetup, running: (version: PluginVersion) => RunningVersion) {
     this.setup = setup;
@@ -50,6 +52,11 @@ export class LoadedPlugin {
   /** All versions that are there. */
   get versions(): RunningVersion[] {
     return [this.live, this.previous, this.shadow, this.#canary].filter((version) => version !== undefined);
+  }
+
+  /** It is not asked: it overran its time. */
+  get suspended(): boolean {
+    return this.standing.state !== 'asked';
   }
 
   /** Whether a verdict may answer no more than its own flow: other flows may be another version's to decide. */

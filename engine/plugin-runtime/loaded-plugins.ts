@@ -1,27 +1,35 @@
-/** What a thread that runs plugins has: their instances, what is lent to those, and who is behind identities and addresses. */
+/**
+ * The plugins of a thread that runs them: loaded, tried, told apart from those that trapped; and the names of the cluster that their
+ * questions need.
+ */
 import { randomInt } from 'node:crypto';
 import { Context } from '../abi.gen.ts';
 import { messageOf } from '../errors.ts';
+import { ClusterNames } from './cluster-names.ts';
 import { LOG_BURST, LOG_PER_SECOND, PluginTrap } from './host-functions.ts';
 import { LineLimiter } from './line-limiter.ts';
 import { LoadedPlugin, type RunningVersion } from './loaded-plugin.ts';
-import type { FromWorker, PluginSetup, PluginVersion, ToWorker } from './messages.ts';
+import type { ClusterChange, FromWorker } from './messages.ts';
+import type { PluginSetup, PluginVersion } from './plugin-setup.ts';
 import { type IdentityTexts, Question } from './question.ts';
 import { createInstance, type Lender, type VersionParts } from './version-parts.ts';
 
 const HOOKS = Object.values(Context);
 const encoder = new TextEncoder();
 
-export class Guests {
-  readonly identities = new Map<number, IdentityTexts>();
-  /** By the address's 16 bytes as a latin1 string. */
-  readonly pods = new Map<string, Uint8Array>();
-  readonly #send: (message: Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>) => void;
+type Said = Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>;
+
+export class LoadedPlugins {
+  readonly #names = new ClusterNames<IdentityTexts, Uint8Array>(
+    ({ namespace, labels }) => ({ namespace: encoder.encode(namespace), labels: encoder.encode(labels) }),
+    (name) => encoder.encode(name),
+  );
+  readonly #send: (message: Said) => void;
   readonly #lender: Lender;
   /** Instances count their own lines, and a trap makes a new one: what reaches the main thread is bounded here. */
   readonly #limiters = new Map<string, LineLimiter>();
 
-  constructor(send: (message: Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>) => void, map: Lender['map']) {
+  constructor(send: (message: Said) => void, map: Lender['map']) {
     this.#send = send;
     this.#lender = {
       map,
@@ -33,7 +41,16 @@ export class Guests {
     };
   }
 
-  /** Does what it was told to, and says whether that went well. */
+  get identities(): ReadonlyMap<number, IdentityTexts> {
+    return this.#names.identities;
+  }
+
+  /** By the address's 16 bytes as a latin1 string. */
+  get pods(): ReadonlyMap<string, Uint8Array> {
+    return this.#names.pods;
+  }
+
+  /** Acts as it was told to, and says whether that went well. */
   acknowledge(seq: number, act: () => void): void {
     try {
       act();
@@ -44,13 +61,8 @@ export class Guests {
   }
 
   /** Takes over who is behind identities and addresses that changed. */
-  setCluster(message: Extract<ToWorker, { type: 'cluster' }>): void {
-    for (const id of message.identitiesGone) this.identities.delete(id);
-    for (const { id, namespace, labels } of message.identities)
-      this.identities.set(id, { namespace: encoder.encode(namespace), labels: encoder.encode(labels) });
-    for (const [address, name] of message.pods)
-      if (name) this.pods.set(address, encoder.encode(name));
-      else this.pods.delete(address);
+  setCluster(change: ClusterChange): void {
+    this.#names.apply(change);
   }
 
   /** A plugin as it is to run from now on; versions that ran in `before` go on as they are. @throws Error when one does not start */
@@ -59,8 +71,8 @@ export class Guests {
     const run = (version: PluginVersion): RunningVersion => {
       const known = running.get(version.serial);
       if (known?.guest) return known;
-      if (trial) this.#tryOnce(version.parts as VersionParts);
-      const fresh = { version, guest: createInstance(version.parts as VersionParts, this.#lender) };
+      if (trial) this.#tryOnce(version.parts);
+      const fresh = { version, guest: createInstance(version.parts, this.#lender) };
       running.set(version.serial, fresh);
       return fresh;
     };
@@ -71,10 +83,10 @@ export class Guests {
   replaceTrapped(running: RunningVersion, error: Error): void {
     const { serial, parts } = running.version;
     // Each is counted; only some are told.
-    if (this.#linesOf(`trap ${(parts as VersionParts).plugin}`).take(performance.now()) !== undefined)
+    if (this.#linesOf(`trap ${parts.plugin}`).take(performance.now()) !== undefined)
       this.#send({ type: 'trap', serial, message: error.message, offsets: error instanceof PluginTrap ? error.offsets : [] });
     try {
-      running.guest = createInstance(parts as VersionParts, this.#lender);
+      running.guest = createInstance(parts, this.#lender);
     } catch (again) {
       running.guest = undefined;
       this.#send({ type: 'trap', serial, message: messageOf(again), offsets: [] });
@@ -83,7 +95,7 @@ export class Guests {
 
   /**
    * Asks a version what no policy asks, on tables of its own, to find one that traps or loops at once before it serves.
-   * What is compiled by that is compiled for all threads.
+   * The code that this compiles is compiled for all threads.
    */
   #tryOnce(parts: VersionParts): void {
     const { tablesDirectory: _live, ...own } = parts;

@@ -1,42 +1,8 @@
-/** What crosses between the main thread and a flow worker. */
-import type { Ask, Context } from '../abi.gen.ts';
+/** The messages between the main thread and a flow worker; of both, the threads of the proxy have some. */
+import type { Ask, Context, PluginState } from '../abi.gen.ts';
 import type { ServerNames } from '../policy/snapshot.ts';
-
-/** One version of a plugin. What is not named here is opaque to this room: the worker makes an instance of it. */
-export interface PluginVersion {
-  /** Counts versions of all plugins in this process. */
-  readonly serial: number;
-  /** What the worker's factory of instances needs: module, manifest, configuration, tables, sets. */
-  readonly parts: unknown;
-}
-
-/** A version that is tried beside the live one. */
-export interface Candidate {
-  readonly version: PluginVersion;
-  /** `shadow`: evaluated and compared. `canary`: decides its share of the flows. */
-  readonly mode: 'shadow' | 'canary';
-  /** Of 100 flows; only of a canary. */
-  readonly weight: number;
-}
-
-/** A plugin, as a worker runs it. */
-export interface PluginSetup {
-  readonly id: number;
-  readonly name: string;
-  /** First 8 bytes of the SHA-256 of its name. */
-  readonly nameHash: bigint;
-  /** The same of everything that its verdicts may depend on. */
-  readonly moduleHash: bigint;
-  readonly epoch: number;
-  readonly evaluateMs: number;
-  readonly failureAllow: boolean;
-  /** Whether its verdicts count; else it is evaluated, and every flow passes. */
-  readonly enforced: boolean;
-  readonly live: PluginVersion;
-  /** Asked where the live one traps. */
-  readonly previous: PluginVersion | undefined;
-  readonly candidate: Candidate | undefined;
-}
+import type { PluginCounts, VersionCounts } from './counts.ts';
+import type { PluginSetup } from './plugin-setup.ts';
 
 export interface IdentityEntry {
   readonly id: number;
@@ -45,18 +11,22 @@ export interface IdentityEntry {
   readonly labels: string;
 }
 
+/** Who is behind identities and addresses, as far as it has changed. */
+export interface ClusterChange {
+  readonly identities: readonly IdentityEntry[];
+  readonly identitiesGone: readonly number[];
+  /** Name of the pod with an address; empty: nobody's any more. */
+  readonly pods: readonly (readonly [addressKey: string, name: string])[];
+  /** Every list of server names, by rule; absent: as before. */
+  readonly serverNames?: ReadonlyMap<number, ServerNames> | undefined;
+}
+
 export type ToWorker =
-  | {
-      readonly type: 'cluster';
-      readonly identities: readonly IdentityEntry[];
-      readonly identitiesGone: readonly number[];
-      /** Name of the pod with an address; empty: nobody's any more. */
-      readonly pods: readonly (readonly [addressKey: string, name: string])[];
-      /** Every list of server names, by rule; absent: as before. */
-      readonly serverNames?: ReadonlyMap<number, ServerNames> | undefined;
-    }
+  | ({ readonly type: 'cluster' } & ClusterChange)
   | { readonly type: 'plugin'; readonly seq: number; readonly setup: PluginSetup }
   | { readonly type: 'remove'; readonly seq: number; readonly id: number }
+  /** An id without a version that runs: its state in the kernel. */
+  | { readonly type: 'declare'; readonly id: number; readonly state: PluginState }
   | { readonly type: 'switch-off'; readonly id: number }
   | { readonly type: 'resume'; readonly id: number }
   /** Serve the ring from now on. */
@@ -79,7 +49,7 @@ type PacketField =
 export interface AskedFlow extends Readonly<Omit<Ask, PacketField>> {
   readonly established: boolean;
   readonly context: Context;
-  /** What its contents name: the server that a TLS client wants, what a DNS answer is about. Empty where there is none. */
+  /** The name in its contents: the server that a TLS client wants, the domain that a DNS answer is about. Empty where there is none. */
   readonly contentName: string;
   readonly allowed: boolean;
   /** The plugin let it pass and wants it shown. */
@@ -91,39 +61,6 @@ export interface AskedFlow extends Readonly<Omit<Ask, PacketField>> {
   readonly ttlMs: number;
   /** From hold to verdict. */
   readonly heldUs: number;
-}
-
-/** What a version did. Arrays are by enum plugin_action, by number of the manifest's reason, and by bucket. */
-export interface VersionCounts {
-  evaluations: number;
-  traps: number;
-  nonsense: number;
-  /** Flows that a shadow was not asked about, for want of time. */
-  skipped: number;
-  readonly actions: number[];
-  readonly reasons: number[];
-  readonly fuel: HistogramCounts;
-  /** Nanoseconds. */
-  readonly latency: HistogramCounts;
-}
-
-export interface HistogramCounts {
-  sum: number;
-  /** One for each bound, and one for what is beyond the last. */
-  readonly buckets: number[];
-}
-
-/** Upper bounds of the buckets. */
-export const FUEL_BOUNDS: readonly number[] = [300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
-export const LATENCY_BOUNDS_NS: readonly number[] = [500, 1000, 2000, 5000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000];
-
-/** What a plugin's flows came to. */
-export interface PluginCounts {
-  flows: number;
-  allowed: number;
-  denied: number;
-  /** By enum Failure. */
-  failures: number[];
 }
 
 /** Flows about which the shadow said something else than the live version. */

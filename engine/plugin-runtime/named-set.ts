@@ -1,10 +1,5 @@
 /** A set that a PolicyPlugin fills and its plugin asks: of domains, of networks, or of strings. */
-
-/** What a PolicyPlugin says. Networks are 16 bytes, IPv4 mapped, with the prefix's bits of 128. */
-export type SetContent =
-  | { readonly kind: 'domains'; readonly items: readonly string[] }
-  | { readonly kind: 'strings'; readonly items: readonly string[] }
-  | { readonly kind: 'networks'; readonly items: readonly { readonly address: string; readonly prefixBits: number }[] };
+import type { PluginSet } from '../policy/snapshot.ts';
 
 export interface NamedSet {
   /** Whether the bytes of a key are in it. */
@@ -15,7 +10,7 @@ export interface NamedSet {
 export const KEY_BYTES_MAX = 256;
 const ADDRESS_BYTES = 16;
 
-export function createSet(content: SetContent): NamedSet {
+export function createSet(content: PluginSet): NamedSet {
   switch (content.kind) {
     case 'strings':
       return new StringSet(content.items);

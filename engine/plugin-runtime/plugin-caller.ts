@@ -1,14 +1,14 @@
 /** Asking a plugin one question: which of its versions decides, another one where that traps, and what each of them did. */
 import { performance } from 'node:perf_hooks';
 import { PluginAction, Scope } from '../abi.gen.ts';
-import { Failure } from './control.ts';
+import { FUEL_BOUNDS, LATENCY_BOUNDS_NS, observe } from './counts.ts';
+import { Failure } from './failure.ts';
 import type { LoadedPlugin, RunningVersion } from './loaded-plugin.ts';
-import { FUEL_BOUNDS, LATENCY_BOUNDS_NS } from './messages.ts';
 import type { Question } from './question.ts';
-import { observe, type Reporter } from './reporter.ts';
+import type { Reporter } from './reporter.ts';
 import { actionOf, reasonOf, scopeOf, withScope } from './verdict-word.ts';
 
-/** What evaluate() returns after a trap. */
+/** The result of evaluate() after a trap. */
 export const TRAPPED = -2;
 
 /** Whoever looks after the time that evaluations take. */

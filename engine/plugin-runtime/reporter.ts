@@ -1,16 +1,7 @@
-/** Collects what a worker has done until the main thread is told: counts of everything, and the flows one by one up to a bound. */
-import { PluginAction } from '../abi.gen.ts';
-import { Failure } from './control.ts';
-import {
-  type AskedFlow,
-  type FromWorker,
-  FUEL_BOUNDS,
-  type HistogramCounts,
-  LATENCY_BOUNDS_NS,
-  type PluginCounts,
-  type ShadowDifference,
-  type VersionCounts,
-} from './messages.ts';
+/** Collects the deeds of a thread until the main thread is told: counts of everything, and the flows one by one up to a bound. */
+import { emptyCounts, type PluginCounts, type VersionCounts } from './counts.ts';
+import { Failure } from './failure.ts';
+import type { AskedFlow, FromWorker, ShadowDifference } from './messages.ts';
 
 /** Flows between two reports that are told one by one. */
 const FLOWS_MAX = 256;
@@ -33,7 +24,7 @@ export class Reporter {
     return this.#flows.length < FLOWS_MAX;
   }
 
-  /** What a version has done so far. */
+  /** The counts of a version, to be added to. */
   version(serial: number): VersionCounts {
     let found = this.#versions.get(serial);
     if (!found) this.#versions.set(serial, (found = emptyCounts()));
@@ -65,7 +56,7 @@ export class Reporter {
     if (this.#differences.length < DIFFERENCES_MAX) this.#differences.push(sample());
   }
 
-  /** What happened since the last report; undefined when nothing did. */
+  /** Everything since the last report; undefined when there is nothing. */
   take(): Report | undefined {
     if (!this.#counts.size && !this.#versions.size) return undefined;
     const report: Report = {
@@ -86,42 +77,4 @@ export class Reporter {
     this.releaseFailures = 0;
     return report;
   }
-}
-
-export function emptyCounts(): VersionCounts {
-  return {
-    evaluations: 0,
-    traps: 0,
-    nonsense: 0,
-    skipped: 0,
-    actions: new Array(PluginAction.MAX).fill(0),
-    reasons: [],
-    fuel: { sum: 0, buckets: new Array(FUEL_BOUNDS.length + 1).fill(0) },
-    latency: { sum: 0, buckets: new Array(LATENCY_BOUNDS_NS.length + 1).fill(0) },
-  };
-}
-
-export function observe(histogram: HistogramCounts, bounds: readonly number[], value: number): void {
-  let bucket = 0;
-  while (bucket < bounds.length && value > (bounds[bucket] as number)) bucket++;
-  histogram.buckets[bucket] = (histogram.buckets[bucket] as number) + 1;
-  histogram.sum += value;
-}
-
-/** Adds what a report says to a total. */
-export function addCounts(total: VersionCounts, added: VersionCounts): void {
-  total.evaluations += added.evaluations;
-  total.traps += added.traps;
-  total.nonsense += added.nonsense;
-  total.skipped += added.skipped;
-  addEach(total.actions, added.actions);
-  addEach(total.reasons, added.reasons);
-  for (const name of ['fuel', 'latency'] as const) {
-    total[name].sum += added[name].sum;
-    addEach(total[name].buckets, added[name].buckets);
-  }
-}
-
-function addEach(total: number[], added: readonly number[]): void {
-  for (let i = 0; i < added.length; i++) total[i] = (total[i] ?? 0) + (added[i] ?? 0);
 }

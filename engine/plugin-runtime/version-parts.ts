@@ -1,9 +1,11 @@
 /** A version of a plugin as it is posted to the threads that run it, and the instance that such a thread makes of it. */
+
+import type { PluginSet } from '../policy/snapshot.ts';
 import { CounterTable, tableBytes } from './counter-table.ts';
 import type { HostState } from './host-functions.ts';
 import { PluginInstance } from './instance.ts';
 import type { Manifest } from './manifest.ts';
-import { createSet, type SetContent } from './named-set.ts';
+import { createSet } from './named-set.ts';
 
 export interface VersionParts {
   readonly plugin: string;
@@ -15,7 +17,7 @@ export interface VersionParts {
   readonly config: string;
   readonly fuel: number;
   /** In the order of the manifest. */
-  readonly sets: readonly SetContent[];
+  readonly sets: readonly PluginSet[];
   /** Folder of the tables' files; absent: this version has its own tables, which nobody sees. */
   readonly tablesDirectory?: string;
 }

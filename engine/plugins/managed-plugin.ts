@@ -1,39 +1,9 @@
 /** A declared plugin with the versions that it has. */
 import { createHash } from 'node:crypto';
+import type { FlowCounts } from '../plugin-runtime/counts.ts';
+import type { PluginSetup, PluginVersion, VersionsOf } from '../plugin-runtime/plugin-setup.ts';
 import type { Declaration, Version } from './version.ts';
 import type { HistoryEntry } from './version-store.ts';
-
-/** A version that runs beside the live one; see flow/messages.ts. */
-export interface CandidateOf<V> {
-  readonly version: V;
-  readonly mode: 'shadow' | 'canary';
-  readonly weight: number;
-}
-
-export interface VersionsOf<V> {
-  readonly live: V;
-  readonly previous: V | undefined;
-  readonly candidate: CandidateOf<V> | undefined;
-}
-
-/** A plugin as workers run it. */
-export interface Setup extends VersionsOf<{ readonly serial: number; readonly parts: unknown }> {
-  readonly id: number;
-  readonly name: string;
-  readonly nameHash: bigint;
-  readonly moduleHash: bigint;
-  readonly epoch: number;
-  readonly evaluateMs: number;
-  readonly failureAllow: boolean;
-  readonly enforced: boolean;
-}
-
-/** What flows came to, failure policies included. */
-export interface FlowCounts {
-  flows: number;
-  allowed: number;
-  denied: number;
-}
 
 export interface ManagedPlugin {
   readonly id: number;
@@ -79,9 +49,9 @@ export function allVersions(versions: VersionsOf<Version> | undefined): Version[
   return [versions?.live, versions?.previous, versions?.candidate?.version].filter((version) => version !== undefined);
 }
 
-/** Whether flows pass that the plugin cannot answer for. */
-export function passesFailures({ failurePolicy, mode }: Declaration): boolean {
-  return failurePolicy === 'Allow' || mode === 'Shadow';
+/** How a declaration has the flows of its plugin treated. */
+export function treatment({ failurePolicy, mode }: Declaration): Pick<PluginSetup, 'failureAllow' | 'enforced'> {
+  return { failureAllow: failurePolicy === 'Allow', enforced: mode === 'Enforce' };
 }
 
 /** Of everything that verdicts of these versions may depend on: equal hash, same epoch. */
@@ -90,11 +60,11 @@ export function verdictHash({ failurePolicy, mode }: Declaration, { live, candid
   return hash64(`${live.hash} ${share} ${mode} ${failurePolicy}`);
 }
 
-/** What workers are told to run. */
-export function setupOf({ id, declaration }: ManagedPlugin, versions: VersionsOf<Version>, epoch: number): Setup {
+/** The same versions as threads are told to run them. */
+export function setupOf({ id, declaration }: ManagedPlugin, versions: VersionsOf<Version>, epoch: number): PluginSetup {
   const { live, previous, candidate } = versions;
-  // What else there is of a version stays here: it is large, and nobody's business there.
-  const posted = ({ serial, parts }: Version): { serial: number; parts: unknown } => ({ serial, parts });
+  // The rest of a version stays here: it is large, and nobody's business there.
+  const posted = ({ serial, parts }: Version): PluginVersion => ({ serial, parts });
   return {
     id,
     name: declaration.name,
@@ -102,8 +72,7 @@ export function setupOf({ id, declaration }: ManagedPlugin, versions: VersionsOf
     moduleHash: verdictHash(declaration, versions),
     epoch,
     evaluateMs: declaration.evaluateMs,
-    failureAllow: declaration.failurePolicy === 'Allow',
-    enforced: declaration.mode === 'Enforce',
+    ...treatment(declaration),
     live: posted(live),
     previous: previous && posted(previous),
     candidate: candidate && { ...candidate, version: posted(candidate.version) },

@@ -1,7 +1,8 @@
-/** Counts what plugins do, and says when a version traps too often to stay. */
+/** Counts the deeds of plugins, and says when a version traps too often to stay. */
 import type { Logger } from '../log.ts';
-import { allVersions, type FlowCounts, type ManagedPlugin } from './managed-plugin.ts';
-import { type Counts, describeTrap, type Version, versionName } from './version.ts';
+import { addCounts, type FlowCounts, type VersionCounts } from '../plugin-runtime/counts.ts';
+import { allVersions, type ManagedPlugin } from './managed-plugin.ts';
+import { describeTrap, type Version, versionName } from './version.ts';
 
 /** A version that traps more often than both goes by itself. */
 const TRAPS_MAX = 3;
@@ -11,7 +12,6 @@ const SAMPLES_MAX = 20;
 
 export interface TallyParts {
   readonly plugins: ReadonlyMap<string, ManagedPlugin>;
-  readonly addCounts: (total: Counts, added: Counts) => void;
   /** Told once of each version that traps too often. */
   readonly onTooManyTraps: (plugin: ManagedPlugin, version: Version) => void;
   readonly log: Logger;
@@ -30,8 +30,8 @@ export class PluginTally {
     return undefined;
   }
 
-  /** Adds what the workers report: flows by plugin id, versions by serial. */
-  add(flows: ReadonlyMap<number, FlowCounts>, versions: ReadonlyMap<number, Counts>): void {
+  /** Adds a report of a thread: flows by plugin id, versions by serial. */
+  add(flows: ReadonlyMap<number, FlowCounts>, versions: ReadonlyMap<number, VersionCounts>): void {
     for (const [id, added] of flows) {
       const counts = this.find(id)?.flows;
       if (!counts) continue;
@@ -43,7 +43,7 @@ export class PluginTally {
       const found = this.#bySerial(serial);
       if (!found) continue;
       const { plugin, version } = found;
-      this.#parts.addCounts(version.counts, added);
+      addCounts(version.counts, added);
       const { traps, evaluations } = version.counts;
       if (traps <= TRAPS_MAX || traps <= TRAP_SHARE_MAX * evaluations || plugin.refused.has(version.hash)) continue;
       plugin.refused.add(version.hash);

@@ -1,60 +1,52 @@
 /**
  * The plugins that the source declares, which versions of each run, and why the last one does not if it does not.
  *
- * Ids and epochs are kept in the kernel's plugin states, so that verdicts and connections survive a restart with the
- * same version, and none survives a change of it. Changes happen one after the other.
+ * Ids and epochs are in the kernel's plugin states, so that verdicts and connections survive a restart with the
+ * same version, and none survives a change of it. They are decided here and written by who runs the versions. Changes happen one after
+ * the other.
  */
 import { readFileSync } from 'node:fs';
 import { Abi, type PluginState, PluginStatus, Verdict } from '../abi.gen.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import {
-  createPlugin,
-  hash64,
-  type ManagedPlugin,
-  passesFailures,
-  type Setup,
-  setupOf,
-  type VersionsOf,
-  verdictHash,
-} from './managed-plugin.ts';
+import { type CandidateMode, type PluginSetup, passesFailures, type VersionsOf } from '../plugin-runtime/plugin-setup.ts';
+import { createPlugin, hash64, type ManagedPlugin, setupOf, treatment, verdictHash } from './managed-plugin.ts';
 import { PluginTally } from './plugin-tally.ts';
 import type { TrustedKey } from './signature.ts';
-import { auditView, type Counts, type Declaration, makeVersion, type Version, versionHash, versionName } from './version.ts';
+import { auditView, type Declaration, makeVersion, type Version, versionHash, versionName } from './version.ts';
 import { VersionKeeper } from './version-keeper.ts';
+import { enforce, promote, rollBack, runBeside, withdraw } from './version-moves.ts';
 import { hashOf, type Origin, type VersionStore } from './version-store.ts';
 
-/** Who runs versions. */
+/** Who runs versions. What runs has its state in the kernel written there; see flow/plugin-states.ts. */
 export interface Runner {
-  install(setup: Setup): Promise<void>;
+  install(setup: PluginSetup): Promise<void>;
   remove(id: number): Promise<void>;
-}
-
-/** The kernel's plugin states. */
-export interface PluginStates {
-  read(): ReadonlyMap<number, PluginState>;
-  write(id: number, state: PluginState): void;
+  /** Sets the state of an id without a version that runs. */
+  declare(id: number, state: PluginState): void;
 }
 
 export interface RegistryParts {
   readonly runner: Runner;
-  readonly states: PluginStates;
+  /** The states in the kernel that an earlier engine left. */
+  readonly left: ReadonlyMap<number, PluginState>;
   readonly store: VersionStore;
   readonly trustedKeys: readonly TrustedKey[];
-  readonly emptyCounts: () => Counts;
-  readonly addCounts: (total: Counts, added: Counts) => void;
   readonly log: Logger;
 }
 
-export type PushMode = 'enforce' | 'shadow' | 'canary';
+export type PushMode = 'enforce' | CandidateMode;
 
 export class PluginRegistry {
-  /** What plugins have done so far. */
+  /** The deeds of plugins so far. */
   readonly tally: PluginTally;
   readonly #parts: RegistryParts;
   readonly #keeper: VersionKeeper;
   readonly #plugins = new Map<string, ManagedPlugin>();
-  readonly #left: Map<number, PluginState>;
+  /** Whose each id is, and which epoch and versions stand for it: as in the kernel. */
+  readonly #ids: Map<number, PluginState>;
+  /** Ids of plugins that nobody has declared to this engine. */
+  readonly #left: Set<number>;
   /** What is declared now; what is not is still there until its removal is its turn. */
   #declared: ReadonlyMap<string, Declaration> = new Map();
   /** Plugins that were not looked for yet among what was there before a restart. */
@@ -64,11 +56,11 @@ export class PluginRegistry {
 
   constructor(parts: RegistryParts) {
     this.#parts = parts;
-    this.#left = new Map(parts.states.read());
+    this.#ids = new Map(parts.left);
+    this.#left = new Set(parts.left.keys());
     this.#keeper = new VersionKeeper(parts.store, parts.log);
     this.tally = new PluginTally({
       plugins: this.#plugins,
-      addCounts: parts.addCounts,
       onTooManyTraps: (plugin, version) => this.#takeBack(plugin, version),
       log: parts.log,
     });
@@ -131,17 +123,10 @@ export class PluginRegistry {
       const version = await this.#make(plugin.declaration, bytes, 'pushed');
       const before = plugin.versions;
       const audit = auditView(version, before?.live);
-      if (mode === 'enforce')
-        await this.#apply(plugin, { live: version, previous: previousOf(before, version), candidate: undefined }, 'enforced');
+      if (mode === 'enforce') await this.#apply(plugin, enforce(before, version), 'enforced');
       else if (!before)
         throw new EngineError('PLUGIN_INVALID', `Cannot push plugin ${name} as ${mode}: it has no version in force to run beside`);
-      else
-        await this.#apply(
-          plugin,
-          { ...before, candidate: { version, mode, weight } },
-          mode === 'canary' ? `canary of ${weight} %` : mode,
-          version,
-        );
+      else await this.#apply(plugin, runBeside(before, version, mode, weight), mode === 'canary' ? `canary of ${weight} %` : mode, version);
       plugin.refused.clear();
       return audit;
     });
@@ -151,9 +136,9 @@ export class PluginRegistry {
   promote(name: string): Promise<void> {
     return this.#enqueue(async () => {
       const plugin = this.get(name);
-      const { live, candidate } = plugin.versions ?? {};
-      if (!candidate) throw new EngineError('NOTHING_PENDING', `Cannot promote plugin ${name}: no version runs as shadow or canary`);
-      await this.#apply(plugin, { live: candidate.version, previous: live, candidate: undefined }, 'promoted');
+      const after = plugin.versions && promote(plugin.versions);
+      if (!after) throw new EngineError('NOTHING_PENDING', `Cannot promote plugin ${name}: no version runs as shadow or canary`);
+      await this.#apply(plugin, after, 'promoted');
     });
   }
 
@@ -203,9 +188,9 @@ export class PluginRegistry {
   }
 
   #make(declaration: Declaration, bytes: Uint8Array, origin: Origin): Promise<Version> {
-    const { trustedKeys, emptyCounts } = this.#parts;
+    const { trustedKeys } = this.#parts;
     const tablesDirectory = this.#keeper.tablesDirectory(declaration.name);
-    return makeVersion(bytes, { declaration, origin, trustedKeys, tablesDirectory, counts: emptyCounts() });
+    return makeVersion(bytes, { declaration, origin, trustedKeys, tablesDirectory });
   }
 
   /** Takes back a version that traps, when the change that is under way is over. */
@@ -230,13 +215,13 @@ export class PluginRegistry {
   async #rollback(plugin: ManagedPlugin, what: string, live = false): Promise<void> {
     const { versions } = plugin;
     if (versions?.candidate && !live) {
-      await this.#apply(plugin, { ...versions, candidate: undefined }, `${versions.candidate.mode} ${what}`, versions.candidate.version);
+      await this.#apply(plugin, withdraw(versions), `${versions.candidate.mode} ${what}`, versions.candidate.version);
       return;
     }
-    if (!versions?.previous)
+    const after = versions && rollBack(versions);
+    if (!after)
       throw new EngineError('NOTHING_PENDING', `Cannot roll back plugin ${plugin.declaration.name}: no version was in force before`);
-    // What is rolled back does not become the one to roll back to: twice is an error, not a step forward.
-    await this.#apply(plugin, { live: versions.previous, previous: undefined, candidate: undefined }, what, versions.live);
+    await this.#apply(plugin, after, what, versions.live);
   }
 
   async #syncOne(declaration: Declaration): Promise<void> {
@@ -266,7 +251,7 @@ export class PluginRegistry {
 
   /** Whether what runs is what the declaration says, but for the version itself. */
   #isInstalled({ declaration, id }: ManagedPlugin, versions: VersionsOf<Version>): boolean {
-    return this.#parts.states.read().get(id)?.module === verdictHash(declaration, versions);
+    return this.#ids.get(id)?.module === verdictHash(declaration, versions);
   }
 
   async #takeFile(plugin: ManagedPlugin, file: Uint8Array, fileSha256: string): Promise<void> {
@@ -275,7 +260,7 @@ export class PluginRegistry {
     try {
       const live = await this.#make(plugin.declaration, file, 'file');
       plugin.fileSha256 = fileSha256;
-      await this.#apply(plugin, { live, previous: previousOf(plugin.versions, live), candidate: undefined }, 'enforced');
+      await this.#apply(plugin, enforce(plugin.versions, live), 'enforced');
       plugin.refused.clear();
     } catch (error) {
       plugin.refused.add(hash);
@@ -313,35 +298,41 @@ export class PluginRegistry {
   }
 
   #register(declaration: Declaration): ManagedPlugin {
-    const nameHash = hash64(declaration.name);
-    const states = this.#parts.states.read();
-    const known = [...states].find(([, state]) => state.name === nameHash);
-    const taken = new Set([...this.#plugins.values()].map((plugin) => plugin.id));
-    const id = known?.[0] ?? firstFree(states, taken);
+    const name = hash64(declaration.name);
+    const known = [...this.#ids].find(([, state]) => state.name === name);
+    const id = known?.[0] ?? this.#freeId();
     if (id === undefined) throw new EngineError('MAP_FULL', `Cannot register plugin ${declaration.name}: ${Abi.ROUTES - 1} are the most`);
-    const plugin = createPlugin(id, declaration, known?.[1].epoch ?? 0);
+    // An epoch is never used twice for an id, whoever had it: verdicts of then may still be in the cache.
+    const { epoch = 0, module = 0n } = this.#ids.get(id) ?? {};
+    const plugin = createPlugin(id, declaration, epoch);
     this.#plugins.set(declaration.name, plugin);
     this.#fresh.add(plugin);
     this.#left.delete(id);
     // Until a version runs, nobody answers: say so, with the failure policy that is declared now.
-    this.#parts.states.write(id, {
-      name: nameHash,
-      module: known?.[1].module ?? 0n,
-      epoch: plugin.epoch,
-      failure: passesFailures(declaration) ? Verdict.ALLOW : Verdict.DENY,
-      status: known?.[1].status ?? PluginStatus.OFF,
-      scopes: known?.[1].scopes ?? 0,
-    });
+    const failure = passesFailures(treatment(declaration)) ? Verdict.ALLOW : Verdict.DENY;
+    this.#declare(id, { name, module: known ? module : 0n, epoch, failure, status: PluginStatus.OFF, scopes: 0 });
     return plugin;
+  }
+
+  #declare(id: number, state: PluginState): void {
+    this.#ids.set(id, state);
+    this.#parts.runner.declare(id, state);
+  }
+
+  #freeId(): number | undefined {
+    const taken = new Set([...this.#plugins.values()].map((plugin) => plugin.id));
+    for (let id = 1; id < Abi.ROUTES; id++) if (!this.#ids.get(id)?.name && !taken.has(id)) return id;
+    return undefined;
   }
 
   /** Has versions run, and keeps that. `what` and `about` are for the history; without `what` there is nothing new to tell. */
   async #apply(plugin: ManagedPlugin, versions: VersionsOf<Version>, what: string, about: Version = versions.live): Promise<void> {
     const { declaration, id } = plugin;
-    const left = this.#parts.states.read().get(id);
-    const same = left?.module === verdictHash(declaration, versions) && left.name === hash64(declaration.name);
-    const epoch = same ? plugin.epoch : plugin.epoch + 1;
+    const stands = this.#ids.get(id);
+    const module = verdictHash(declaration, versions);
+    const epoch = stands?.module === module ? plugin.epoch : plugin.epoch + 1;
     await this.#parts.runner.install(setupOf(plugin, versions, epoch));
+    if (stands) this.#ids.set(id, { ...stands, module, epoch });
     if (versions.candidate?.version !== plugin.versions?.candidate?.version) plugin.samples.length = 0;
     plugin.versions = versions;
     plugin.epoch = epoch;
@@ -352,10 +343,12 @@ export class PluginRegistry {
     this.#parts.log.info({ plugin: declaration.name, epoch, version: versionName(about), what: what || 'restored' }, 'plugin in force');
   }
 
-  /** Ids that an earlier engine used and that nobody declares any more are free, and answer nothing. */
+  /** Ids that an earlier engine used and that nobody declares any more are free, answer nothing, and let nothing pass. */
   #releaseIds(): void {
-    for (const [id, state] of this.#left)
-      if (state.name) this.#parts.states.write(id, { ...state, name: 0n, module: 0n, status: PluginStatus.OFF });
+    for (const id of this.#left) {
+      const state = this.#ids.get(id);
+      if (state?.name) this.#declare(id, { ...state, name: 0n, module: 0n, failure: Verdict.DENY, status: PluginStatus.OFF });
+    }
     this.#left.clear();
   }
 
@@ -371,14 +364,4 @@ export class PluginRegistry {
       return undefined;
     }
   }
-}
-
-/** What a rollback of `next` leads to. The same version once more is no step that could be taken back. */
-function previousOf(before: VersionsOf<Version> | undefined, next: Version): Version | undefined {
-  return before?.live.hash === next.hash ? before.previous : before?.live;
-}
-
-function firstFree(states: ReadonlyMap<number, PluginState>, taken: ReadonlySet<number>): number | undefined {
-  for (let id = 1; id < Abi.ROUTES; id++) if (!states.get(id)?.name && !taken.has(id)) return id;
-  return undefined;
 }

@@ -1,7 +1,8 @@
 /** Keeps the versions of plugins over a restart, and takes them up again. */
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { allVersions, type CandidateOf, type ManagedPlugin, type VersionsOf } from './managed-plugin.ts';
+import type { CandidateOf, VersionsOf } from '../plugin-runtime/plugin-setup.ts';
+import { allVersions, type ManagedPlugin } from './managed-plugin.ts';
 import type { Version } from './version.ts';
 import type { Origin, StoredPlugin, VersionStore } from './version-store.ts';
 

@@ -1,46 +1,16 @@
 /** One version of a plugin: a module under the settings of its PolicyPlugin, audited, and what it has done so far. */
 import { createHash } from 'node:crypto';
-import type { Capability } from '../plugin-runtime/abi.ts';
+import { emptyCounts, type VersionCounts } from '../plugin-runtime/counts.ts';
 import { manifestChanges } from '../plugin-runtime/manifest.ts';
-import type { SetContent } from '../plugin-runtime/named-set.ts';
 import type { VersionParts } from '../plugin-runtime/version-parts.ts';
+import type { PluginSet, PolicyPlugin } from '../policy/snapshot.ts';
 import { type AuditedModule, auditModule } from './audit.ts';
 import { trapLines } from './line-table.ts';
 import type { TrustedKey } from './signature.ts';
 import { hashOf, type Origin } from './version-store.ts';
 
-/** What the source says about a plugin. */
-export interface Declaration {
-  readonly name: string;
-  readonly file?: string;
-  readonly failurePolicy: 'Allow' | 'Deny';
-  readonly mode: 'Enforce' | 'Shadow';
-  readonly evaluateMs: number;
-  readonly memoryPages: number;
-  /** Units for one evaluation. */
-  readonly fuel: number;
-  readonly capabilities: readonly Capability[];
-  readonly sets: Readonly<Record<string, SetContent>>;
-  /** One `path = value` a line. */
-  readonly config: string;
-}
-
-/** What a version did, added up; see flow/messages.ts. */
-export interface Counts {
-  evaluations: number;
-  traps: number;
-  nonsense: number;
-  skipped: number;
-  readonly actions: number[];
-  readonly reasons: number[];
-  readonly fuel: Histogram;
-  readonly latency: Histogram;
-}
-
-export interface Histogram {
-  sum: number;
-  readonly buckets: number[];
-}
+/** A plugin as the source declares it. */
+export type Declaration = PolicyPlugin;
 
 export interface Version {
   /** Counts versions of all plugins in this process. */
@@ -51,7 +21,7 @@ export interface Version {
   readonly hash: string;
   readonly audited: AuditedModule;
   readonly parts: VersionParts;
-  readonly counts: Counts;
+  readonly counts: VersionCounts;
   /** Of a shadow: `allow → deny` → how many. */
   readonly changed: Map<string, number>;
   lastTrap: string;
@@ -62,9 +32,9 @@ let serials = 0;
 /** Audits a module under a declaration. @throws EngineError `PLUGIN_INVALID` */
 export async function makeVersion(
   bytes: Uint8Array,
-  from: { declaration: Declaration; origin: Origin; trustedKeys: readonly TrustedKey[]; tablesDirectory: string; counts: Counts },
+  from: { declaration: Declaration; origin: Origin; trustedKeys: readonly TrustedKey[]; tablesDirectory: string },
 ): Promise<Version> {
-  const { declaration, origin, trustedKeys, tablesDirectory, counts } = from;
+  const { declaration, origin, trustedKeys, tablesDirectory } = from;
   const { memoryPages, fuel, capabilities, sets, config } = declaration;
   const audited = await auditModule(bytes, { memoryPages, fuel, capabilities, sets: Object.keys(sets), trustedKeys });
   const { module, manifest, signer } = audited;
@@ -82,10 +52,10 @@ export async function makeVersion(
       trusted: signer !== undefined,
       config,
       fuel,
-      sets: manifest.sets.map((name) => sets[name] as SetContent),
+      sets: manifest.sets.map((name) => sets[name] as PluginSet),
       tablesDirectory,
     },
-    counts,
+    counts: emptyCounts(),
     changed: new Map(),
     lastTrap: '',
   };
@@ -111,7 +81,7 @@ export function describeTrap({ audited }: Version, message: string, offsets: rea
   return first ? `${message} at ${first}` : message;
 }
 
-/** What a push tells its author: what the module reads and wants, and what differs from the version in force. */
+/** The answer to a push: fields that the module reads, capabilities that it wants, differences to the version in force. */
 export function auditView(version: Version, live: Version | undefined) {
   const { manifest, signer } = version.audited;
   return {

@@ -5,7 +5,7 @@
  * request (verdict-memory.ts); in the kernel, where it depends only on who talks to whom (kernel-verdicts.ts).
  */
 import { Context, Direction, PluginAction, Scope } from '../abi.gen.ts';
-import { FAILURE_TEXT, Failure } from '../plugin-runtime/control.ts';
+import { FAILURE_TEXT, Failure } from '../plugin-runtime/failure.ts';
 import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
 import type { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
 import type { IdentityTexts, Question } from '../plugin-runtime/question.ts';

@@ -13,13 +13,12 @@ import type { ProxyHandles } from '../kernel/datapath.ts';
 import { mapFile } from '../kernel/mapped-file.ts';
 import { ProxyNetwork } from '../kernel/proxy-network.ts';
 import { flowHash } from '../plugin-runtime/context-writer.ts';
-import { TIMEOUTS_MAX } from '../plugin-runtime/control.ts';
 import type { LoadedPlugin } from '../plugin-runtime/loaded-plugin.ts';
-import { Guests } from '../plugin-runtime/loaded-plugins.ts';
+import { LoadedPlugins } from '../plugin-runtime/loaded-plugins.ts';
 import { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
 import { Question } from '../plugin-runtime/question.ts';
 import { Reporter } from '../plugin-runtime/reporter.ts';
-import type { VersionParts } from '../plugin-runtime/version-parts.ts';
+import { Timeouts } from '../plugin-runtime/standing.ts';
 import { Clients } from './clients.ts';
 import { Decider } from './decider.ts';
 import { Http1Proxy } from './http1-proxy.ts';
@@ -40,20 +39,20 @@ const TURN_MS = 50;
 const REPORT_MS = 200;
 /** For clients to close, when nobody waits for an answer any more. */
 const FAREWELL_MS = 300;
-/** A slow processor gets through so much. */
+/** The fuel that a slow processor gets through. */
 const FUEL_PER_MS = 300_000;
 const SWEEP_MS = 250;
 
 const { handles, port, speaks } = workerData as ProxyWorkerData;
 const send = (message: FromProxy): void => port.postMessage(message);
 const network = new ProxyNetwork(handles);
-const guests = new Guests(send, mapFile);
+const loaded = new LoadedPlugins(send, mapFile);
 const plugins = new Map<number, LoadedPlugin>();
 const versions = new Map<number, string>();
 const reporter = new Reporter();
 const requests = new RequestCounts();
 const kernel = new KernelVerdicts(network);
-const timeouts = new Map<number, number>();
+const timeouts = new Timeouts();
 let told = '';
 let stopping = false;
 /** The version of HTTP that this thread speaks, once it serves. */
@@ -65,11 +64,11 @@ const decider = new Decider({
     reporter,
     watch: { begin: () => {}, end: () => {}, spend: noteTime },
     flowHash,
-    onTrap: (running, error) => guests.replaceTrapped(running, error),
+    onTrap: (running, error) => loaded.replaceTrapped(running, error),
   }),
   question: new Question(),
-  identities: guests.identities,
-  pods: guests.pods,
+  identities: loaded.identities,
+  pods: loaded.pods,
   kernel,
   counts: requests.counts,
   versionName: (serial) => versions.get(serial) ?? '',
@@ -84,18 +83,15 @@ const clients = new Clients(requests.counts);
  */
 function noteTime({ setup }: LoadedPlugin, ms: number, fuel: number): void {
   if (ms <= setup.evaluateMs || fuel < setup.evaluateMs * FUEL_PER_MS) return;
-  const times = (timeouts.get(setup.id) ?? 0) + 1;
-  timeouts.set(setup.id, times);
-  const switchedOff = times >= TIMEOUTS_MAX;
-  const plugin = plugins.get(setup.id);
-  if (plugin && switchedOff) plugin.suspended = true;
+  const switchedOff = timeouts.add(setup.id);
+  if (switchedOff) plugins.get(setup.id)?.standing.on('switch off');
   send({ type: 'timeout', plugin: setup.id, switchedOff });
 }
 
 function nameVersions(plugin: LoadedPlugin | undefined, before: LoadedPlugin | undefined): void {
   for (const { version } of before?.versions ?? []) versions.delete(version.serial);
   for (const { version } of plugin?.versions ?? []) {
-    const { plugin: name, manifest } = version.parts as VersionParts;
+    const { plugin: name, manifest } = version.parts;
     versions.set(version.serial, `${name} ${manifest.version}`);
   }
 }
@@ -108,31 +104,29 @@ function handle(message: ToProxy): void {
       served?.renew();
       return;
     case 'cluster':
-      guests.setCluster(message);
+      loaded.setCluster(message);
       return;
     case 'plugin':
-      guests.acknowledge(message.seq, () => {
+      loaded.acknowledge(message.seq, () => {
         const { id } = message.setup;
         const before = plugins.get(id);
-        const plugin = guests.load(message.setup, before, false);
+        const plugin = loaded.load(message.setup, before, false);
         nameVersions(plugin, before);
         plugins.set(id, plugin);
-        timeouts.delete(id);
+        timeouts.forget(id);
         decider.forget();
         if (plugin.versions.some(({ guest }) => guest?.answers(Context.CONNECT))) served?.renew();
       });
       return;
     case 'remove':
-      guests.acknowledge(message.seq, () => {
+      loaded.acknowledge(message.seq, () => {
         nameVersions(undefined, plugins.get(message.id));
         plugins.delete(message.id);
       });
       return;
-    case 'switch-off': {
-      const plugin = plugins.get(message.id);
-      if (plugin) plugin.suspended = true;
+    case 'switch-off':
+      plugins.get(message.id)?.standing.on('switch off');
       return;
-    }
     case 'connection':
       if (served instanceof Http2Proxy) served.serve(message.fd, Buffer.from(message.first), message.ends);
       return;
@@ -197,7 +191,7 @@ class Drain {
 
 /** Serves what it is handed, on Node's loop. */
 function serveHttp2(): void {
-  // One stream's fault must not end the others: it is told, and its stream ends by its time.
+  // A fault of one stream must not end the others': it is told, and its stream ends by its time.
   process.on('uncaughtException', (error) => send({ type: 'error', message: error.stack ?? error.message }));
   const proxy = new Http2Proxy({
     routing,

@@ -5,15 +5,15 @@ import {
   Direction,
   Identity,
   PluginStatus,
+  pluginStateCodec,
   Reason,
   Scope,
   Verdict,
   verdictEntryCodec,
   verdictKeyCodec,
 } from '../../engine/abi.gen.ts';
+import { createSharedMemory } from '../../engine/flow/shared-memory.ts';
 import { VerdictWriter } from '../../engine/flow/verdict-writer.ts';
-import { createSharedMemory } from '../../engine/plugin-runtime/control.ts';
-import type { PluginSetup } from '../../engine/plugin-runtime/messages.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import { compiled, snapshotOf } from '../support/compiled.ts';
 import { frame, ipv4, tcp, udp } from '../support/packets.ts';
@@ -39,7 +39,6 @@ spec: { podSelector: {}, egress: [{ ask: { plugin: p } }] }
 describe.skipIf(inject('missing'))('the verdict cache', async () => {
   const { ProgramRunner } = await import('../support/program-runner.ts');
   const { kernelNowNs } = await import('../../engine/kernel/native.ts');
-  const { pluginStates } = await import('../../engine/kernel/plugin-states.ts');
   let runner: Awaited<ReturnType<typeof ProgramRunner.load>>;
   let identity = 0;
   beforeAll(async () => {
@@ -57,16 +56,13 @@ describe.skipIf(inject('missing'))('the verdict cache', async () => {
     state({});
   });
 
-  const state = (fields: { scopes?: number; status?: PluginStatus; epoch?: number }): void =>
-    pluginStates(runner.datapath).write(PLUGIN, {
-      name: 1n,
-      module: 1n,
-      epoch: EPOCH,
-      failure: Verdict.DENY,
-      status: PluginStatus.ON,
-      scopes: ALL,
-      ...fields,
-    });
+  const state = (fields: { scopes?: number; status?: PluginStatus; epoch?: number }): void => {
+    const [key, value] = [Buffer.alloc(4), Buffer.alloc(pluginStateCodec.size)];
+    key.writeUInt32LE(PLUGIN);
+    const all = { name: 1n, module: 1n, epoch: EPOCH, failure: Verdict.DENY, status: PluginStatus.ON, scopes: ALL, ...fields };
+    pluginStateCodec.write(value, 0, all);
+    runner.datapath.maps.plugins.update(new Map([[key.toString('latin1'), value]]));
+  };
 
   /** Writes what an engine would for the flow 10.0.0.1:40000 → 10.0.0.9:80. */
   const write = (scope: Scope, { allowed = true, ttlMs = 60_000, epoch = EPOCH, agoMs = 0 } = {}): void => {
@@ -81,13 +77,7 @@ describe.skipIf(inject('missing'))('the verdict cache', async () => {
     ask.writeUInt16BE(80, at.destinationPort);
     ask.writeUInt8(6, at.protocol);
     ask.writeUInt8(Direction.EGRESS, at.direction);
-    new VerdictWriter(memory).write(
-      0,
-      0,
-      { id: PLUGIN, epoch } as PluginSetup,
-      { allowed, scope, ttlMs },
-      kernelNowNs() - BigInt(agoMs) * 1_000_000n,
-    );
+    new VerdictWriter(memory).write(0, 0, { id: PLUGIN, epoch }, { allowed, scope, ttlMs }, kernelNowNs() - BigInt(agoMs) * 1_000_000n);
     const key = Buffer.from(memory.verdictKeys).toString('latin1', 0, verdictKeyCodec.size);
     runner.datapath.maps.verdicts.update(new Map([[key, Buffer.from(memory.verdictValues).subarray(0, verdictEntryCodec.size)]]));
   };
@@ -155,7 +145,7 @@ describe.skipIf(inject('missing'))('the verdict cache', async () => {
     expect(runner.datapath.readVerdictHits().get(PLUGIN)).toBe(hits + 2);
   });
 
-  test('looks for the scopes only that the plugin has used', () => {
+  test('looks for the scopes only that the plugin’s verdicts can have', () => {
     write(Scope.IDENTITY);
     state({ scopes: Scope.FLOW });
     expect(send()).toEqual(NOTHING);

@@ -14,6 +14,9 @@ export interface HeldFields {
   readonly start?: number;
   readonly flags?: number;
   readonly responseCode?: number;
+  /** Who is asked about it, and since when it is held. */
+  readonly plugin?: number;
+  readonly heldNs?: bigint;
 }
 
 /** A packet with its question, in memory of its own. */
@@ -27,12 +30,14 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     start = 1001,
     flags = 0,
     responseCode = 0,
+    plugin = 255,
+    heldNs = 0n,
   } = fields;
   const v6 = from.includes(':');
   const bytes = frame(v6 ? ipv6({ from, to }, transport) : ipv4({ from, to }, transport));
   const record = Buffer.alloc(askCodec.size + bytes.length);
   askCodec.write(record, 0, {
-    timeNs: 0n,
+    timeNs: heldNs,
     name: 0n,
     source: parseAddress(from) as Uint8Array,
     destination: parseAddress(to) as Uint8Array,
@@ -40,7 +45,7 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     destinationIdentity: 1,
     endpoint,
     rule: 1,
-    plugin: 255,
+    plugin,
     length: bytes.length,
     gsoSize: 0,
     sourcePort: transport.bytes.readUInt16BE(0),

@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import binaryen from 'binaryen';
 import { MANIFEST_SECTION } from '../../engine/plugin-runtime/abi.ts';
 import type { PluginInstance } from '../../engine/plugin-runtime/instance.ts';
-import type { SetContent } from '../../engine/plugin-runtime/named-set.ts';
 import { Question } from '../../engine/plugin-runtime/question.ts';
 import { createInstance, type Lender } from '../../engine/plugin-runtime/version-parts.ts';
 import { buildPlugin, Compiler } from '../../engine/plugin-tools/build-plugin.ts';
 import { type AuditedModule, auditModule, type Grants } from '../../engine/plugins/audit.ts';
 import { withCustomSection } from '../../engine/plugins/wasm/module.ts';
+import type { PluginSet } from '../../engine/policy/snapshot.ts';
 
 export const FUEL = 1_000_000;
 
@@ -68,7 +68,7 @@ export function plugin(text: PluginText = {}, manifest: object = {}): Uint8Array
 export interface StartOptions {
   readonly config?: string;
   readonly trusted?: boolean;
-  readonly sets?: readonly SetContent[];
+  readonly sets?: readonly PluginSet[];
   readonly grants?: Partial<Grants>;
   readonly lender?: Partial<Lender>;
 }

@@ -7,7 +7,7 @@ import { type MetricsSource, metricsParts } from '../../../engine/api/metrics-so
 import { findProblems, type StatusParts, viewStatus } from '../../../engine/api/status.ts';
 import { FlowCounts } from '../../../engine/observe/flow-counts.ts';
 import { FlowLog } from '../../../engine/observe/flow-log.ts';
-import { emptyCounts } from '../../../engine/plugin-runtime/reporter.ts';
+import { emptyCounts } from '../../../engine/plugin-runtime/counts.ts';
 import { engineProblem } from '../../../engine/policy/problem.ts';
 import { RequestTotals } from '../../../engine/proxy/request-totals.ts';
 import { flowRecord, names } from '../../support/flows.ts';
@@ -44,7 +44,7 @@ function engine() {
       durationMs: 1500,
       compiled: { requestRules: new Map([[1, {}]]) },
     },
-    proxy: { problem: undefined as string | undefined },
+    threads: { proxyProblem: undefined as string | undefined },
     requests: new RequestTotals(),
     flows,
     flowCounts,
@@ -106,7 +106,7 @@ describe('status', () => {
 
   test('has a problem for rules about HTTP that nobody decides, and none where there are no such rules', () => {
     const source = engine();
-    source.proxy.problem = 'no right to make a network namespace';
+    source.threads.proxyProblem = 'no right to make a network namespace';
     expect(findProblems(source)).toEqual([
       POLICY_PROBLEM,
       engineProblem('rules about HTTP', 'requests are not decided and get the failure policy: no right to make a network namespace'),

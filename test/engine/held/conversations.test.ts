@@ -1,6 +1,6 @@
 /** The first words of clients, in whatever packets: read as a whole, sent on as they were read, bounded. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { AskFlag, askCodec, Direction } from '../../../engine/abi.gen.ts';
+import { AskFlag, askCodec, Direction, Scope } from '../../../engine/abi.gen.ts';
 import { AskBatch } from '../../../engine/flow/ask-batch.ts';
 import type { Content, Outbox } from '../../../engine/held/content.ts';
 import { Conversations } from '../../../engine/held/conversations.ts';
@@ -11,7 +11,7 @@ import { tcp } from '../../support/packets.ts';
 import { clientHello } from '../../support/tls.ts';
 
 const START = 1001;
-const ALLOWED = { allowed: true, ttlMs: 0, code: 0, failed: false };
+const ALLOWED = { allowed: true, scope: Scope.NONE, ttlMs: 0, responseCode: 0, failed: false };
 const DENIED = { ...ALLOWED, allowed: false };
 
 /** A packet that says these bytes, from an offset of the stream on. */

@@ -1,10 +1,10 @@
 /** DNS messages in pieces: put together and sent on as one packet each, or answered by their beginning. */
 import dnsPacket from 'dns-packet';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { AskFlag, askCodec, Context, Direction } from '../../../engine/abi.gen.ts';
+import { AskFlag, askCodec, Context, Direction, Scope } from '../../../engine/abi.gen.ts';
 import { Pieces } from '../../../engine/held/dns-pieces.ts';
 import type { HeldPacket } from '../../../engine/held/held-packet.ts';
-import { Stream } from '../../../engine/held/stream.ts';
+import { Reassembly } from '../../../engine/held/reassembly.ts';
 import { datagram, encodeMessage, QUESTION, RESPONSE } from '../../support/dns.ts';
 import { type HeldFields, held } from '../../support/held.ts';
 import { tcp } from '../../support/packets.ts';
@@ -32,7 +32,7 @@ describe('Pieces', () => {
     const sent: { packet: HeldPacket; as: string }[] = [];
     const outbox = { send: (each: HeldPacket, as: string) => sent.push({ packet: each.copy(), as }) };
     if (content.reading.state === 'incomplete') content.wait(outbox);
-    else content.settle({ allowed: true, ttlMs: 0, code: 0, failed: false }, outbox);
+    else content.settle({ allowed: true, scope: Scope.NONE, ttlMs: 0, responseCode: 0, failed: false }, outbox);
     return { state: content.reading.state, sent };
   };
   const answer = withLength(
@@ -97,7 +97,7 @@ describe('Pieces', () => {
   });
 
   test('a sender that leaves thousands of gaps is not followed', () => {
-    const stream = new Stream(START, 65_536);
+    const stream = new Reassembly(START, 65_536);
     const byte = (at: number): HeldPacket => piece(at, Buffer.from([0]), QUERY);
     for (let i = 0; i < 64; i++) stream.add(byte(2 * i));
     expect(stream.holds(byte(200))).toBe(false);

@@ -1,7 +1,8 @@
 /** Held DNS answers: what a plugin sees of them, and what becomes of their bytes. */
 import dnsPacket from 'dns-packet';
 import { describe, expect, test } from 'vitest';
-import { askCodec, Context, Direction } from '../../../engine/abi.gen.ts';
+import { askCodec, Context, Direction, Scope } from '../../../engine/abi.gen.ts';
+import type { Outcome } from '../../../engine/held/content.ts';
 import { readAnswer } from '../../../engine/held/dns-answer.ts';
 import { HeldAnswer } from '../../../engine/held/held-answer.ts';
 import type { HeldPacket } from '../../../engine/held/held-packet.ts';
@@ -30,9 +31,9 @@ function answerOf(message: DnsMessage, { over = datagram, v6 = false } = {}): { 
   });
   return { answer: new HeldAnswer(packet), packet };
 }
-function sent(answer: HeldAnswer, decision: { allowed: boolean; ttlMs?: number; code?: number; failed?: boolean }): HeldPacket[] {
+function sent(answer: HeldAnswer, outcome: Partial<Outcome> & { allowed: boolean }): HeldPacket[] {
   const packets: HeldPacket[] = [];
-  answer.settle({ ttlMs: 0, code: 0, failed: false, ...decision }, { send: (packet) => packets.push(packet) });
+  answer.settle({ scope: Scope.NONE, ttlMs: 0, responseCode: 0, failed: false, ...outcome }, { send: (packet) => packets.push(packet) });
   return packets;
 }
 
@@ -54,12 +55,12 @@ describe('HeldAnswer', () => {
   });
 
   test.each([
-    { v6: false, code: 0, rcode: 'REFUSED' },
-    { v6: false, code: 3, rcode: 'NXDOMAIN' },
-    { v6: true, code: 0, rcode: 'REFUSED' },
-  ])('denied over UDP, it says $rcode and nothing else; IPv6: $v6', ({ v6, code, rcode }) => {
+    { v6: false, responseCode: 0, rcode: 'REFUSED' },
+    { v6: false, responseCode: 3, rcode: 'NXDOMAIN' },
+    { v6: true, responseCode: 0, rcode: 'REFUSED' },
+  ])('denied over UDP, it says $rcode and nothing else; IPv6: $v6', ({ v6, responseCode, rcode }) => {
     const { answer, packet } = answerOf(ANSWER, { v6 });
-    const [refusal] = sent(answer, { allowed: false, code }) as [HeldPacket];
+    const [refusal] = sent(answer, { allowed: false, responseCode }) as [HeldPacket];
     const message = dnsPacket.decode(refusal.data) as dnsPacket.DecodedPacket & { rcode: string };
     expect(message).toMatchObject({
       id: 7,

@@ -11,10 +11,10 @@ import {
   verdictKeyCodec,
 } from '../../../engine/abi.gen.ts';
 import { AskBatch } from '../../../engine/flow/ask-batch.ts';
+import { createSharedMemory, RECORD_HEADER } from '../../../engine/flow/shared-memory.ts';
 import { VerdictWriter } from '../../../engine/flow/verdict-writer.ts';
-import { createSharedMemory, RECORD_HEADER } from '../../../engine/plugin-runtime/control.ts';
+
 import { effectiveScope, FIELD_BITS, FIELD_NAMES, widestScope } from '../../../engine/plugin-runtime/fields.ts';
-import type { PluginSetup } from '../../../engine/plugin-runtime/messages.ts';
 import { type IdentityTexts, Question } from '../../../engine/plugin-runtime/question.ts';
 import { actionOf, decodeWord, scopeOf } from '../../../engine/plugin-runtime/verdict-word.ts';
 import { plugin, random, start } from '../../support/plugin-modules.ts';
@@ -126,7 +126,7 @@ function hashing(fields: readonly string[]): Uint8Array {
   );
 }
 
-const SETUP = { id: 5, epoch: 1 } as PluginSetup;
+const SETUP = { id: 5, epoch: 1 };
 const encoder = new TextEncoder();
 const texts = (i: number): IdentityTexts => ({ namespace: encoder.encode(`ns${i % 2}`), labels: encoder.encode(`app=a${i}\nx=${i * 7}`) });
 /** Identities are decided by address, as they are in a cluster; a pod's name too. */

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type PluginState, PluginStatus, Verdict } from '../../../engine/abi.gen.ts';
 import { silentLogger } from '../../../engine/log.ts';
-import { addCounts, emptyCounts } from '../../../engine/plugin-runtime/reporter.ts';
 import { PluginRegistry } from '../../../engine/plugins/registry.ts';
 import type { Declaration } from '../../../engine/plugins/version.ts';
 import { VersionStore } from '../../../engine/plugins/version-store.ts';
@@ -31,12 +30,10 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 function registryWith(remove: (id: number) => Promise<void>): { registry: PluginRegistry; states: Map<number, PluginState> } {
   const states = new Map<number, PluginState>();
   const registry = new PluginRegistry({
-    runner: { install: async () => {}, remove },
-    states: { read: () => states, write: (id, state) => void states.set(id, state) },
+    runner: { install: async () => {}, remove, declare: (id, state) => void states.set(id, state) },
+    left: new Map(),
     store: new VersionStore(directory),
     trustedKeys: [],
-    emptyCounts,
-    addCounts,
     log: silentLogger,
   });
   return { registry, states };

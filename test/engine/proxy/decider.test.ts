@@ -1,10 +1,10 @@
 /** What is decided of a request: by a rule, by the plugin that it asks, by a verdict that was kept, or by the failure policy. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PluginAction, PluginField, Scope, Verdict, type VerdictEntry, type VerdictKey, VerdictWord } from '../../../engine/abi.gen.ts';
-import { Failure } from '../../../engine/plugin-runtime/control.ts';
+import { Failure } from '../../../engine/plugin-runtime/failure.ts';
 import { type Guest, LoadedPlugin } from '../../../engine/plugin-runtime/loaded-plugin.ts';
-import type { PluginSetup } from '../../../engine/plugin-runtime/messages.ts';
 import type { PluginCaller } from '../../../engine/plugin-runtime/plugin-caller.ts';
+import type { PluginSetup } from '../../../engine/plugin-runtime/plugin-setup.ts';
 import { Question } from '../../../engine/plugin-runtime/question.ts';
 import type { RequestRule } from '../../../engine/policy/snapshot.ts';
 import { Decider } from '../../../engine/proxy/decider.ts';
@@ -143,8 +143,8 @@ describe('a plugin', () => {
 
   test.each([
     { name: 'is unknown', arrange: () => void bench.plugins.clear(), allow: false },
-    { name: 'is suspended', arrange: () => void (bench.install({}).suspended = true), allow: false },
-    { name: 'is suspended and fails open', arrange: () => void (bench.install({ failureAllow: true }).suspended = true), allow: true },
+    { name: 'is suspended', arrange: () => void bench.install({}).standing.on('overrun'), allow: false },
+    { name: 'is suspended and fails open', arrange: () => void bench.install({ failureAllow: true }).standing.on('overrun'), allow: true },
     { name: 'traps', arrange: () => void (bench.failure = Failure.TRAP), allow: false },
   ])('that $name leaves it to the failure policy', ({ arrange, allow }) => {
     arrange();

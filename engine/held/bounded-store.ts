@@ -1,6 +1,6 @@
 /**
- * What is kept of packets that wait for others, in the order in which it came: bounded in bytes, no endpoint takes another one's share,
- * and what is over leaves.
+ * Keeps what is known of packets that wait for others, in the order in which it came: bounded in bytes, an eighth of that for one endpoint,
+ * and whatever has expired leaves.
  */
 const ENDPOINT_SHARE = 1 / 8;
 
@@ -11,7 +11,7 @@ export interface Kept {
   readonly size: number;
 }
 
-export class Shelf<T extends Kept> {
+export class BoundedStore<T extends Kept> {
   readonly #bytesMax: number;
   readonly #entries = new Map<string, { readonly kept: T; readonly bytes: number }>();
   readonly #endpoints = new Map<number, { bytes: number; readonly keys: Set<string> }>();

@@ -16,7 +16,7 @@ const EMPTY = Buffer.alloc(0);
 /** A sender leaves few gaps; a hostile one would have us sort thousands for each packet. */
 const RANGES_MAX = 64;
 
-export class Stream {
+export class Reassembly {
   /** Sequence number of its first byte. */
   readonly start: number;
   readonly #bytesMax: number;
@@ -28,7 +28,7 @@ export class Stream {
     this.#bytesMax = bytesMax;
   }
 
-  /** What it takes of memory. */
+  /** Bytes of memory that it takes. */
   get size(): number {
     return this.#bytes.length;
   }
@@ -78,9 +78,9 @@ export class Stream {
     return false;
   }
 
-  /** What follows so many of its bytes, as a stream of its own. */
-  after(length: number): Stream {
-    const rest = new Stream((this.start + length) >>> 0, this.#bytesMax);
+  /** All that follows so many of its bytes, as a reassembly of its own. */
+  after(length: number): Reassembly {
+    const rest = new Reassembly((this.start + length) >>> 0, this.#bytesMax);
     rest.#bytes = Buffer.from(this.#bytes.subarray(length));
     rest.#ranges = this.#ranges
       .map(({ from, to }) => ({ from: Math.max(0, from - length), to: to - length }))

@@ -1,0 +1,79 @@
+/** Everything that threads are told, kept in one place, so that one that starts can be told from the beginning. */
+import type { PluginState } from '../abi.gen.ts';
+import { ClusterNames } from '../plugin-runtime/cluster-names.ts';
+import type { ClusterChange, IdentityEntry, ToWorker } from '../plugin-runtime/messages.ts';
+import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
+import type { ProxyPolicy, ToProxy } from '../proxy/messages.ts';
+
+/** Told to threads of every kind. */
+type Common = Extract<ToWorker, { type: 'cluster' | 'plugin' | 'switch-off' }>;
+
+export class Briefing {
+  readonly #names = new ClusterNames<IdentityEntry, string>(
+    (entry) => entry,
+    (name) => name,
+  );
+  readonly #setups = new Map<number, PluginSetup>();
+  readonly #declared = new Map<number, PluginState>();
+  readonly #off = new Set<number>();
+  #serverNames: ClusterChange['serverNames'];
+  #policy: ProxyPolicy | undefined;
+
+  setCluster(change: ClusterChange): void {
+    this.#names.apply(change);
+    if (change.serverNames) this.#serverNames = change.serverNames;
+  }
+
+  setPolicy(policy: ProxyPolicy): void {
+    this.#policy = policy;
+  }
+
+  install(setup: PluginSetup): void {
+    this.#setups.set(setup.id, setup);
+    this.#declared.delete(setup.id);
+    this.#off.delete(setup.id);
+  }
+
+  remove(id: number): void {
+    this.#setups.delete(id);
+    this.#off.delete(id);
+  }
+
+  declare(id: number, state: PluginState): void {
+    this.#declared.set(id, state);
+  }
+
+  switchOff(id: number): void {
+    if (this.#setups.has(id)) this.#off.add(id);
+  }
+
+  /** Labels of an identity, `key=value` each; empty for what is no pod. */
+  labels(identity: number): string[] {
+    return this.#names.identities.get(identity)?.labels.split('\n').filter(Boolean) ?? [];
+  }
+
+  /** All that a flow worker has to know. */
+  forFlowWorker(): ToWorker[] {
+    const states = [...this.#declared].map(([id, state]): ToWorker => ({ type: 'declare', id, state }));
+    return [...states, ...this.#common()];
+  }
+
+  /** All that a thread of the proxy has to know. */
+  forProxy(): ToProxy[] {
+    return [...this.#common(), ...(this.#policy ? [{ type: 'policy' as const, policy: this.#policy }] : [])];
+  }
+
+  #common(): Common[] {
+    return [
+      {
+        type: 'cluster',
+        identities: [...this.#names.identities.values()],
+        identitiesGone: [],
+        pods: [...this.#names.pods],
+        serverNames: this.#serverNames,
+      },
+      ...[...this.#setups.values()].map((setup): Common => ({ type: 'plugin', seq: 0, setup })),
+      ...[...this.#off].map((id): Common => ({ type: 'switch-off', id })),
+    ];
+  }
+}
