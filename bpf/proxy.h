@@ -84,6 +84,9 @@ static __always_inline int proxy_forward(struct __sk_buff *skb, struct journey *
 	struct local_endpoint *local = bpf_map_lookup_elem(&local_endpoints, journey->packet.source);
 	struct engine_state *engine = engine_state();
 
+	/* Its network's own group reports are no loss of anybody's. */
+	if ((!local || !engine) && journey->packet.protocol != IPPROTO_TCP)
+		return drop(skb, REASON_DROP_NO_ENDPOINT);
 	if (!local || !engine)
 		return packet_drop(skb, journey, DIRECTION_EGRESS, REASON_DROP_NO_ENDPOINT);
 	if (journey->packet.opens) {
@@ -157,6 +160,9 @@ int from_proxy(struct __sk_buff *skb)
 	if (!journey || !policy)	/* not possible */
 		return drop(skb, REASON_FAIL_STAGE);
 	journey->parsed = packet_parse(skb, &journey->packet, sizeof(struct ethhdr));
+	/* Its network looks for neighbours, and has none. */
+	if (journey->parsed == PARSED_NOT_IP || journey->parsed == PARSED_NEIGHBOR)
+		return drop(skb, REASON_DROP_NO_ENDPOINT);
 	if (journey->parsed != PARSED_FLOW)
 		return packet_drop(skb, journey, DIRECTION_INGRESS, REASON_DROP_MALFORMED);
 	local = bpf_map_lookup_elem(&local_endpoints, journey->packet.destination);
