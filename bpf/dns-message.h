@@ -148,6 +148,7 @@ static __always_inline int message_begin(struct __sk_buff *skb, struct message *
 static __always_inline int message_load(struct __sk_buff *skb, struct message *message)
 {
 	struct reading *reading = message->reading;
+	__u32 offset = message->offset;	/* the message may be copied once more, when it was asked about in between */
 	__u64 length = message->length;
 
 	if (message->packet->protocol == IPPROTO_UDP) {
@@ -160,11 +161,11 @@ static __always_inline int message_load(struct __sk_buff *skb, struct message *m
 	} else {
 		__be16 prefix;
 
-		if (length < DNS_LENGTH_PREFIX + DNS_HEADER || bpf_skb_load_bytes(skb, message->offset, &prefix, sizeof(prefix)) ||
+		if (length < DNS_LENGTH_PREFIX + DNS_HEADER || bpf_skb_load_bytes(skb, offset, &prefix, sizeof(prefix)) ||
 		    bpf_ntohs(prefix) != length - DNS_LENGTH_PREFIX)
 			return REASON_DNS_SEGMENTED;
 		length -= DNS_LENGTH_PREFIX;
-		message->offset += DNS_LENGTH_PREFIX;
+		offset += DNS_LENGTH_PREFIX;
 	}
 	if (length > DNS_MESSAGE_MAX)
 		return REASON_DNS_LARGE;
@@ -176,7 +177,7 @@ static __always_inline int message_load(struct __sk_buff *skb, struct message *m
 	length &= DNS_MESSAGE_MAX - 1;
 	asm volatile("" : "+r"(length));
 	length += 1;
-	if (bpf_skb_load_bytes(skb, message->offset, reading->message, length))
+	if (bpf_skb_load_bytes(skb, offset, reading->message, length))
 		return REASON_DNS_SHORT;
 	reading->length = length;
 	return 0;
