@@ -33,7 +33,13 @@ describe.skipIf(inject('missing'))('old and new programs', async () => {
   });
 
   test.each([
-    { name: 'a length that is not compared', file: 'packet.h', from: ' || tcp->doff * 4 > payload)', to: ')', says: /reason (10|35): counted/ },
+    {
+      name: 'a length that is not compared',
+      file: 'packet.h',
+      from: ' || tcp->doff * 4 > payload)',
+      to: ')',
+      says: /reason (10|35): counted/,
+    },
     {
       name: 'a reason that is another one',
       file: 'account.h',
