@@ -2,7 +2,7 @@
 import { AskFlag, askCodec, type Context } from '../abi.gen.ts';
 import { HeldPacket } from '../held/held-packet.ts';
 import type { AskedFlow } from '../plugin-runtime/messages.ts';
-import type { IdentityTexts, Question } from '../plugin-runtime/question.ts';
+import type { IdentityTexts, PodTexts, Question } from '../plugin-runtime/question.ts';
 import { BATCH_RECORDS_MAX, RECORD_HEADER } from './shared-memory.ts';
 
 const ASK = askCodec.offsets;
@@ -81,7 +81,9 @@ export class AskBatch {
     question.source = cluster.identities.get(question.sourceIdentity);
     question.destination = cluster.identities.get(question.destinationIdentity);
     question.sourcePod = cluster.pods.get(batch.toString('latin1', at + ASK.source, at + ASK.source + 16));
-    question.destinationPod = cluster.pods.get(batch.toString('latin1', at + ASK.destination, at + ASK.destination + 16));
+    const destination = batch.toString('latin1', at + ASK.destination, at + ASK.destination + 16);
+    question.destinationPod = cluster.pods.get(destination);
+    question.destinationService = cluster.services.get(destination);
   }
 
   /** The fields that people are shown of a record, without those of its outcome. */
@@ -95,7 +97,9 @@ export class AskBatch {
 export interface Cluster {
   readonly identities: ReadonlyMap<number, IdentityTexts>;
   /** By the address's 16 bytes as a latin1 string. */
-  readonly pods: ReadonlyMap<string, Uint8Array>;
+  readonly pods: ReadonlyMap<string, PodTexts>;
+  /** By the cluster address in the same form. */
+  readonly services: ReadonlyMap<string, Uint8Array>;
   /** A domain name by the eight bytes of its hash as a latin1 string; empty when nobody knows it. */
   domain(hash: string): string;
 }

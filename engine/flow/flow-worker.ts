@@ -63,7 +63,7 @@ const evaluator = new Evaluator({
   memory,
   guard,
   kernel: ring,
-  cluster: { identities: loaded.identities, pods: loaded.pods, domain },
+  cluster: { identities: loaded.identities, pods: loaded.pods, services: loaded.services, domain },
   holdTimeoutMs,
   flowHash,
   onTrap: (running, error) => loaded.replaceTrapped(running, error),

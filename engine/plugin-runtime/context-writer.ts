@@ -110,14 +110,13 @@ export class ContextWriter {
     this.#text(PluginSlot.APPLICATION_PROTOCOLS, PluginField.APPLICATION_PROTOCOLS, question.applicationProtocols);
     this.#text(PluginSlot.DNS_ADDRESSES, PluginField.DNS_ANSWER, question.dnsAddresses);
     this.#bytes(PluginSlot.SOURCE_NAMESPACE, PluginField.SOURCE_NAMESPACE, source?.namespace);
-    this.#bytes(PluginSlot.SOURCE_POD, PluginField.SOURCE_POD, question.sourcePod);
+    this.#bytes(PluginSlot.SOURCE_POD, PluginField.SOURCE_POD, question.sourcePod?.name);
     this.#bytes(PluginSlot.SOURCE_LABELS, PluginField.SOURCE_LABELS, source?.labels);
     this.#bytes(PluginSlot.DESTINATION_NAMESPACE, PluginField.DESTINATION_NAMESPACE, destination?.namespace);
-    this.#bytes(PluginSlot.DESTINATION_POD, PluginField.DESTINATION_POD, question.destinationPod);
+    this.#bytes(PluginSlot.DESTINATION_POD, PluginField.DESTINATION_POD, question.destinationPod?.name);
     this.#bytes(PluginSlot.DESTINATION_LABELS, PluginField.DESTINATION_LABELS, destination?.labels);
-    // No source of ours has these yet: absent, as their missing bit says.
-    this.#setSlot(PluginSlot.DESTINATION_SERVICE, 0);
-    this.#setSlot(PluginSlot.SOURCE_SERVICE_ACCOUNT, 0);
+    this.#bytes(PluginSlot.DESTINATION_SERVICE, PluginField.DESTINATION_SERVICE, question.destinationService);
+    this.#bytes(PluginSlot.SOURCE_SERVICE_ACCOUNT, PluginField.SOURCE_SERVICE_ACCOUNT, question.sourcePod?.serviceAccount);
   }
 
   #setSlot(slot: number, value: number): void {

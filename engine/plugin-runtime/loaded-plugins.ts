@@ -11,7 +11,7 @@ import { LineLimiter } from './line-limiter.ts';
 import { LoadedPlugin, type RunningVersion } from './loaded-plugin.ts';
 import type { ClusterChange, FromWorker } from './messages.ts';
 import type { PluginSetup, PluginVersion } from './plugin-setup.ts';
-import { type IdentityTexts, Question } from './question.ts';
+import { type IdentityTexts, type PodTexts, Question } from './question.ts';
 import { createInstance, type Lender, type VersionParts } from './version-parts.ts';
 
 const HOOKS = Object.values(Context);
@@ -20,10 +20,14 @@ const encoder = new TextEncoder();
 type Said = Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>;
 
 export class LoadedPlugins {
-  readonly #names = new ClusterNames<IdentityTexts, Uint8Array>(
-    ({ namespace, labels }) => ({ namespace: encoder.encode(namespace), labels: encoder.encode(labels) }),
-    (name) => encoder.encode(name),
-  );
+  readonly #names = new ClusterNames<IdentityTexts, PodTexts, Uint8Array>({
+    identity: ({ namespace, labels }) => ({ namespace: encoder.encode(namespace), labels: encoder.encode(labels) }),
+    pod: ({ name, serviceAccount }) => ({
+      name: encoder.encode(name),
+      serviceAccount: serviceAccount ? encoder.encode(serviceAccount) : undefined,
+    }),
+    service: (name) => encoder.encode(name),
+  });
   readonly #send: (message: Said) => void;
   readonly #lender: Lender;
   /** Instances count their own lines, and a trap makes a new one: what reaches the main thread is bounded here. */
@@ -46,8 +50,13 @@ export class LoadedPlugins {
   }
 
   /** By the address's 16 bytes as a latin1 string. */
-  get pods(): ReadonlyMap<string, Uint8Array> {
+  get pods(): ReadonlyMap<string, PodTexts> {
     return this.#names.pods;
+  }
+
+  /** By the cluster address in the same form. */
+  get services(): ReadonlyMap<string, Uint8Array> {
+    return this.#names.services;
   }
 
   /** Acts as it was told to, and says whether that went well. */

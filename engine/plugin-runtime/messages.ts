@@ -11,12 +11,21 @@ export interface IdentityEntry {
   readonly labels: string;
 }
 
+/** A pod, by an address that it has. */
+export interface PodEntry {
+  readonly name: string;
+  /** Empty where no source says. */
+  readonly serviceAccount: string;
+}
+
 /** Who is behind identities and addresses, as far as it has changed. */
 export interface ClusterChange {
   readonly identities: readonly IdentityEntry[];
   readonly identitiesGone: readonly number[];
-  /** Name of the pod with an address; empty: nobody's any more. */
-  readonly pods: readonly (readonly [addressKey: string, name: string])[];
+  /** The pod with an address; undefined: nobody's any more. */
+  readonly pods: readonly (readonly [addressKey: string, pod: PodEntry | undefined])[];
+  /** `namespace/name` of the Service with a cluster address; empty: no Service's any more. */
+  readonly services: readonly (readonly [addressKey: string, name: string])[];
   /** Every list of server names, by rule; absent: as before. */
   readonly serverNames?: ReadonlyMap<number, ServerNames> | undefined;
 }

@@ -8,6 +8,13 @@ export interface IdentityTexts {
   readonly labels: Uint8Array;
 }
 
+/** The texts of one pod, encoded once. UTF-8. */
+export interface PodTexts {
+  readonly name: Uint8Array;
+  /** Undefined where no source says. */
+  readonly serviceAccount: Uint8Array | undefined;
+}
+
 /** Source and destination address, 16 bytes each, as little-endian words. */
 export const ADDRESS_WORDS = 8;
 
@@ -30,8 +37,10 @@ export class Question {
   timeMs = 0;
   source: IdentityTexts | undefined;
   destination: IdentityTexts | undefined;
-  sourcePod: Uint8Array | undefined;
-  destinationPod: Uint8Array | undefined;
+  sourcePod: PodTexts | undefined;
+  destinationPod: PodTexts | undefined;
+  /** `namespace/name` of the Service whose cluster address the destination is; undefined where it is none's. UTF-8. */
+  destinationService: Uint8Array | undefined;
   /** Texts of the conversation: a character is a byte. Empty where there is none. */
   serverName = '';
   /** One a line. */

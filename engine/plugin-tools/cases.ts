@@ -9,7 +9,7 @@ import { isMap, isSeq, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
-import { ADDRESS_WORDS, type IdentityTexts, Question } from '../plugin-runtime/question.ts';
+import { ADDRESS_WORDS, type IdentityTexts, type PodTexts, Question } from '../plugin-runtime/question.ts';
 import { parseAddress } from '../policy/address.ts';
 import { flattenConfig, hostSet } from '../sources/plugin-schema.ts';
 import { shownPath } from './paths.ts';
@@ -49,9 +49,20 @@ const partySchema = z.strictObject({
 });
 
 const flowSchema = z.strictObject({
-  from: partySchema.prefault({}),
-  /** `name`: by which the sender knows it. */
-  to: partySchema.extend({ name: z.string().default('') }).prefault({}),
+  from: partySchema
+    .extend({ serviceAccount: z.string().optional() })
+    .refine(({ pod, serviceAccount }) => pod !== undefined || serviceAccount === undefined, 'serviceAccount needs pod beside it')
+    .prefault({}),
+  /** `name`: by which the sender knows it; `service`: whose cluster address it is. */
+  to: partySchema
+    .extend({
+      name: z.string().default(''),
+      service: z
+        .string()
+        .regex(/^[^/]+\/[^/]+$/, 'must be NAMESPACE/SERVICE')
+        .optional(),
+    })
+    .prefault({}),
   protocol: z.enum(Object.keys(PROTOCOLS) as [string, ...string[]]).default('tcp'),
   direction: z.enum(['ingress', 'egress']).default('egress'),
   established: z.boolean().default(false),
@@ -247,8 +258,9 @@ function fillFlow(question: Question, flow: z.infer<typeof flowSchema>): void {
   question.rule = flow.rule;
   question.source = textsOf(from);
   question.destination = textsOf(to);
-  question.sourcePod = podOf(from);
-  question.destinationPod = podOf(to);
+  question.sourcePod = podOf(from, from.serviceAccount);
+  question.destinationPod = podOf(to, undefined);
+  question.destinationService = to.service === undefined ? undefined : Buffer.from(to.service);
   question.dnsName = byteString(to.name);
 }
 
@@ -258,8 +270,12 @@ function textsOf({ pod, labels }: z.infer<typeof partySchema>): IdentityTexts | 
   return { namespace: Buffer.from(pod?.split('/')[0] ?? 'default'), labels: Buffer.from(lines.join('\n')) };
 }
 
-function podOf({ pod }: z.infer<typeof partySchema>): Uint8Array | undefined {
-  return pod === undefined ? undefined : Buffer.from(pod.split('/')[1] ?? '');
+function podOf({ pod }: z.infer<typeof partySchema>, serviceAccount: string | undefined): PodTexts | undefined {
+  if (pod === undefined) return undefined;
+  return {
+    name: Buffer.from(pod.split('/')[1] ?? ''),
+    serviceAccount: serviceAccount === undefined ? undefined : Buffer.from(serviceAccount),
+  };
 }
 
 function fillRequest(question: Question, http: z.infer<typeof httpSchema>): void {

@@ -28,6 +28,8 @@ const ACCESSOR_FIELDS: ReadonlyMap<string, string> = new Map([
     [`flow/Party<u8>#${accessor}`, `source-${field}`],
     [`flow/Party<u16>#${accessor}`, `destination-${field}`],
   ]),
+  ['flow/Source#get:serviceAccount', 'source-service-account'],
+  ['flow/Destination#get:service', 'destination-service'],
   ['flow/Flow#get:port', 'destination-port'],
   ['flow/Flow#get:sourcePort', 'source-port'],
   ['flow/Flow#get:protocol', 'protocol'],

@@ -22,6 +22,7 @@ import type { Membership } from './rule-set.ts';
 import { RuleSets } from './rule-sets.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
+import { ServiceAddresses } from './service-addresses.ts';
 import type { AskRule, ObjectChange, PluginPolicy, Pod, ServerNames } from './snapshot.ts';
 import { StableIds } from './stable-id.ts';
 
@@ -33,6 +34,8 @@ export interface ClusterChanges {
   readonly identitiesGone: readonly number[];
   /** Address key → pod; undefined: nobody's any more. */
   readonly pods: ReadonlyMap<string, Pod | undefined>;
+  /** Address key → `namespace/name` of the Service; undefined: none has it any more. */
+  readonly services: ReadonlyMap<string, string | undefined>;
   /** Every list of server names, by rule; absent where none changed. */
   readonly serverNames?: ReadonlyMap<number, ServerNames>;
 }
@@ -63,6 +66,7 @@ export class Compiler {
   readonly #peerIndex = new PeerIndex(this.cluster.namespaces);
   readonly #identities: Identities;
   readonly #addresses: PodAddresses;
+  readonly #services = new ServiceAddresses();
   readonly #networks: NetworkIdentities;
   readonly #ruleSets: RuleSets;
   readonly #endpoints: Endpoints;
@@ -139,6 +143,11 @@ export class Compiler {
     return this.#addresses.owners;
   }
 
+  /** Address key → `namespace/name` of the Service that has it as a cluster address. */
+  get servicesByAddress(): ReadonlyMap<string, string> {
+    return this.#services.owners;
+  }
+
   get identities(): ReadonlyMap<number, IdentityInfo> {
     return this.#identities.known;
   }
@@ -177,6 +186,7 @@ export class Compiler {
     const delta = this.cluster.apply(changes);
     const pluginPolicies = [...this.#requests.update(delta), ...this.#setPlugins(pluginIds)];
     this.backends.update(delta);
+    this.#services.update(delta.Service);
     const policies = { ...delta, PluginPolicy: pluginPolicies };
     this.#selection.update(policies);
     for (const { key, after } of pluginPolicies) this.#reportUnknownPlugins(key, after);
@@ -212,6 +222,7 @@ export class Compiler {
       identities,
       identitiesGone,
       pods: this.#addresses.takeChanged(),
+      services: this.#services.takeChanged(),
       ...(serverNames && { serverNames: this.#book.serverNames }),
       endpoints: this.#endpoints.takeChanged(),
       requests,

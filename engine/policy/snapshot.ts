@@ -35,6 +35,8 @@ export interface Pod {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Labels;
+  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none. */
+  readonly serviceAccount?: string;
   /** 16 bytes each, as `status.podIPs` has them. */
   readonly addresses: readonly Uint8Array[];
   readonly ports: readonly NamedPort[];

@@ -8,7 +8,7 @@ import { Context, Direction, PluginAction, Scope } from '../abi.gen.ts';
 import { FAILURE_TEXT, Failure } from '../plugin-runtime/failure.ts';
 import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
 import type { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
-import type { IdentityTexts, Question } from '../plugin-runtime/question.ts';
+import type { IdentityTexts, PodTexts, Question } from '../plugin-runtime/question.ts';
 import { actionOf, scopeOf, ttlMsOf } from '../plugin-runtime/verdict-word.ts';
 import { matchesRequest, type RequestFacts } from '../policy/requests.ts';
 import type { RequestRule } from '../policy/snapshot.ts';
@@ -27,7 +27,8 @@ export interface DeciderParts {
   readonly caller: PluginCaller;
   readonly question: Question;
   readonly identities: ReadonlyMap<number, IdentityTexts>;
-  readonly pods: ReadonlyMap<string, Uint8Array>;
+  readonly pods: ReadonlyMap<string, PodTexts>;
+  readonly services: ReadonlyMap<string, Uint8Array>;
   readonly kernel: KernelVerdicts;
   readonly counts: Pick<ProxyCounts, 'cached' | 'verdicts'>;
   /** Names a version for people: `canary 1.2.0`. */
@@ -141,7 +142,7 @@ export class Decider {
   }
 
   #fill(flow: TaggedFlow, request: Request, path: string, nowMs: number): void {
-    const { question, identities, pods } = this.#parts;
+    const { question, identities, pods, services } = this.#parts;
     question.clearTexts();
     question.hook = Context.HTTP;
     question.words = flow.words;
@@ -159,6 +160,7 @@ export class Decider {
     question.destination = identities.get(flow.destinationIdentity);
     question.sourcePod = pods.get(flow.sourceKey);
     question.destinationPod = pods.get(flow.destinationKey);
+    question.destinationService = services.get(flow.destinationKey);
     question.method = request.method;
     question.host = request.host;
     question.path = path;

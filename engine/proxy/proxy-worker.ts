@@ -69,6 +69,7 @@ const decider = new Decider({
   question: new Question(),
   identities: loaded.identities,
   pods: loaded.pods,
+  services: loaded.services,
   kernel,
   counts: requests.counts,
   versionName: (serial) => versions.get(serial) ?? '',

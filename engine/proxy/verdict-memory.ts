@@ -14,6 +14,10 @@ const KEY_MAX = 2048;
 /** Fields that no two requests can be said to share. */
 const UNSHARED = PluginField.TIME | PluginField.FLOW | PluginField.HOST_STATE | PluginField.SOURCE_PORT | PluginField.ESTABLISHED;
 
+/** Fields that are equal for equal addresses, and for nothing wider. */
+const OF_SOURCE_ADDRESS = PluginField.SOURCE_ADDRESS | PluginField.SOURCE_POD | PluginField.SOURCE_SERVICE_ACCOUNT;
+const OF_DESTINATION_ADDRESS = PluginField.DESTINATION_ADDRESS | PluginField.DESTINATION_POD | PluginField.DESTINATION_SERVICE;
+
 /** A verdict, until when it holds, and what it depends on: enum plugin_field bits. */
 export interface Keepable {
   readonly verdict: RequestVerdict;
@@ -69,8 +73,8 @@ function keyOf(plugin: LoadedPlugin, name: string, question: Question): string {
   const { fields, headers, cookies } = guest.reads;
   if (fields & UNSHARED) return '';
   let key = `${plugin.setup.id} ${question.rule} ${name} ${question.sourceIdentity} ${question.destinationIdentity} ${question.destinationPort}`;
-  if (fields & (PluginField.SOURCE_ADDRESS | PluginField.SOURCE_POD)) key += ` ${question.words.subarray(0, 4)}`;
-  if (fields & (PluginField.DESTINATION_ADDRESS | PluginField.DESTINATION_POD)) key += ` ${question.words.subarray(4, 8)}`;
+  if (fields & OF_SOURCE_ADDRESS) key += ` ${question.words.subarray(0, 4)}`;
+  if (fields & OF_DESTINATION_ADDRESS) key += ` ${question.words.subarray(4, 8)}`;
   if (fields & PluginField.METHOD) key += `\n${question.method}`;
   if (fields & PluginField.HOST) key += `\n${question.host}`;
   if (fields & PluginField.PATH) key += `\n${question.path}`;

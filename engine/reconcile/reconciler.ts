@@ -230,7 +230,8 @@ export class Reconciler {
     const described = describeChanges(changes);
     if (described) workers.setCluster(described);
     const applied = maps.apply({ ...this.#compiler.maps, endpoints: this.#placement.placed, sameEndpoints: !placed });
-    if (changes.identitiesGone.length) workers.setCluster({ identities: [], pods: [], identitiesGone: changes.identitiesGone });
+    if (changes.identitiesGone.length)
+      workers.setCluster({ identities: [], pods: [], services: [], identitiesGone: changes.identitiesGone });
     return { ...applied, requests: changes.requests || placed };
   }
 
@@ -329,16 +330,18 @@ export function namesOf(reconciler: Reconciler, pluginName: (id: number) => stri
 function describeChanges({
   identities,
   pods,
+  services,
   serverNames,
 }: ClusterChanges): Parameters<ReconcilerParts['workers']['setCluster']>[0] | undefined {
-  if (!identities.length && !pods.size && !serverNames) return undefined;
+  if (!identities.length && !pods.size && !services.size && !serverNames) return undefined;
   return {
     identities: identities.map((identity) => ({
       id: identity.id,
       namespace: identity.namespace ?? '',
       labels: [...identity.labels].map(([key, value]) => `${key}=${value}`).join('\n'),
     })),
-    pods: [...pods].map(([address, pod]) => [address, pod?.name ?? ''] as const),
+    pods: [...pods].map(([address, pod]) => [address, pod && { name: pod.name, serviceAccount: pod.serviceAccount ?? '' }] as const),
+    services: [...services].map(([address, name]) => [address, name ?? ''] as const),
     identitiesGone: [],
     ...(serverNames && { serverNames }),
   };

@@ -151,6 +151,7 @@ function readPod(object: RawObject): Pod | undefined {
   return {
     ...name,
     labels: metadata?.labels ?? new Map(),
+    ...(spec?.serviceAccountName && { serviceAccount: spec.serviceAccountName }),
     addresses,
     ports: (spec?.containers ?? []).flatMap((container) =>
       (container.ports ?? []).flatMap((port) =>

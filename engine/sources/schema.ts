@@ -250,6 +250,7 @@ const containerPort = z.looseObject({
 
 export const podSpec = z.looseObject({
   hostNetwork: absent(z.boolean()),
+  serviceAccountName: absent(z.string()),
   containers: list(z.looseObject({ ports: list(containerPort) })),
 });
 

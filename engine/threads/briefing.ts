@@ -1,7 +1,7 @@
 /** Everything that threads are told, kept in one place, so that one that starts can be told from the beginning. */
 import type { PluginState } from '../abi.gen.ts';
 import { ClusterNames } from '../plugin-runtime/cluster-names.ts';
-import type { ClusterChange, IdentityEntry, ToWorker } from '../plugin-runtime/messages.ts';
+import type { ClusterChange, IdentityEntry, PodEntry, ToWorker } from '../plugin-runtime/messages.ts';
 import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
 import type { ProxyPolicy, ToProxy } from '../proxy/messages.ts';
 
@@ -9,10 +9,11 @@ import type { ProxyPolicy, ToProxy } from '../proxy/messages.ts';
 type Common = Extract<ToWorker, { type: 'cluster' | 'plugin' | 'switch-off' }>;
 
 export class Briefing {
-  readonly #names = new ClusterNames<IdentityEntry, string>(
-    (entry) => entry,
-    (name) => name,
-  );
+  readonly #names = new ClusterNames<IdentityEntry, PodEntry, string>({
+    identity: (entry) => entry,
+    pod: (entry) => entry,
+    service: (name) => name,
+  });
   readonly #setups = new Map<number, PluginSetup>();
   readonly #declared = new Map<number, PluginState>();
   readonly #off = new Set<number>();
@@ -70,6 +71,7 @@ export class Briefing {
         identities: [...this.#names.identities.values()],
         identitiesGone: [],
         pods: [...this.#names.pods],
+        services: [...this.#names.services],
         serverNames: this.#serverNames,
       },
       ...[...this.#setups.values()].map((setup): Common => ({ type: 'plugin', seq: 0, setup })),

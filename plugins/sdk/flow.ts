@@ -65,9 +65,24 @@ export class Party<Side> {
 }
 
 /** The side that opens the connection. */
-export type Source = Party<SourceSide>;
+@unmanaged
+export class Source extends Party<SourceSide> {
+  /** The name of the ServiceAccount, of its namespace, that the pod runs as; empty for what is no pod, and where its manifest names none. */
+  get serviceAccount(): Text {
+    noteRead(PluginFieldValue.SOURCE_SERVICE_ACCOUNT);
+    return textOf(slot(PluginSlotValue.SOURCE_SERVICE_ACCOUNT));
+  }
+}
+
 /** The side that is connected to. */
-export type Destination = Party<DestinationSide>;
+@unmanaged
+export class Destination extends Party<DestinationSide> {
+  /** `namespace/name` of the Service whose cluster address is connected to; empty for every other address, that of a pod behind it too. */
+  get service(): Text {
+    noteRead(PluginFieldValue.DESTINATION_SERVICE);
+    return textOf(slot(PluginSlotValue.DESTINATION_SERVICE));
+  }
+}
 
 /** Never an object: there is one flow at a time. */
 @unmanaged

@@ -31,7 +31,7 @@ describe('Evaluator', () => {
       memory,
       guard: new EvaluationGuard(memory),
       kernel,
-      cluster: { identities: new Map(), pods: new Map(), domain: () => '' },
+      cluster: { identities: new Map(), pods: new Map(), services: new Map(), domain: () => '' },
       holdTimeoutMs,
       flowHash: (question) => question.sourcePort,
       onTrap: () => {},

@@ -272,7 +272,7 @@ describe('Conversations', () => {
     const question = new Question();
     take(say(0, hello)).describe(question);
     Object.assign(question, { dnsName: 'a.test', dnsType: 28, dnsTtlS: 60, dnsAddresses: '192.0.2.1', path: '/x', headers: ['a', 'b'] });
-    batch.ask(batch.at(0), question, 0, { identities: new Map(), pods: new Map(), domain: () => '' });
+    batch.ask(batch.at(0), question, 0, { identities: new Map(), pods: new Map(), services: new Map(), domain: () => '' });
     const { serverName, applicationProtocols, encryptedHello, dnsName, dnsType, dnsTtlS, dnsAddresses, path, headers } = question;
     expect([serverName, applicationProtocols, encryptedHello, dnsName, dnsType, dnsTtlS, dnsAddresses, path, headers]).toEqual([
       '',

@@ -15,7 +15,7 @@ import { createSharedMemory, RECORD_HEADER } from '../../../engine/flow/shared-m
 import { VerdictWriter } from '../../../engine/flow/verdict-writer.ts';
 
 import { effectiveScope, FIELD_BITS, FIELD_NAMES, widestScope } from '../../../engine/plugin-runtime/fields.ts';
-import { type IdentityTexts, Question } from '../../../engine/plugin-runtime/question.ts';
+import { type IdentityTexts, type PodTexts, Question } from '../../../engine/plugin-runtime/question.ts';
 import { actionOf, decodeWord, scopeOf } from '../../../engine/plugin-runtime/verdict-word.ts';
 import { plugin, random, start } from '../../support/plugin-modules.ts';
 
@@ -95,7 +95,7 @@ const NUMBERS: Readonly<Record<string, readonly [offset: number, bytes: number]>
   flow: [OFFSETS.flow, 8],
   tag: [OFFSETS.tag, 4],
 };
-/** Slots 6 to 11: namespaces, pods, labels. */
+/** Slots 6 to 13: namespaces, pods, labels, a Service, a service account. */
 const TEXTS: Readonly<Record<string, number>> = {
   'source-namespace': 6,
   'source-pod': 7,
@@ -103,6 +103,8 @@ const TEXTS: Readonly<Record<string, number>> = {
   'destination-namespace': 9,
   'destination-pod': 10,
   'destination-labels': 11,
+  'destination-service': 12,
+  'source-service-account': 13,
 };
 
 /** A plugin that hashes what it reads, and allows or denies by that, for all pods of the identity if it may. */
@@ -133,12 +135,16 @@ const texts = (i: number): IdentityTexts => ({ namespace: encoder.encode(`ns${i 
 const identities = new Map([300, 301, 302].map((id, i) => [id, texts(i)]));
 
 /** A flow over few values, so that many have a lot in common. */
-function writeFlow(bytes: Buffer, next: (below: number) => number): { pods: Map<string, Uint8Array>; timeMs: number } {
+function writeFlow(
+  bytes: Buffer,
+  next: (below: number) => number,
+): { pods: Map<string, PodTexts>; services: Map<string, Uint8Array>; timeMs: number } {
   const ASK = askCodec.offsets;
   const at = RECORD_HEADER;
   bytes.fill(0, 0, at + askCodec.size);
   bytes.writeUInt32LE(askCodec.size, 0);
-  const pods = new Map<string, Uint8Array>();
+  const pods = new Map<string, PodTexts>();
+  const services = new Map<string, Uint8Array>();
   for (const [address, identity] of [
     [ASK.source, ASK.sourceIdentity],
     [ASK.destination, ASK.destinationIdentity],
@@ -146,7 +152,9 @@ function writeFlow(bytes: Buffer, next: (below: number) => number): { pods: Map<
     const host = next(6);
     bytes.writeUInt32BE(0x0a000000 + host, at + address + 12);
     bytes.writeUInt32LE(300 + (host % 3), at + identity);
-    pods.set(bytes.toString('latin1', at + address, at + address + 16), encoder.encode(`pod${host}`));
+    const key = bytes.toString('latin1', at + address, at + address + 16);
+    pods.set(key, { name: encoder.encode(`pod${host}`), serviceAccount: host % 2 ? encoder.encode(`account${host}`) : undefined });
+    if (host % 4 === 0) services.set(key, encoder.encode(`shop/service${host}`));
   }
   bytes.writeUInt32LE(next(4), at + ASK.rule);
   bytes.writeUInt32LE(SETUP.id, at + ASK.plugin);
@@ -155,7 +163,7 @@ function writeFlow(bytes: Buffer, next: (below: number) => number): { pods: Map<
   bytes.writeUInt8(next(2) ? 6 : 17, at + ASK.protocol);
   bytes.writeUInt8(next(2), at + ASK.direction);
   bytes.writeUInt8(next(2), at + ASK.flags);
-  return { pods, timeMs: next(1000) };
+  return { pods, services, timeMs: next(1000) };
 }
 
 test('a cached answer always equals a fresh evaluation: 60 random plugins, signed and unsigned, 300 flows each', async () => {
@@ -172,9 +180,9 @@ test('a cached answer always equals a fresh evaluation: 60 random plugins, signe
     const cache = new Map<string, number>();
     const asked = new Question();
     for (let n = 0; n < 300; n++) {
-      const { pods, timeMs } = writeFlow(batch.bytes, next);
+      const { pods, services, timeMs } = writeFlow(batch.bytes, next);
       batch.index(1);
-      batch.ask(batch.at(0), asked, timeMs, { identities, pods, domain: () => '' });
+      batch.ask(batch.at(0), asked, timeMs, { identities, pods, services, domain: () => '' });
       const word = instance.evaluate(asked);
       // As the kernel looks: every scope that a verdict may have, each by the key that the writer makes for it.
       const keyOf = (scope: Scope): string => {

@@ -244,6 +244,7 @@ function stateOf(compiler: Compiler): Record<string, unknown> {
     ...Object.fromEntries(entries),
     endpoints: sorted([...compiler.endpoints].map(([pod, { value }]) => `${objectKey(pod)} ${hex(value)}`)),
     pods: sorted([...compiler.podsByAddress].map(([key, pod]) => `${formatAddress(Buffer.from(key, 'latin1'))} ${objectKey(pod)}`)),
+    services: sorted([...compiler.servicesByAddress].map(([key, name]) => `${formatAddress(Buffer.from(key, 'latin1'))} ${name}`)),
     identities: sorted([...compiler.identities.keys()].map(String)),
     origins: sorted([...origins].map(([id, origin]) => `${id} ${formatOrigin(origin)}`)),
     requestRules: sorted([...requestRules].map(([id, rule]) => `${id} ${JSON.stringify(rule)}`)),

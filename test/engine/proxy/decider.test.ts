@@ -41,6 +41,7 @@ class Bench {
     reads: { fields: 0, headers: [] as string[], cookies: ['canary'] },
   };
   readonly plugins = new Map<number, LoadedPlugin>();
+  readonly question = new Question();
   asked = 0;
   answer = word(PluginAction.ALLOW);
   failure: Failure = Failure.NONE;
@@ -58,9 +59,10 @@ class Bench {
     this.decider = new Decider({
       plugins: this.plugins,
       caller: this.#caller(),
-      question: new Question(),
+      question: this.question,
       identities: new Map(),
-      pods: new Map(),
+      pods: new Map([[this.flow.sourceKey, { name: Buffer.from('web'), serviceAccount: Buffer.from('reader') }]]),
+      services: new Map([[this.flow.destinationKey, Buffer.from('shop/stable')]]),
       kernel,
       counts: this.counts,
       versionName: (serial) => `canary ${serial}`,
@@ -76,8 +78,8 @@ class Bench {
     return plugin;
   }
 
-  decide(sent: Request = request(), nowMs = 0) {
-    return this.decider.decide(this.flow, sent, nowMs);
+  decide(sent: Request = request(), nowMs = 0, flow = this.flow) {
+    return this.decider.decide(flow, sent, nowMs);
   }
 
   #caller(): PluginCaller {
@@ -133,6 +135,13 @@ describe('a plugin', () => {
     expect(bench.decide()).toMatchObject({ allowed: true, to: STABLE, audited: true });
   });
 
+  test('is told the account of who asks, and the Service whose cluster address is asked for', () => {
+    bench.decide();
+    expect(`${bench.question.sourcePod?.serviceAccount} ${bench.question.destinationService}`).toBe('reader shop/stable');
+    bench.decide(request(), 0, { ...bench.flow, sourceKey: 'another', destinationKey: 'another' });
+    expect([bench.question.sourcePod, bench.question.destinationService]).toEqual([undefined, undefined]);
+  });
+
   test('that says what it said before is given the same verdict, unless it adds a cookie', () => {
     expect(bench.decide()).toBe(bench.decide());
     bench.guest.cookie = 'a=b';
@@ -173,6 +182,18 @@ describe('a verdict that holds for longer', () => {
     bench.decider.forget();
     bench.decide(request('canary=1'), TTL_MS);
     expect(bench.asked).toBe(5);
+  });
+
+  test.each([
+    { field: 'SOURCE_SERVICE_ACCOUNT', word: 3 },
+    { field: 'DESTINATION_SERVICE', word: 7 },
+    { field: 'SOURCE_LABELS', word: undefined },
+  ] as const)('that depends on $field answers no other address of the same identity, if that may have another', ({ field, word: at }) => {
+    bench.guest.reads.fields = PluginField[field];
+    bench.decide();
+    const words = bench.flow.words.map((each, i) => (i === (at ?? 3) ? each + 1 : each));
+    bench.decide(request(), 0, { ...bench.flow, words });
+    expect(bench.asked).toBe(at === undefined ? 1 : 2);
   });
 
   test.each([

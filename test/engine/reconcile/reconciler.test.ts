@@ -58,8 +58,11 @@ class Stand {
         problems: this.pluginProblems,
       },
       workers: {
-        setCluster: ({ identities, identitiesGone, pods }) =>
-          this.log.push(`cluster +${identities.length} -${identitiesGone.length} pods ${pods.map(([, name]) => name).join()}`),
+        setCluster: ({ identities, identitiesGone, pods, services }) => {
+          this.log.push(`cluster +${identities.length} -${identitiesGone.length} pods ${pods.map(([, told]) => told?.name ?? '').join()}`);
+          for (const [, told] of pods) if (told?.serviceAccount) this.log.push(`${told.name} runs as ${told.serviceAccount}`);
+          for (const [, name] of services) this.log.push(`service ${name || 'gone'}`);
+        },
         setPolicy: ({ rules }) => this.log.push(`proxy ${rules.size}`),
       },
       maps: { apply: (state) => this.#apply(state) },
@@ -130,6 +133,21 @@ describe('Reconciler', () => {
     stand.tell(pod('web', '10.0.0.1', '{ app: other }'));
     stand.reconciler.run();
     expect(stand.log).toEqual(['cluster +1 -0 pods web', 'maps changed', 'cluster +0 -1 pods ']);
+  });
+
+  test('tells whose account a pod runs as, and which Service has a cluster address, as they change', () => {
+    const runsAs = (account: string): string => pod('web', '10.0.0.1').replace('spec: {}', `spec: { serviceAccountName: ${account} }`);
+    const service =
+      'apiVersion: v1\nkind: Service\nmetadata: { name: api, namespace: shop }\nspec: { clusterIP: 10.96.0.1, ports: [{ port: 80 }] }\n---\n';
+    const told = (...texts: string[]): string[] => {
+      stand.log.length = 0;
+      stand.tell(...texts);
+      stand.reconciler.run();
+      return stand.log.filter((line) => / runs as |^service /.test(line));
+    };
+    expect(told(runsAs('reader'), service)).toEqual(['web runs as reader', 'service shop/api']);
+    expect(told(runsAs('writer'), service)).toEqual(['web runs as writer']);
+    expect(told(runsAs('writer'))).toEqual(['service gone']);
   });
 
   test('a rule set that an endpoint leaves goes in a second step, when the first is in force', () => {

@@ -323,6 +323,17 @@ describe('readManifest()', () => {
     expect(objects.map((object) => object.value.name)).toEqual(['a', 'b']);
   });
 
+  test('a pod has the service account that its manifest names, and none where it names none', () => {
+    const account = (spec: string): unknown => {
+      const { objects, problems } = readManifest('f.yaml', `apiVersion: v1\nkind: Pod\nmetadata: { name: p }\nspec: ${spec}\n`);
+      expect(problems).toEqual([]);
+      return objects[0]?.value;
+    };
+    expect(account('{ serviceAccountName: reader }')).toMatchObject({ serviceAccount: 'reader' });
+    for (const spec of ['{}', '{ serviceAccountName: }', '{ serviceAccountName: "" }'])
+      expect(account(spec)).not.toHaveProperty('serviceAccount');
+  });
+
   test('a pod with an address that is none keeps its other ones, and is closed', () => {
     const { objects, problems } = readManifest(
       'f.yaml',
