@@ -1,4 +1,5 @@
 /** `explain` as the API gives it: texts in, both ends of a flow out, and on request what the kernel itself says to each. */
+
 import { Action, Direction } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import type { Datapath } from '../kernel/datapath.ts';
@@ -8,9 +9,9 @@ import type { SocketEnds } from '../native.gen.ts';
 import { addressKey, formatAddress, isIpv4, parseAddress } from '../policy/address.ts';
 import { canonicalName, nameHash } from '../policy/domain-name.ts';
 import { type EndExplanation, explain, formatParty, type Party, type Question } from '../policy/explain.ts';
-import { endpointName, objectName } from '../policy/object-name.ts';
+import { objectName } from '../policy/object-name.ts';
+import type { Pod } from '../policy/objects.ts';
 import { formatOrigin } from '../policy/rules.ts';
-import type { Pod } from '../policy/snapshot.ts';
 import type { ExplainedRequest, Request } from '../proxy/messages.ts';
 import { nodeAddresses } from '../reconcile/node-addresses.ts';
 import type { Reconciler } from '../reconcile/reconciler.ts';
@@ -199,7 +200,7 @@ export class Explainer {
       const pod = compiled.podsByAddress.get(addressKey(address));
       return [{ address, ...(pod && { pod }) }];
     }
-    const isHost = (each: Pod): boolean => each.hostPolicies !== undefined && endpointName(each) === text;
+    const isHost = (each: Pod): boolean => each.hostPolicies !== undefined && objectName(each) === text;
     const pod = compiled.cluster.of('Pod').get(text) ?? [...compiled.endpoints.keys()].find(isHost);
     if (!pod)
       throw new EngineError(

@@ -1,11 +1,12 @@
 /** The addresses that endpoints know by domain names, as people see them: until when an address is open, by which name, pattern and rules. */
+
 import { z } from 'zod';
 import { Direction } from '../abi.gen.ts';
 import type { KnownAddress } from '../kernel/known-names.ts';
 import { formatAddress } from '../policy/address.ts';
 import type { CompiledEndpoint, Compiler } from '../policy/compile.ts';
 import { covers } from '../policy/domain-name.ts';
-import { endpointName } from '../policy/object-name.ts';
+import { objectName } from '../policy/object-name.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { Reconciler } from '../reconcile/reconciler.ts';
 
@@ -29,7 +30,7 @@ export type NameView = z.infer<typeof knownName>;
 export function viewNames(reconciler: Reconciler, known: readonly KnownAddress[], domain: (hash: bigint) => string): NameView[] {
   const { compiled, status } = reconciler;
   const pods = new Map(status.endpoints.map(({ id, pod }) => [id, pod]));
-  const endpoints = new Map([...compiled.endpoints.values()].map((endpoint) => [endpointName(endpoint.pod), endpoint]));
+  const endpoints = new Map([...compiled.endpoints.values()].map((endpoint) => [objectName(endpoint.pod), endpoint]));
   const patternTexts = new Map([...compiled.named.remembered].map(([text, id]) => [id, text]));
   const views = known.flatMap(({ endpoint, address, name, patterns }): NameView[] => {
     const pod = pods.get(endpoint);

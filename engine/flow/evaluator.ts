@@ -13,7 +13,7 @@ import { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
 import { Question } from '../plugin-runtime/question.ts';
 import { Reporter } from '../plugin-runtime/reporter.ts';
 import { actionOf } from '../plugin-runtime/verdict-word.ts';
-import type { ServerNames } from '../policy/snapshot.ts';
+import type { ServerNames } from '../policy/objects.ts';
 import type { Cluster } from './ask-batch.ts';
 import { BatchInHand } from './batch-in-hand.ts';
 import { Result } from './batch-results.ts';

@@ -1,6 +1,6 @@
 /** A rule's list of server names: what policy decides without a plugin by the hello of TLS. */
 import { coveringPatterns } from '../policy/domain-name.ts';
-import type { ServerNames } from '../policy/snapshot.ts';
+import type { ServerNames } from '../policy/objects.ts';
 
 /** Why a list refuses a hello; undefined when it allows it. */
 export function refuseHello(

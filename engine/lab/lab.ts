@@ -133,7 +133,10 @@ function podNetwork(lab: string, network: number, manifest: Manifest, index: num
   const namespace = manifest.metadata?.namespace ?? 'default';
   const name = manifest.metadata?.name;
   if (!name) throw new EngineError('LAB', `Cannot bring up lab ${lab}: a Pod has no name`);
-  const hash = createHash('sha256').update(`${lab}/${namespace}/${name}`).digest('hex').slice(0, 10);
+  const hash = createHash('sha256')
+    .update(`${lab}/${objectName({ namespace, name })}`)
+    .digest('hex')
+    .slice(0, 10);
   const listed = manifest.status?.podIPs?.map((entry) => entry.ip);
   const addresses = listed?.length
     ? listed

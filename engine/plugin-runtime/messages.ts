@@ -1,6 +1,6 @@
 /** The messages between the main thread and a flow worker; of both, the threads of the proxy have some. */
 import type { Ask, Context, PluginState } from '../abi.gen.ts';
-import type { ServerNames } from '../policy/snapshot.ts';
+import type { ServerNames } from '../policy/objects.ts';
 import type { PluginCounts, VersionCounts } from './counts.ts';
 import type { PluginSetup } from './plugin-setup.ts';
 

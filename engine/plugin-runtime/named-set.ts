@@ -1,5 +1,5 @@
 /** A set that a PolicyPlugin fills and its plugin asks: of domains, of networks, or of strings. */
-import type { PluginSet } from '../policy/snapshot.ts';
+import type { PluginSet } from '../policy/objects.ts';
 
 export interface NamedSet {
   /** Whether the bytes of a key are in it. */

@@ -1,6 +1,6 @@
 /** A version of a plugin as it is posted to the threads that run it, and the instance that such a thread makes of it. */
 
-import type { PluginSet } from '../policy/snapshot.ts';
+import type { PluginSet } from '../policy/objects.ts';
 import { CounterTable, tableBytes } from './counter-table.ts';
 import type { HostState } from './host-functions.ts';
 import { PluginInstance } from './instance.ts';

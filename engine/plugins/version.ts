@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { emptyCounts, type VersionCounts } from '../plugin-runtime/counts.ts';
 import { manifestChanges } from '../plugin-runtime/manifest.ts';
 import type { VersionParts } from '../plugin-runtime/version-parts.ts';
-import type { PluginSet, PolicyPlugin } from '../policy/snapshot.ts';
+import type { PluginSet, PolicyPlugin } from '../policy/objects.ts';
 import { type AuditedModule, auditModule } from './audit.ts';
 import { trapLines } from './line-table.ts';
 import type { TrustedKey } from './signature.ts';

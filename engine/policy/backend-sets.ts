@@ -2,14 +2,16 @@
  * Backend sets: for each Service and port that rules may send something to, the backends that it has now; with the maps
  * backends, backend_sets, service_backends and rule_backends. A set is made anew when its Service, slices or pods change.
  */
+
 import { BackendIndex, BackendSetId } from '../abi.gen.ts';
 import { isIpv4 } from './address.ts';
 import type { Cluster, ClusterDelta } from './cluster.ts';
 import { EntryMap, u32, u32Key } from './entry-map.ts';
+import { objectName } from './object-name.ts';
+import type { AskRule, BackendRef, EndpointSlice, Pod, Selector, ServicePort } from './objects.ts';
 import { type Backend, type BackendSet, frontendKey, setName, translationBytes } from './requests.ts';
 import { matches } from './selector.ts';
 import { addTo, removeFrom } from './set-map.ts';
-import { type AskRule, type BackendRef, type EndpointSlice, objectKey, type Pod, type Selector, type ServicePort } from './snapshot.ts';
 import type { StableIds } from './stable-id.ts';
 
 export const TCP = 6;
@@ -72,7 +74,7 @@ export class BackendSets {
   update(delta: Pick<ClusterDelta, 'Service' | 'EndpointSlice' | 'Pod'>): void {
     for (const { key } of delta.Service) this.#noteService(key);
     for (const { before, after } of delta.EndpointSlice)
-      for (const slice of [before, after]) if (slice) this.#noteService(objectKey({ namespace: slice.namespace, name: slice.service }));
+      for (const slice of [before, after]) if (slice) this.#noteService(objectName({ namespace: slice.namespace, name: slice.service }));
     for (const name of this.#stale) this.#findPods(name);
     for (const { key, before, after } of delta.Pod) {
       if (before) this.#notePod(key, before, false);

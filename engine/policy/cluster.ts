@@ -2,16 +2,8 @@
  * The cluster as it is known now: objects by kind and key, pods also by namespace, slices by their Service. Takes changes by
  * object, and says what each object was before.
  */
-import {
-  type EndpointSlice,
-  KINDS,
-  type Kind,
-  type Namespace,
-  type ObjectChange,
-  type ObjectsByKind,
-  objectKey,
-  type Pod,
-} from './snapshot.ts';
+import { objectName } from './object-name.ts';
+import { type EndpointSlice, KINDS, type Kind, type Namespace, type ObjectChange, type ObjectsByKind, type Pod } from './objects.ts';
 
 /** An object that came (no `before`), changed, or went (no `after`). */
 export interface Replaced<T> {
@@ -84,7 +76,7 @@ export class Cluster {
 }
 
 function serviceOf({ namespace, service }: EndpointSlice): string {
-  return objectKey({ namespace, name: service });
+  return objectName({ namespace, name: service });
 }
 
 function addTo<T>(index: Map<string, Map<string, T>>, group: string, key: string, value: T): void {

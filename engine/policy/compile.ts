@@ -13,6 +13,7 @@ import { Identities, type IdentityInfo } from './identities.ts';
 import { NamedRules } from './named-rules.ts';
 import { NetworkIdentities } from './network-identities.ts';
 import { NetworkIndex } from './network-index.ts';
+import type { AskRule, ObjectChange, PluginPolicy, Pod, ServerNames } from './objects.ts';
 import { PeerIndex } from './peer-index.ts';
 import { PodAddresses } from './pod-addresses.ts';
 import { PortTables } from './port-table.ts';
@@ -23,7 +24,6 @@ import { RuleSets } from './rule-sets.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
 import { ServiceAddresses } from './service-addresses.ts';
-import type { AskRule, ObjectChange, PluginPolicy, Pod, ServerNames } from './snapshot.ts';
 import { StableIds } from './stable-id.ts';
 
 export type { CompiledEndpoint } from './endpoints.ts';

@@ -7,11 +7,11 @@ import { addressKey, addressPair, lastKey, type Network } from './address.ts';
 import type { ClusterDelta, Replaced } from './cluster.ts';
 import type { Identities, IdentityInfo } from './identities.ts';
 import type { NetworkIndex } from './network-index.ts';
+import type { Pod } from './objects.ts';
 import type { RuleSet } from './rule-set.ts';
 import type { RuleSets } from './rule-sets.ts';
 import type { Selection } from './selection.ts';
 import { addTo, removeFrom } from './set-map.ts';
-import type { Pod } from './snapshot.ts';
 import { SortedKeys } from './sorted-keys.ts';
 
 export interface CompiledEndpoint {

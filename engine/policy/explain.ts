@@ -2,6 +2,7 @@
  * Why a flow passes or not: for each of its two ends the tier, policy and rule that decide, from the compiled state that the
  * kernel was given. For a pod that is no endpoint here, what its own node would compile.
  */
+
 import { Abi, Action, Context, Direction, Identity, type Rule } from '../abi.gen.ts';
 import { addressKey, formatAddress } from './address.ts';
 import type { CompiledEndpoint, Compiler } from './compile.ts';
@@ -9,11 +10,12 @@ import { findIdentity, findNamedRule } from './decide.ts';
 import { covers } from './domain-name.ts';
 import type { IdentityInfo } from './identities.ts';
 import { NetworkIndex } from './network-index.ts';
+import { objectName } from './object-name.ts';
+import type { Peer, Pod } from './objects.ts';
 import { matchesPeer } from './peer-index.ts';
 import { ALLOWED, decideTable, type PlacedRule } from './port-table.ts';
 import { type Membership, resolvePorts } from './rule-set.ts';
 import { formatOrigin, type RuleOrigin } from './rules.ts';
-import type { Peer, Pod } from './snapshot.ts';
 
 /** One side of a flow: an address, and the pod that has it. */
 export interface Party {
@@ -108,7 +110,7 @@ function verdictOf(
   }
   if (rule.action === Action.ALLOW)
     return { action: Action.ALLOW, tier: 'none', rule: '', reason: 'no rule is about it, and nothing isolates the pod' };
-  const names = membership.members.filter(({ tier }) => tier === 'network').map(({ namespace, name }) => `${namespace}/${name}`);
+  const names = membership.members.filter(({ tier }) => tier === 'network').map(objectName);
   return {
     action: Action.DENY,
     tier: 'network',
@@ -154,5 +156,5 @@ function identityOf({ members }: Membership, { address, pod }: Party): IdentityI
 
 /** `shop/web`, the name that was asked about, or the address. */
 export function formatParty({ address, pod, name }: Party): string {
-  return name ?? (pod ? `${pod.namespace}/${pod.name}` : formatAddress(address));
+  return name ?? (pod ? objectName(pod) : formatAddress(address));
 }

@@ -4,7 +4,7 @@
  * A pod's is its namespace, labels and named ports, with the listed networks that its address is in; any other
  * address's is the listed networks alone.
  */
-import type { Labels, Pod } from './snapshot.ts';
+import type { Labels, Pod } from './objects.ts';
 import type { StableIds } from './stable-id.ts';
 
 export interface IdentityInfo {

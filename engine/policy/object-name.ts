@@ -1,17 +1,12 @@
-/** How objects of the cluster are written for people: the one spelling that flags, records, errors and answers share. */
-import type { Pod } from './snapshot.ts';
+/** How objects of the cluster are named: the one spelling that keys, flags, records, errors and answers share. */
 
 /**
- * `namespace/name`.
+ * `namespace/name`; of what is in no namespace its name alone. Unique among objects of a kind.
  *
  * @example
  * objectName({ namespace: 'shop', name: 'web' }) // 'shop/web'
+ * objectName({ name: 'canary' }) // 'canary'
  */
-export function objectName({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
-  return `${namespace}/${name}`;
-}
-
-/** An endpoint by its pod; the host firewall's own endpoints are in no namespace. */
-export function endpointName(pod: Pick<Pod, 'namespace' | 'name' | 'hostPolicies'>): string {
-  return pod.hostPolicies ? pod.name : objectName(pod);
+export function objectName({ namespace, name }: { readonly namespace?: string | undefined; readonly name: string }): string {
+  return namespace ? `${namespace}/${name}` : name;
 }

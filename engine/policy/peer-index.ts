@@ -4,11 +4,11 @@
  */
 import { namespaceLabels } from './cluster.ts';
 import type { IdentityInfo } from './identities.ts';
+import type { Namespace, Peer } from './objects.ts';
 import { peerText } from './rules.ts';
 import { matches } from './selector.ts';
 import { SelectorIndex, type SelectorScope } from './selector-index.ts';
 import { addTo, removeFrom } from './set-map.ts';
-import type { Namespace, Peer } from './snapshot.ts';
 
 /** Who wants to know which identities a peer gained or lost. */
 export interface PeerUser {

@@ -2,14 +2,16 @@
  * Whose an address is: the node's, else the first pod's by name that says it has it; and with that the identity of every
  * address of the cluster, which is the map peers. Also whose answers to DNS queries are believed.
  */
+
 import { Identity } from '../abi.gen.ts';
 import { addressKey, formatAddress, lastKey, type Network } from './address.ts';
 import type { Replaced } from './cluster.ts';
 import { EntryMap, u32 } from './entry-map.ts';
 import type { Identities, IdentityInfo } from './identities.ts';
 import type { NetworkIndex } from './network-index.ts';
+import { objectName } from './object-name.ts';
+import type { Pod } from './objects.ts';
 import { objectProblem, type ProblemLedger } from './problem.ts';
-import { objectKey, type Pod } from './snapshot.ts';
 import { SortedKeys } from './sorted-keys.ts';
 
 export class PodAddresses {
@@ -80,7 +82,7 @@ export class PodAddresses {
       const key = addressKey(address);
       if (pod.resolver) this.#trust(key, 1);
       const claims = [...(this.#claims.get(key) ?? []), pod];
-      this.#claims.set(key, claims.length > 1 ? claims.sort((a, b) => (objectKey(a) < objectKey(b) ? -1 : 1)) : claims);
+      this.#claims.set(key, claims.length > 1 ? claims.sort((a, b) => (objectName(a) < objectName(b) ? -1 : 1)) : claims);
       this.#touched.add(key);
     }
   }
@@ -101,7 +103,7 @@ export class PodAddresses {
     const [first, ...others] = this.#claims.get(key) ?? [];
     const owner = this.#nodeKeys.has(key) ? undefined : first;
     const reason = (): string =>
-      `has the address ${formatAddress(Buffer.from(key, 'latin1'))} of pod ${first && objectKey(first)}: the address counts as that one's`;
+      `has the address ${formatAddress(Buffer.from(key, 'latin1'))} of pod ${first && objectName(first)}: the address counts as that one's`;
     this.#problems.set(
       `address ${key}`,
       others.map(({ namespace, name }) => objectProblem({ kind: 'Pod', namespace, name }, reason())),

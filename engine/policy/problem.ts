@@ -1,4 +1,5 @@
 /** Problems: something in a source is not in force as its author meant it. Why, and where it stands. */
+import { objectName } from './object-name.ts';
 
 /** An object of the cluster, by the names that people have for it. */
 export interface ObjectName {
@@ -49,7 +50,7 @@ export function engineProblem(part: string, reason: string): Problem {
 
 /** `NetworkPolicy shop/web egress[0]` */
 export function formatObjectName({ kind, namespace, name, part }: ObjectName): string {
-  return `${kind} ${namespace ? `${namespace}/` : ''}${name}${part ? ` ${part}` : ''}`;
+  return `${kind} ${objectName({ namespace, name })}${part ? ` ${part}` : ''}`;
 }
 
 export function viewProblem({ place, reason, pending }: Problem): ProblemView {

@@ -2,22 +2,15 @@
  * PluginPolicies as the compiler takes them: those that name Services get the addresses that these have now, HTTPRoutes become
  * policies of the same kind. A policy is made anew when it, or a Service or route that it depends on, changes.
  */
+
 import { Context, Direction } from '../abi.gen.ts';
 import { ADDRESS_BITS, networkOf } from './address.ts';
 import { type BackendSets, TCP } from './backend-sets.ts';
 import type { Cluster, ClusterDelta, Replaced } from './cluster.ts';
+import { objectName } from './object-name.ts';
+import type { AskRule, BackendRef, HttpRoute, PluginPolicy, PortSpec, RequestRule, Service } from './objects.ts';
 import { objectProblem, type Problem, type ProblemLedger } from './problem.ts';
 import { addTo, removeFrom } from './set-map.ts';
-import {
-  type AskRule,
-  type BackendRef,
-  type HttpRoute,
-  objectKey,
-  type PluginPolicy,
-  type PortSpec,
-  type RequestRule,
-  type Service,
-} from './snapshot.ts';
 
 type NetworkPeer = Extract<NonNullable<AskRule['peers']>[number], { kind: 'network' }>;
 
@@ -153,7 +146,7 @@ export class RequestPolicies {
     return {
       peers: peersOf(service),
       ports: portsOf([service], wanted),
-      services: [objectKey(service)],
+      services: [objectName(service)],
       plugin: own.length === 1 && !first?.matches.length ? (first?.plugin ?? '') : '',
       context: Context.HTTP,
       requests: { rules: inOrder(own) },

@@ -1,6 +1,6 @@
 /** Requests and where they may go: the names of backend sets, and whether a request is as a rule wants it. */
 import { translationCodec } from '../abi.gen.ts';
-import type { BackendRef, RequestMatch } from './snapshot.ts';
+import type { BackendRef, RequestMatch } from './objects.ts';
 
 export interface Backend {
   /** 16 bytes. */

@@ -9,10 +9,10 @@ import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
 import { difference } from './array-diff.ts';
 import { type EntryMap, u32Key } from './entry-map.ts';
 import type { IdentityInfo } from './identities.ts';
+import type { NamedPort, Peer, PortSpec } from './objects.ts';
 import type { AddressPeer, PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
 import { decideTable, type PlacedRule, type PortRange, type PortTables } from './port-table.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';
-import type { NamedPort, Peer, PortSpec } from './snapshot.ts';
 
 /** The parts that rule sets are written with. */
 export interface RuleSetWriter {

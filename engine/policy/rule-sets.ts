@@ -5,10 +5,10 @@
  * the kernel; it goes when retire() is called.
  */
 import type { NamedRules } from './named-rules.ts';
+import type { Pod } from './objects.ts';
 import { objectProblem, type ProblemLedger } from './problem.ts';
 import { type Membership, RuleSet, type RuleSetWriter } from './rule-set.ts';
 import { nameOfOrigin, originPart, type RuleBook } from './rules.ts';
-import type { Pod } from './snapshot.ts';
 import type { StableIds } from './stable-id.ts';
 
 export interface RuleSetsParts {

@@ -3,7 +3,9 @@
  *
  * A policy that changes keeps the rules that stay as they are, as the same objects: what depends on them sees no change.
  */
+
 import { Abi, Action, Context, Direction, type Rule } from '../abi.gen.ts';
+import { objectName } from './object-name.ts';
 import type {
   AskRule,
   ClusterPolicy,
@@ -15,7 +17,7 @@ import type {
   PortSpec,
   ServerNames,
   TierRule,
-} from './snapshot.ts';
+} from './objects.ts';
 import type { StableIds } from './stable-id.ts';
 
 /** In the order in which they are asked. A plugin narrows what the others allow, or replaces them. */
@@ -112,7 +114,7 @@ export function formatOrigin(origin: RuleOrigin | undefined): string {
 
 /** `NetworkPolicy shop/web` */
 export function nameOfOrigin({ kind, namespace, name }: RuleOrigin): string {
-  return `${kind} ${namespace ? `${namespace}/` : ''}${name}`;
+  return `${kind} ${objectName({ namespace, name })}`;
 }
 
 /** `ingress[0]`, with its author's name for the rule. */
@@ -297,11 +299,11 @@ function put<T>(values: Map<number, T>, touched: Set<number>, id: number, value:
 }
 
 function keyOf(kind: string, policy: { readonly namespace?: string; readonly name: string }, direction: Direction): string {
-  return `${kind} ${policy.namespace ?? ''}/${policy.name} ${direction}`;
+  return `${kind} ${objectName(policy)} ${direction}`;
 }
 
 function originText({ kind, namespace, name, direction, index }: RuleOrigin): string {
-  return `rule ${kind} ${namespace}/${name} ${direction} ${index}`;
+  return `rule ${kind} ${objectName({ namespace, name })} ${direction} ${index}`;
 }
 
 function isolationText(ruleSet: string): string {

@@ -1,11 +1,11 @@
 /** Which policies select an endpoint, in the order in which they are asked. Only those are tried that could. */
 import { Direction } from '../abi.gen.ts';
 import { type ClusterDelta, namespaceLabels, type Replaced } from './cluster.ts';
+import type { ClusterPolicy, NamedPort, Namespace, PluginPolicy, Pod, Policy } from './objects.ts';
 import type { Membership } from './rule-set.ts';
 import type { PolicyRules, RuleBook } from './rules.ts';
 import { matches } from './selector.ts';
 import { SelectorIndex, type SelectorScope } from './selector-index.ts';
-import type { ClusterPolicy, NamedPort, Namespace, PluginPolicy, Pod, Policy } from './snapshot.ts';
 
 type Namespaced = Policy | PluginPolicy;
 

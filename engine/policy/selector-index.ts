@@ -4,7 +4,7 @@
  * Each is filed under the values of its first requirement that a label has one of them; one without such a requirement is
  * tried for everybody within its scope.
  */
-import type { Labels, Selector } from './snapshot.ts';
+import type { Labels, Selector } from './objects.ts';
 
 /** The conditions on a pod and its namespace. */
 export interface SelectorScope {

@@ -1,5 +1,5 @@
 /** Label selectors. Source: Kubernetes LabelSelector. */
-import type { Labels, Requirement, Selector } from './snapshot.ts';
+import type { Labels, Requirement, Selector } from './objects.ts';
 
 /**
  * Whether labels satisfy every requirement. A key that is absent satisfies NotIn and DoesNotExist.

@@ -2,8 +2,8 @@
 import { addressKey } from './address.ts';
 import type { Replaced } from './cluster.ts';
 import { objectName } from './object-name.ts';
+import type { Service } from './objects.ts';
 import { addTo, removeFrom } from './set-map.ts';
-import type { Service } from './snapshot.ts';
 
 export class ServiceAddresses {
   /** Address key → the Service's `namespace/name`. */

@@ -4,8 +4,9 @@
  * Which Service it is follows from a hash of the client's connection, so that it stays the same as others come and go
  * (weighted rendezvous hashing: Thaler and Ravishankar 1998, with the weights of Schindelhauer and Schomaker 2005).
  */
+
+import type { BackendRef } from '../policy/objects.ts';
 import { frontendKey, setName } from '../policy/requests.ts';
-import type { BackendRef } from '../policy/snapshot.ts';
 import type { ProxyBackend, ProxySet } from './messages.ts';
 
 /** A backend that did not answer is passed over for so long, where there are others. */

@@ -10,8 +10,8 @@ import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plug
 import type { PluginCaller } from '../plugin-runtime/plugin-caller.ts';
 import type { IdentityTexts, PodTexts, Question } from '../plugin-runtime/question.ts';
 import { actionOf, scopeOf, ttlMsOf } from '../plugin-runtime/verdict-word.ts';
+import type { RequestRule } from '../policy/objects.ts';
 import { matchesRequest, type RequestFacts } from '../policy/requests.ts';
-import type { RequestRule } from '../policy/snapshot.ts';
 import { headerOf } from './head.ts';
 import type { KernelVerdicts } from './kernel-verdicts.ts';
 import type { ProxyCounts, Request } from './messages.ts';

@@ -3,7 +3,7 @@
 import type { SocketEnds } from '../native.gen.ts';
 import type { RequestRecord } from '../observe/flow-origins.ts';
 import type { ToWorker as FlowMessage, FromWorker as FlowReport } from '../plugin-runtime/messages.ts';
-import type { Requests } from '../policy/snapshot.ts';
+import type { Requests } from '../policy/objects.ts';
 
 /** A rule about requests, as the proxy goes by it. */
 export interface ProxyRule {

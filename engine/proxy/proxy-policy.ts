@@ -2,8 +2,8 @@
 
 import { addressKey, addressPair } from '../policy/address.ts';
 import type { Compiler } from '../policy/compile.ts';
+import type { Pod } from '../policy/objects.ts';
 import { formatOrigin } from '../policy/rules.ts';
-import type { Pod } from '../policy/snapshot.ts';
 import type { ProxyPolicy, ProxyProcess, ProxyRule } from './messages.ts';
 
 /** `ids`: of the endpoints that are attached here, by pod. */

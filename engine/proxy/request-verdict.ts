@@ -2,7 +2,7 @@
 import { PluginAction } from '../abi.gen.ts';
 import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
 import { actionOf } from '../plugin-runtime/verdict-word.ts';
-import type { BackendRef, RequestRule } from '../policy/snapshot.ts';
+import type { BackendRef, RequestRule } from '../policy/objects.ts';
 
 export interface RequestVerdict {
   readonly allowed: boolean;

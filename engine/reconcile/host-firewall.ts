@@ -9,8 +9,8 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import type { HostPolicy, Pod } from '../policy/objects.ts';
 import { engineProblem, objectProblem, type Problem } from '../policy/problem.ts';
-import type { HostPolicy, Pod } from '../policy/snapshot.ts';
 
 /** `off`: no cgroup was named. `pending`: in force until it is confirmed or lapses. `lapsed`: what was before is in force. */
 export type HostFirewallState = 'off' | 'confirmed' | 'pending' | 'lapsed';

@@ -2,11 +2,13 @@
  * Where the endpoints of this node are: each at an interface or a cgroup, which has an id while it is there. What is not there
  * yet is a problem, and looked for; of two endpoints at one place the first by name has it.
  */
+
 import type { Place } from '../kernel/datapath.ts';
 import type { PlacedEndpoint } from '../kernel/policy-maps.ts';
 import type { CompiledEndpoint } from '../policy/compile.ts';
+import { objectName } from '../policy/object-name.ts';
+import type { Pod } from '../policy/objects.ts';
 import { engineProblem, objectProblem, type Problem, ProblemLedger } from '../policy/problem.ts';
-import { objectKey, type Pod } from '../policy/snapshot.ts';
 import type { HostEndpoints } from './host-firewall.ts';
 
 export interface EndpointView {
@@ -76,8 +78,8 @@ export class Placement {
     const wanted = this.#wanted.get(pod);
     if (!wanted) return;
     this.#wanted.delete(pod);
-    this.problems.set(`place of ${objectKey(pod)}`, []);
-    this.problems.set(`claim of ${objectKey(pod)}`, []);
+    this.problems.set(`place of ${objectName(pod)}`, []);
+    this.problems.set(`claim of ${objectName(pod)}`, []);
     if (wanted.id === undefined) return;
     const claims = this.#claims.get(wanted.id);
     claims?.delete(pod);
@@ -91,7 +93,7 @@ export class Placement {
     const id = this.#find(place);
     this.#wanted.set(pod, { endpoint, place, id });
     if (id === undefined) {
-      this.problems.set(`place of ${objectKey(pod)}`, [problemOf(pod, `no ${textOf(place)} here`, true)]);
+      this.problems.set(`place of ${objectName(pod)}`, [problemOf(pod, `no ${textOf(place)} here`, true)]);
       return;
     }
     const claims = this.#claims.get(id);
@@ -102,17 +104,17 @@ export class Placement {
 
   /** Gives a place to the first who says that it is his. */
   #settle(id: number, endpoints: ReadonlyMap<Pod, CompiledEndpoint>): void {
-    const [owner, ...others] = [...(this.#claims.get(id) ?? [])].sort((a, b) => (objectKey(a) < objectKey(b) ? -1 : 1));
+    const [owner, ...others] = [...(this.#claims.get(id) ?? [])].sort((a, b) => (objectName(a) < objectName(b) ? -1 : 1));
     for (const pod of others) {
       const { place } = this.#wanted.get(pod) as Wanted;
-      this.problems.set(`claim of ${objectKey(pod)}`, [problemOf(pod, `${textOf(place)} belongs to another pod already`, false)]);
+      this.problems.set(`claim of ${objectName(pod)}`, [problemOf(pod, `${textOf(place)} belongs to another pod already`, false)]);
     }
     if (!owner) {
       this.placed.delete(id);
       this.#owners.delete(id);
       return;
     }
-    this.problems.set(`claim of ${objectKey(owner)}`, []);
+    this.problems.set(`claim of ${objectName(owner)}`, []);
     const { endpoint, place } = this.#wanted.get(owner) as Wanted;
     this.#owners.set(id, owner);
     this.placed.set(id, { value: endpoint.value, place, ...this.#fallbackOf(owner, endpoints) });
@@ -141,5 +143,5 @@ function problemOf(pod: Pod, reason: string, pending: boolean): Problem {
 
 function viewOf(id: number, { endpoint: { pod, identity, ruleSets }, place }: Wanted): EndpointView {
   const [ingress, egress] = ruleSets.map((ruleSet) => pod.quarantined === true || ruleSet?.isolated === true) as [boolean, boolean];
-  return { pod: pod.hostPolicies ? pod.name : objectKey(pod), id, ...place, identity, isolated: { ingress, egress } };
+  return { pod: objectName(pod), id, ...place, identity, isolated: { ingress, egress } };
 }

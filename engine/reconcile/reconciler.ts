@@ -5,6 +5,7 @@
  * A run does all of that at once and waits for nobody: while a new version of a plugin is tried, policy about it goes on with
  * the version before, or the plugin's failure policy where there is none yet.
  */
+
 import type { EngineError } from '../errors.ts';
 import type { Place } from '../kernel/datapath.ts';
 import type { Applied, PolicyState } from '../kernel/policy-maps.ts';
@@ -14,9 +15,10 @@ import type { ToWorker } from '../plugin-runtime/messages.ts';
 import type { Declaration } from '../plugins/version.ts';
 import { addressKey, formatAddress } from '../policy/address.ts';
 import type { ClusterChanges, Compiler } from '../policy/compile.ts';
+import { objectName } from '../policy/object-name.ts';
+import type { HostPolicy, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
 import { engineProblem, formatProblem, objectProblem, type Problem, ProblemLedger, viewProblem } from '../policy/problem.ts';
 import { formatOrigin } from '../policy/rules.ts';
-import { type HostPolicy, type ObjectChange, objectKey, type Pod, type PolicyPlugin } from '../policy/snapshot.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
 import { proxyPolicy } from '../proxy/proxy-policy.ts';
 import type { HostEndpoints } from './host-firewall.ts';
@@ -319,7 +321,7 @@ export function namesOf(reconciler: Reconciler, pluginName: (id: number) => stri
     address: formatAddress,
     pod: (bytes: Uint8Array) => {
       const pod = reconciler.compiled.podsByAddress.get(addressKey(bytes));
-      return pod ? objectKey(pod) : '';
+      return pod ? objectName(pod) : '';
     },
     rule: (id: number) => formatOrigin(reconciler.compiled.origins.get(id)),
     plugin: (id: number) => (id ? pluginName(id) : ''),

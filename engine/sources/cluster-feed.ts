@@ -5,9 +5,11 @@
  *
  * Objects that say the same as before are the same objects: what was only written anew is no change.
  */
+
 import { isDeepStrictEqual } from 'node:util';
+import { objectName } from '../policy/object-name.ts';
+import type { ClusterObject, ObjectChange } from '../policy/objects.ts';
 import { engineProblem, ProblemLedger } from '../policy/problem.ts';
-import { type ClusterObject, type ObjectChange, objectKey } from '../policy/snapshot.ts';
 import { DENY_EVERYONE, type ReadObject } from './read-object.ts';
 import type { Entry, SlotChange, Source, SourceState } from './source.ts';
 
@@ -133,7 +135,7 @@ export class ClusterFeed {
     );
     const closed = others.flatMap((bearer) => closedInstead(bearer.object, this.#whereIs(bearer)) ?? []);
     const now = (first ? [first.object, ...closed] : []).map(({ kind, value }) =>
-      keepEqual({ kind, key: objectKey(value), value } as ObjectChange, before),
+      keepEqual({ kind, key: objectName(value), value } as ObjectChange, before),
     );
     if (now.length) this.#given.set(name, now);
     else this.#given.delete(name);
@@ -157,7 +159,7 @@ function rankOf(source: number, slot: string): string {
 }
 
 function nameOf({ kind, value }: ClusterObject): string {
-  return `${kind} ${objectKey(value)}`;
+  return `${kind} ${objectName(value)}`;
 }
 
 /** The change that was given before, where it says the same. */

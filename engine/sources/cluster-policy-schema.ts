@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { Direction } from '../abi.gen.ts';
-import type { Peer, PortSpec, Selector, TierRule } from '../policy/snapshot.ts';
+import type { Peer, PortSpec, Selector, TierRule } from '../policy/objects.ts';
 import { absent, cidr, domainName, namesPeer, networkPeer, PORT_NAME, PROTOCOLS, portNumber, selector } from './schema.ts';
 
 /** Lists of a ClusterNetworkPolicy have at most 25 entries, as in the API. */

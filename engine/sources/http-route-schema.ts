@@ -2,8 +2,10 @@
  * HTTPRoutes of the Gateway API (v1) that are attached to Services, as a service mesh has them (GAMMA): matches, weights, and
  * a PolicyPlugin as the filter that decides. What is not understood is refused, and so are the requests that it is about.
  */
+
 import { z } from 'zod';
-import type { BackendRef, RequestMatch, RequestRule, TextMatch } from '../policy/snapshot.ts';
+import { objectName } from '../policy/object-name.ts';
+import type { BackendRef, RequestMatch, RequestRule, TextMatch } from '../policy/objects.ts';
 import { absent, portNumber } from './schema.ts';
 
 /** `canary=checkout-v2, stable=checkout-v1`: which Service each route of a plugin means; a Service's own name always does. */
@@ -96,14 +98,21 @@ type Spec = z.infer<typeof httpRouteSpec>;
 export function serviceParents(spec: Pick<Spec, 'parentRefs'>, namespace: string): { service: string; port?: number }[] {
   return spec.parentRefs
     .filter(({ group, kind }) => (group ?? 'gateway.networking.k8s.io') === '' && kind === 'Service')
-    .map((parent) => ({ service: `${parent.namespace ?? namespace}/${parent.name}`, ...(parent.port && { port: parent.port }) }));
+    .map((parent) => ({
+      service: objectName({ namespace: parent.namespace ?? namespace, name: parent.name }),
+      ...(parent.port && { port: parent.port }),
+    }));
 }
 
 /** Each rule once for each of its matches, so that they can be put in order over all routes of a Service. */
 export function routeRules(spec: Spec, namespace: string, routes: ReadonlyMap<string, string>): RequestRule[] {
   return (spec.rules ?? [{}]).flatMap((rule): RequestRule[] => {
     const refs = ('backendRefs' in rule ? (rule.backendRefs ?? []) : []).map(
-      (ref): BackendRef => ({ service: `${ref.namespace ?? namespace}/${ref.name}`, port: ref.port, weight: ref.weight ?? 1 }),
+      (ref): BackendRef => ({
+        service: objectName({ namespace: ref.namespace ?? namespace, name: ref.name }),
+        port: ref.port,
+        weight: ref.weight ?? 1,
+      }),
     );
     const named = new Map(refs.map((ref) => [ref.service.slice(ref.service.indexOf('/') + 1), ref]));
     for (const [name, target] of routes) {

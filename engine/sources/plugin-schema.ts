@@ -1,8 +1,10 @@
 /** Plugins, the flows that ask them, and rules about requests: PolicyPlugin and PluginPolicy of sluice.dev/v1alpha1. */
+
 import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { canonicalName } from '../policy/domain-name.ts';
-import type { AskRule, BackendRef, Peer, PortSpec, Requests, ServerNames, ServicePeer } from '../policy/snapshot.ts';
+import { objectName } from '../policy/object-name.ts';
+import type { AskRule, BackendRef, Peer, PortSpec, Requests, ServerNames, ServicePeer } from '../policy/objects.ts';
 import {
   absent,
   askDestination,
@@ -65,7 +67,7 @@ const DENIED = { status: 403, body: 'denied by policy\n' };
 function requestsOf(plugin: string, value: z.infer<typeof http> | undefined, namespace: string): Requests {
   const refs = (raw: RawBackend | RawBackend[]): BackendRef[] =>
     (Array.isArray(raw) ? raw : [raw]).map((each) => ({
-      service: `${each.namespace ?? namespace}/${each.service}`,
+      service: objectName({ namespace: each.namespace ?? namespace, name: each.service }),
       port: each.port,
       weight: each.weight ?? 1,
     }));
@@ -116,7 +118,10 @@ function taggedRule({ peers, ports, ask: asked, serverNames: names, http: reques
     const rule = policyRule(others, ports?.length ? ports : EVERY_TCP_PORT);
     return (namespace) => ({
       ...rule,
-      ...(services.length && { peers: others, services: services.map((each) => (each.includes('/') ? each : `${namespace}/${each}`)) }),
+      ...(services.length && {
+        peers: others,
+        services: services.map((each) => (each.includes('/') ? each : objectName({ namespace, name: each }))),
+      }),
       plugin,
       context,
       requests: requestsOf(plugin, requests, namespace),

@@ -1,5 +1,7 @@
 /** One object as somebody wrote it, whether in a file or through an API: read part by part, with what is wrong about it. */
+
 import type { z } from 'zod';
+import { objectName } from '../policy/object-name.ts';
 import type { Problem, ProblemPlace } from '../policy/problem.ts';
 
 const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
@@ -32,7 +34,8 @@ export class RawObject {
   get title(): string {
     const { name, namespace } = this.metadata;
     const clusterScoped = CLUSTER_SCOPED.has(String(this.raw.kind));
-    return `${String(this.raw.kind)} ${clusterScoped ? '' : `${String(namespace ?? 'default')}/`}${String(name ?? '?')}`;
+    const own = clusterScoped ? undefined : String(namespace ?? 'default');
+    return `${String(this.raw.kind)} ${objectName({ namespace: own, name: String(name ?? '?') })}`;
   }
 
   report(path: Path, reason: string): void {

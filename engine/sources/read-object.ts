@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
-import type { Problem, ProblemPlace } from '../policy/problem.ts';
 import type {
   ClusterObject,
   ClusterPolicy,
@@ -17,7 +16,8 @@ import type {
   Selector,
   Service,
   TierRule,
-} from '../policy/snapshot.ts';
+} from '../policy/objects.ts';
+import type { Problem, ProblemPlace } from '../policy/problem.ts';
 import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
 import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, serviceParents } from './http-route-schema.ts';
 import * as pluginSchema from './plugin-schema.ts';

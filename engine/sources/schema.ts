@@ -5,11 +5,13 @@
  * absent, as in the Kubernetes API. Sources: NetworkPolicy v1, LabelSelector, Pod v1;
  * ClusterNetworkPolicy v1alpha2 of the network-policy-api; sluice.dev/v1alpha1 is ours.
  */
+
 import { z } from 'zod';
 import { Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
 import { canonicalName } from '../policy/domain-name.ts';
-import type { Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServicePeer } from '../policy/snapshot.ts';
+import { objectName } from '../policy/object-name.ts';
+import type { Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServicePeer } from '../policy/objects.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 export const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -158,9 +160,7 @@ const servicePeer = z
       namespace: absent(z.string().regex(DNS_LABEL, 'must be a lower-case DNS label')),
     }),
   })
-  .transform(
-    ({ service }): ServicePeer => ({ kind: 'service', service: service.namespace ? `${service.namespace}/${service.name}` : service.name }),
-  );
+  .transform(({ service }): ServicePeer => ({ kind: 'service', service: objectName(service) }));
 const podDestination = peerOf({ ...standard, cidr: absent(cidr), names });
 /** By what it has, so that a wrong one is told what is wrong with it. */
 export const askDestination = z.unknown().transform((value, context): Peer | ServicePeer => {

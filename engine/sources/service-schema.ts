@@ -1,7 +1,7 @@
 /** Services and EndpointSlices: who takes connections for whom. Sources: Service v1, EndpointSlice of discovery.k8s.io/v1. */
 import { z } from 'zod';
 import { parseAddress } from '../policy/address.ts';
-import type { Selector, ServicePort } from '../policy/snapshot.ts';
+import type { Selector, ServicePort } from '../policy/objects.ts';
 import { absent, labels, PROTOCOLS, portNumber } from './schema.ts';
 
 const address = z.string().transform((text, context): Uint8Array => {

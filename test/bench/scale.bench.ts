@@ -4,13 +4,15 @@
  *
  * In memory, without kernel and files. Run with `npm run bench scale`; --pods, --policies, --labels and --endpoints change it.
  */
+
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { Direction } from '../../engine/abi.gen.ts';
 import { parseAddress, parseNetwork } from '../../engine/policy/address.ts';
 import { Compiler } from '../../engine/policy/compile.ts';
-import { type ObjectChange, objectKey, type Peer, type Pod, type Policy } from '../../engine/policy/snapshot.ts';
+import { objectName } from '../../engine/policy/object-name.ts';
+import type { ObjectChange, Peer, Pod, Policy } from '../../engine/policy/objects.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -68,19 +70,19 @@ function policy(i: number, port = 80): Policy {
 
 function podChange(i: number, labels: number = i % LABELS): ObjectChange {
   const value = pod(i, labels);
-  return { kind: 'Pod', key: objectKey(value), value };
+  return { kind: 'Pod', key: objectName(value), value };
 }
 
 function policyChange(i: number, port = 80): ObjectChange {
   const value = policy(i, port);
-  return { kind: 'NetworkPolicy', key: objectKey(value), value };
+  return { kind: 'NetworkPolicy', key: objectName(value), value };
 }
 
 function namespaceChange(i: number, labels: readonly (readonly [string, string])[] = []): ObjectChange {
   const name = `ns${i % NAMESPACES}`;
   return {
     kind: 'Namespace',
-    key: objectKey({ name }),
+    key: objectName({ name }),
     value: { name, labels: new Map([['kubernetes.io/metadata.name', name], ...labels]) },
   };
 }
@@ -125,14 +127,14 @@ console.log(
 
 /** The endpoint `i` with other labels is another pod: its namespace follows its labels. */
 const relabelled = (i: number, before: number, after: number): ObjectChange[] => {
-  const gone: ObjectChange = { kind: 'Pod', key: objectKey(pod(i, before)), value: undefined };
+  const gone: ObjectChange = { kind: 'Pod', key: objectName(pod(i, before)), value: undefined };
   return [gone, podChange(i, after)];
 };
 const CASES: readonly { name: string; change: (i: number) => ObjectChange[] }[] = [
   { name: 'a pod elsewhere is added', change: (i) => [podChange(PODS + 1000 + i, i % LABELS)] },
   {
     name: 'a pod elsewhere is removed',
-    change: (i) => [{ kind: 'Pod', key: objectKey(pod(PODS + 1000 + i, i % LABELS)), value: undefined }],
+    change: (i) => [{ kind: 'Pod', key: objectName(pod(PODS + 1000 + i, i % LABELS)), value: undefined }],
   },
   { name: 'a pod elsewhere with labels nobody had', change: (i) => [podChange(PODS + 5000 + i, LABELS + i)] },
   { name: 'a pod elsewhere gets other labels', change: (i) => relabelled(50_000 + i, (50_000 + i) % LABELS, (i * 7) % LABELS) },

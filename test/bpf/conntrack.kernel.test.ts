@@ -1,7 +1,7 @@
 /** Connections through test-run: what belongs to one passes, what policy revoked does not, and no flood costs an established one. */
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { Direction, policyEntryCodec, Reason } from '../../engine/abi.gen.ts';
-import type { PolicyRule } from '../../engine/policy/snapshot.ts';
+import type { PolicyRule } from '../../engine/policy/objects.ts';
 import { frame, icmp, icmpError, ipv4, ipv6, raw, type Transport, tcp, udp } from '../support/packets.ts';
 
 const web: PolicyRule = { ports: [{ protocol: 6, first: 80, last: 80 }] };

@@ -4,7 +4,7 @@ import { Direction, endpointCodec, Reason } from '../../engine/abi.gen.ts';
 import { DEFAULT_LIMITS } from '../../engine/config.ts';
 import { parseNetwork } from '../../engine/policy/address.ts';
 import { Compiler } from '../../engine/policy/compile.ts';
-import type { PolicyRule } from '../../engine/policy/snapshot.ts';
+import type { PolicyRule } from '../../engine/policy/objects.ts';
 import { frame, icmp, ipv4, ipv6, raw, tcp, udp } from '../support/packets.ts';
 
 describe.skipIf(inject('missing'))('endpoint programs', async () => {

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { Direction, type FlowRecord, Parsed, Reason, Verdict } from '../../engine/abi.gen.ts';
 import { formatAddress } from '../../engine/policy/address.ts';
-import type { PolicyRule } from '../../engine/policy/snapshot.ts';
+import type { PolicyRule } from '../../engine/policy/objects.ts';
 import { frame, ipv4, ipv6, raw, tcp, udp } from '../support/packets.ts';
 
 describe.skipIf(inject('missing'))('records of drops', async () => {

@@ -1,9 +1,11 @@
 /** A compiled cluster in one step, and what the kernel would decide from its entries. */
+
 import { Action, type Direction, Identity, type Rule } from '../../engine/abi.gen.ts';
 import { Compiler } from '../../engine/policy/compile.ts';
 import { findIdentity, findNamedRule } from '../../engine/policy/decide.ts';
+import { objectName } from '../../engine/policy/object-name.ts';
+import { KINDS, type Kind, type ObjectChange, type ObjectsByKind } from '../../engine/policy/objects.ts';
 import { ALLOWED } from '../../engine/policy/port-table.ts';
-import { KINDS, type Kind, type ObjectChange, type ObjectsByKind, objectKey } from '../../engine/policy/snapshot.ts';
 import { readManifest } from '../../engine/sources/manifest.ts';
 
 /** All objects of a cluster at one moment, by kind. */
@@ -24,8 +26,8 @@ export function snapshotOf(text: string): Snapshot {
 /** What a source would tell that had the one snapshot before and has the other one now. */
 export function changesBetween(before: Snapshot, after: Snapshot): ObjectChange[] {
   return KINDS.flatMap((kind) => {
-    const olds = new Map(before[kind].map((value) => [objectKey(value), value]));
-    const news = new Map(after[kind].map((value) => [objectKey(value), value]));
+    const olds = new Map(before[kind].map((value) => [objectName(value), value]));
+    const news = new Map(after[kind].map((value) => [objectName(value), value]));
     const gone = [...olds.keys()].filter((key) => !news.has(key)).map((key) => ({ kind, key, value: undefined }));
     const came = [...news].filter(([key, value]) => olds.get(key) !== value).map(([key, value]) => ({ kind, key, value }));
     return [...gone, ...came] as ObjectChange[];
@@ -67,7 +69,7 @@ export function ruleOfMaps(
   port: number,
   names: readonly string[] = [],
 ): Rule {
-  const endpoint = [...compiler.endpoints.values()].find((candidate) => `${candidate.pod.namespace}/${candidate.pod.name}` === pod);
+  const endpoint = [...compiler.endpoints.values()].find((candidate) => objectName(candidate.pod) === pod);
   if (!endpoint) throw new Error(`no endpoint ${pod}`);
   if (endpoint.pod.quarantined) return DENIED;
   const ruleSet = endpoint.ruleSets[direction]?.id ?? 0;

@@ -10,7 +10,7 @@ import { createInstance, type Lender } from '../../engine/plugin-runtime/version
 import { buildPlugin, Compiler } from '../../engine/plugin-tools/build-plugin.ts';
 import { type AuditedModule, auditModule, type Grants } from '../../engine/plugins/audit.ts';
 import { withCustomSection } from '../../engine/plugins/wasm/module.ts';
-import type { PluginSet } from '../../engine/policy/snapshot.ts';
+import type { PluginSet } from '../../engine/policy/objects.ts';
 
 export const FUEL = 1_000_000;
 

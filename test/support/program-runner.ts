@@ -1,4 +1,5 @@
 /** Running packets through the programs by test-run: loaded with maps of their own, and an endpoint that the test describes. */
+
 import { rmSync } from 'node:fs';
 import { type Direction, engineStateCodec, PluginStatus, pluginStateCodec, policyStateCodec, type Verdict } from '../../engine/abi.gen.ts';
 import { DEFAULT_LIMITS } from '../../engine/config.ts';
@@ -7,7 +8,8 @@ import { native } from '../../engine/kernel/native.ts';
 import { removeDatapath } from '../../engine/kernel/pins.ts';
 import { parseAddress } from '../../engine/policy/address.ts';
 import type { Compiler } from '../../engine/policy/compile.ts';
-import type { PolicyRule } from '../../engine/policy/snapshot.ts';
+import { objectName } from '../../engine/policy/object-name.ts';
+import type { PolicyRule } from '../../engine/policy/objects.ts';
 import { compiled, EMPTY_SNAPSHOT } from './compiled.ts';
 
 export const PASS = -1;
@@ -68,7 +70,7 @@ export class ProgramRunner {
 
   /** Makes a compiled endpoint the one behind the interface. */
   attach(compiler: Compiler, pod: string): void {
-    const endpoint = [...compiler.endpoints.values()].find((each) => `${each.pod.namespace}/${each.pod.name}` === pod);
+    const endpoint = [...compiler.endpoints.values()].find((each) => objectName(each.pod) === pod);
     const key = Buffer.alloc(4);
     key.writeUInt32LE(IFINDEX);
     this.datapath.maps.endpoints.update(new Map([[key.toString('latin1'), endpoint?.value as Buffer]]));

@@ -5,8 +5,8 @@ import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity } from '../../../engine/policy/decide.ts';
 import type { EntryMap } from '../../../engine/policy/entry-map.ts';
+import type { Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
-import type { Pod } from '../../../engine/policy/snapshot.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import { compiled, ruleOfMaps, snapshotOf, update } from '../../support/compiled.ts';
 

@@ -1,11 +1,28 @@
+/** One spelling of an object's name, and nobody who puts one together by hand. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { endpointName, objectName } from '../../../engine/policy/object-name.ts';
+import { objectName } from '../../../engine/policy/object-name.ts';
 
-test('an object is written with its namespace', () => {
-  expect(objectName({ namespace: 'shop', name: 'web' })).toBe('shop/web');
+test.each([
+  { name: 'with its namespace', object: { namespace: 'shop', name: 'web' }, want: 'shop/web' },
+  { name: 'alone where it is in none', object: { name: 'canary' }, want: 'canary' },
+  { name: 'alone of the endpoint of the host firewall', object: { namespace: '', name: 'host' }, want: 'host' },
+])('an object is written $name', ({ object, want }) => {
+  expect(objectName(object)).toBe(want);
 });
 
-test('the endpoint of the host firewall is in no namespace', () => {
-  expect(endpointName({ namespace: '', name: 'host', hostPolicies: [] })).toBe('host');
-  expect(endpointName({ namespace: 'shop', name: 'web' })).toBe('shop/web');
+test('nobody else puts namespace and name together', () => {
+  const root = fileURLToPath(new URL('../../..', import.meta.url));
+  const files = ['engine', 'test'].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => join(folder, name)),
+  );
+  expect(files.length).toBeGreaterThan(300);
+  const byHand = files.filter((file) =>
+    /\$\{[^{}]*namespace[^{}]*\}\/(?!`)|namespace\w* \+ '\/'/i.test(readFileSync(join(root, file), 'utf8')),
+  );
+  expect(byHand).toEqual(['engine/policy/object-name.ts']);
 });

@@ -2,13 +2,15 @@
  * Random changes of objects of every kind, one after the other and several at once, in whatever order: what the compiler comes
  * to is what it comes to when it is told the last state at once, entry by entry.
  */
+
 import { expect, test } from 'vitest';
 import { Direction } from '../../../engine/abi.gen.ts';
 import { formatAddress, parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
+import { objectName } from '../../../engine/policy/object-name.ts';
+import type { ObjectChange } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { formatOrigin } from '../../../engine/policy/rules.ts';
-import { type ObjectChange, objectKey } from '../../../engine/policy/snapshot.ts';
 import { readObject } from '../../../engine/sources/read-object.ts';
 
 const seed = Number(process.env.SLUICE_TEST_SEED ?? 20_261_128);
@@ -242,8 +244,8 @@ function stateOf(compiler: Compiler): Record<string, unknown> {
   const { requestRules, serverNames, origins, backends } = compiler;
   return {
     ...Object.fromEntries(entries),
-    endpoints: sorted([...compiler.endpoints].map(([pod, { value }]) => `${objectKey(pod)} ${hex(value)}`)),
-    pods: sorted([...compiler.podsByAddress].map(([key, pod]) => `${formatAddress(Buffer.from(key, 'latin1'))} ${objectKey(pod)}`)),
+    endpoints: sorted([...compiler.endpoints].map(([pod, { value }]) => `${objectName(pod)} ${hex(value)}`)),
+    pods: sorted([...compiler.podsByAddress].map(([key, pod]) => `${formatAddress(Buffer.from(key, 'latin1'))} ${objectName(pod)}`)),
     services: sorted([...compiler.servicesByAddress].map(([key, name]) => `${formatAddress(Buffer.from(key, 'latin1'))} ${name}`)),
     identities: sorted([...compiler.identities.keys()].map(String)),
     origins: sorted([...origins].map(([id, origin]) => `${id} ${formatOrigin(origin)}`)),
@@ -265,7 +267,7 @@ const hex = (bytes: string | Buffer): string => Buffer.from(bytes as string, 'la
 function read(raw: Any): ObjectChange | undefined {
   const { object, problems } = readObject(raw, { locate: () => ({ at: 'engine', part: 'test' }) });
   if (problems.length) throw new Error(`${JSON.stringify(raw)}: ${problems.map(({ reason }) => reason).join('; ')}`);
-  return object && ({ kind: object.kind, key: objectKey(object.value), value: object.value } as ObjectChange);
+  return object && ({ kind: object.kind, key: objectName(object.value), value: object.value } as ObjectChange);
 }
 
 test(`changes by object come to the entries of the last state, whatever the way there (seed ${seed})`, () => {

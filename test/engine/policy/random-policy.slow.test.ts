@@ -1,8 +1,10 @@
 /** The compiled maps of random clusters, changed step by step, against an evaluator that reads the manifests. */
+
 import { expect, test } from 'vitest';
 import { Action, Direction } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
+import { objectName } from '../../../engine/policy/object-name.ts';
 import { compiled, EMPTY_SNAPSHOT, ruleOfMaps, type Snapshot, snapshotOf, update } from '../../support/compiled.ts';
 import { naiveVerdict } from '../../support/naive-policy.ts';
 import { RandomCluster } from '../../support/random-cluster.ts';
@@ -29,7 +31,7 @@ function compareAll(cluster: RandomCluster, compiler: Compiler, where: string): 
       for (const [i, peer] of PEERS.entries())
         for (const { protocol, number } of PROTOCOLS)
           for (const port of protocol === 'ICMP' ? [0] : [1, 3, 5, 8]) {
-            const name = `${pod.metadata.namespace}/${pod.metadata.name}`;
+            const name = objectName(pod.metadata);
             const side = direction === 'ingress' ? Direction.INGRESS : Direction.EGRESS;
             const names = direction === 'ingress' ? [] : (NAMES[(i + port) % NAMES.length] ?? []);
             const got = ruleOfMaps(compiler, name, side, parseAddress(peer) as Uint8Array, number, port, names).action === Action.ALLOW;

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { addressKey, parseAddress } from '../../../engine/policy/address.ts';
+import type { Service } from '../../../engine/policy/objects.ts';
 import { ServiceAddresses } from '../../../engine/policy/service-addresses.ts';
-import type { Service } from '../../../engine/policy/snapshot.ts';
 
 const address = (text: string): Uint8Array => parseAddress(text) as Uint8Array;
 const key = (text: string): string => addressKey(address(text));

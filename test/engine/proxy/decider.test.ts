@@ -6,7 +6,7 @@ import { type Guest, LoadedPlugin } from '../../../engine/plugin-runtime/loaded-
 import type { PluginCaller } from '../../../engine/plugin-runtime/plugin-caller.ts';
 import type { PluginSetup } from '../../../engine/plugin-runtime/plugin-setup.ts';
 import { Question } from '../../../engine/plugin-runtime/question.ts';
-import type { RequestRule } from '../../../engine/policy/snapshot.ts';
+import type { RequestRule } from '../../../engine/policy/objects.ts';
 import { Decider } from '../../../engine/proxy/decider.ts';
 import { KernelVerdicts } from '../../../engine/proxy/kernel-verdicts.ts';
 import type { Request } from '../../../engine/proxy/messages.ts';

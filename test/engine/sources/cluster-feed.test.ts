@@ -1,7 +1,7 @@
 /** Several sources as one: names that they contest, resynchronizing, and how they are. */
 import { describe, expect, test } from 'vitest';
+import type { Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
-import type { Pod } from '../../../engine/policy/snapshot.ts';
 import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
 import { readObject } from '../../../engine/sources/read-object.ts';
 import type { Entry, Source, SourceListener } from '../../../engine/sources/source.ts';

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Direction } from '../../../engine/abi.gen.ts';
 import { silentLogger } from '../../../engine/log.ts';
+import type { ObjectChange } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
-import type { ObjectChange } from '../../../engine/policy/snapshot.ts';
 import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
 import { DirectorySource } from '../../../engine/sources/directory.ts';
 
@@ -49,18 +49,18 @@ describe('DirectorySource', () => {
     write('notes.txt', 'no manifest');
     await feed.start();
     expect(feed.status).toEqual([{ name: `dir:${directory}`, state: { is: 'following' } }]);
-    expect(await taken()).toEqual(['+ Namespace /a', '+ Namespace /b', '+ Namespace /c']);
+    expect(await taken()).toEqual(['+ Namespace a', '+ Namespace b', '+ Namespace c']);
     expect(await taken()).toEqual([]);
     // What was only moved, or written otherwise, is no change.
     write(
       'a.yaml',
       `# text before\n${namespace('b')}---\n${namespace('a').replace('{ name: a }', '{ "name": "a" }')}---\n${namespace('e')}`,
     );
-    expect(await taken()).toEqual(['+ Namespace /e']);
+    expect(await taken()).toEqual(['+ Namespace e']);
     write('a.yaml', namespace('b'));
-    expect((await taken()).sort()).toEqual(['- Namespace /a', '- Namespace /e']);
+    expect((await taken()).sort()).toEqual(['- Namespace a', '- Namespace e']);
     rmSync(join(directory, 'below'), { recursive: true });
-    expect(await taken()).toEqual(['- Namespace /c']);
+    expect(await taken()).toEqual(['- Namespace c']);
   });
 
   test('tells what the watch saw, without being asked', async () => {
@@ -81,7 +81,7 @@ describe('DirectorySource', () => {
     expect(await taken()).toEqual([]);
     expect(problems()[0]).toMatch(/^a\.yaml:1: not valid YAML/);
     write('a.yaml', namespace('c'));
-    expect((await taken()).sort()).toEqual(['+ Namespace /c', '- Namespace /a']);
+    expect((await taken()).sort()).toEqual(['+ Namespace c', '- Namespace a']);
     expect(problems()).toEqual([]);
   });
 
@@ -95,18 +95,18 @@ describe('DirectorySource', () => {
     expect(problems()[0]).toMatch(/^dir:.*cannot be read: .*: what was known before stays in force$/);
     mkdirSync(directory);
     write('b.yaml', namespace('b'));
-    expect((await taken()).sort()).toEqual(['+ Namespace /b', '- Namespace /a']);
+    expect((await taken()).sort()).toEqual(['+ Namespace b', '- Namespace a']);
     expect(feed.status[0]?.state).toEqual({ is: 'following' });
   });
 
   test('a plugin whose module is another one is another object', async () => {
     write('p.yaml', plugin('p.wasm'));
     await feed.start();
-    expect(await taken()).toEqual(['+ PolicyPlugin /p']);
+    expect(await taken()).toEqual(['+ PolicyPlugin p']);
     write('p.wasm', 'one');
-    expect(await taken()).toEqual(['+ PolicyPlugin /p']);
+    expect(await taken()).toEqual(['+ PolicyPlugin p']);
     rmSync(join(directory, 'p.wasm'));
-    expect(await taken()).toEqual(['+ PolicyPlugin /p']);
+    expect(await taken()).toEqual(['+ PolicyPlugin p']);
     expect(await taken()).toEqual([]);
   });
 

@@ -1,7 +1,7 @@
 /** Every kind of bad input has a line and a reason, and no invalid policy opens anything. */
 import { describe, expect, test } from 'vitest';
 import { Direction } from '../../../engine/abi.gen.ts';
-import type { Policy } from '../../../engine/policy/snapshot.ts';
+import type { Policy } from '../../../engine/policy/objects.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import type { ReadObject } from '../../../engine/sources/read-object.ts';
 import { RandomCluster } from '../../support/random-cluster.ts';

@@ -286,10 +286,5 @@ export const KINDS = [
 /** An object of any kind. */
 export type ClusterObject = { [K in Kind]: { readonly kind: K; readonly value: ObjectsByKind[K] } }[Kind];
 
-/** An object as it is now; an absent value: it is gone. Keys are unique among objects of a kind. */
+/** An object as it is now; an absent value: it is gone. Its key is objectName(). */
 export type ObjectChange = { [K in Kind]: { readonly kind: K; readonly key: string; readonly value: ObjectsByKind[K] | undefined } }[Kind];
-
-/** `namespace/name`; of what has no namespace `/name`. */
-export function objectKey({ namespace = '', name }: { readonly namespace?: string; readonly name: string }): string {
-  return `${namespace}/${name}`;
-}
