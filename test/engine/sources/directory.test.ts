@@ -68,9 +68,9 @@ describe('DirectorySource', () => {
     const seen: ObjectChange[] = [];
     feed.onChange(() => seen.push(...feed.take()));
     write('a.yaml', namespace('a'));
-    await vi.waitFor(() => expect(seen.map(({ key }) => key)).toEqual(['/a']), 5000);
+    await vi.waitFor(() => expect(seen.map(({ key }) => key)).toEqual(['a']), 5000);
     rmSync(join(directory, 'a.yaml'));
-    await vi.waitFor(() => expect(seen.at(-1)).toEqual({ kind: 'Namespace', key: '/a', value: undefined }), 5000);
+    await vi.waitFor(() => expect(seen.at(-1)).toEqual({ kind: 'Namespace', key: 'a', value: undefined }), 5000);
   });
 
   test('keeps what a file said while it cannot be read as YAML, and reports it', async () => {
