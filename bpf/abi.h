@@ -54,7 +54,7 @@ enum action {
 	ACTION_ASK = 2,
 };
 
-/* What a tagged flow's plugin is told: how much of the conversation it sees. */
+/* The part of a tagged flow that its plugin is told: how much of the conversation it sees. */
 enum context {
 	CONTEXT_CONNECT = 0,
 	CONTEXT_DNS = 1,
@@ -126,7 +126,7 @@ enum reason {
 	REASON_FAIL_BUSY = 59,		/* so many processes' packets were interrupted on this CPU that no record was left for another */
 	REASON_FAIL_STAGE = 60,		/* the next stage of the chain was not there */
 	REASON_FAIL_RECORD_SHARE = 61,	/* an endpoint's records of one reason were too many in a second: this one is only counted */
-	/* What became of DNS messages of endpoints under name policy, beside what the packet was counted as. */
+	/* The outcomes of DNS messages of endpoints under name policy, beside what the packet was counted as. */
 	REASON_DNS_QUERY = 64,		/* noted, so that its answer can teach */
 	REASON_DNS_LEARNED = 65,	/* an answer, of which every address is known now */
 	REASON_DNS_ADDRESS = 66,	/* an address that was not known before */
@@ -159,7 +159,7 @@ enum endpoint_flag {
 	ENDPOINT_NAMES = 1,	/* a rule set for what it sends has rules about domain names */
 };
 
-/* What the packets of an endpoint are judged by. Key: its id. 72 bytes. */
+/* The rule sets and settings that the packets of an endpoint are judged by. Key: its id. 72 bytes. */
 struct endpoint {
 	__u64 confirm_by_ns;	/* from then on confirmed holds in place of rule_sets; 0 = nothing is to be confirmed */
 	__u8 ipv4[16];		/* all zero when the pod has no address of that family */
@@ -177,7 +177,7 @@ enum policy_flag {
 	POLICY_REFUSE_OUTSIDE = 1,	/* queries about names without a rule, also where another rule allows the resolver */
 };
 
-/* What all endpoints share. 48 bytes. */
+/* State that all endpoints share. 48 bytes. */
 struct policy_state {
 	__u32 revision;		/* counts policy changes; connections judged under another are judged again */
 	__u32 hash_seed;	/* so that nobody can choose whose opening connection makes room for his own */
@@ -222,7 +222,7 @@ struct dns_name {
 };
 _Static_assert(sizeof(struct dns_name) == 256, "dns_name changed size");
 
-/* What policy has rules for: a name, and whatever has one label or more in front of it. Id 0 = no rule. 268 bytes. */
+/* A pattern that policy has rules for: a name, and whatever has one label or more in front of it. Id 0 = no rule. 268 bytes. */
 struct name_pattern {
 	__u32 exact;
 	__u32 wildcard;
@@ -258,7 +258,7 @@ struct query {
 };
 _Static_assert(sizeof(struct query) == 24, "query changed size");
 
-/* What one endpoint takes of the maps that names need. 16 bytes. */
+/* The share that one endpoint takes of the maps that names need. 16 bytes. */
 struct name_share {
 	__u64 window_ns;	/* queries are counted from then on */
 	__u32 queries;		/* without an answer in this window */
@@ -286,7 +286,7 @@ struct policy_key {
 };
 _Static_assert(sizeof(struct policy_key) == 8, "policy_key changed size");
 
-/* What a policy compiles to. 12 bytes. */
+/* A rule, which policies compile to. 12 bytes. */
 struct rule {
 	__u32 id;		/* names policy and rule in the engine; 0 = the default */
 	__u32 plugin;		/* plugin id, only with ACTION_ASK */
@@ -355,7 +355,7 @@ enum connection_flag {
 	CONNECTION_BEGUN = 64,		/* unread, and the server has answered its SYN: read_to is of the stream which it hears */
 };
 
-/* What happens to the packets of a connection on their way; bits, 0 = they go straight to where they are sent. */
+/* The detours of a connection's packets on their way; bits, 0 = they go straight to where they are sent. */
 enum flow_path {
 	FLOW_PATH_PROXIED = 1,		/* the engine's proxy is the other end */
 	FLOW_PATH_TRANSLATED = 2,	/* a backend's address takes the place of the one that it was opened to, see struct translation */
@@ -392,7 +392,7 @@ struct local_endpoint {
 };
 _Static_assert(sizeof(struct local_endpoint) == 8, "local_endpoint changed size");
 
-/* What a process's socket was connected to, where policy has the requests on it decided. 48 bytes. */
+/* The destination that a process connected its socket to, where policy has the requests on it decided. 48 bytes. */
 struct origin {
 	struct translation opened;	/* what the process has said */
 	struct translation sent;	/* where its packets go: there, to a backend, or to the proxy */
@@ -409,7 +409,7 @@ struct accepted {
 };
 _Static_assert(sizeof(struct accepted) == 88, "accepted changed size");
 
-/* What the proxy listens on: for pods every address in a network of its own, for processes the loopback of the node. */
+/* The sockets that the proxy listens on: for pods every address in a network of its own, for processes the loopback of the node. */
 enum proxy_listener {
 	PROXY_LISTENER_PODS = 0,
 	PROXY_LISTENER_IPV4 = 1,
@@ -486,7 +486,7 @@ struct verdict_key {
 };
 _Static_assert(sizeof(struct verdict_key) == 52, "verdict_key changed size");
 
-/* What the engine decided for a scope. 24 bytes. */
+/* The engine's decision for a scope. 24 bytes. */
 struct verdict_entry {
 	__u64 expires_ns;
 	__u32 epoch;		/* version of the plugin that said so */
@@ -508,7 +508,7 @@ enum ask_flag {
 	ASK_PASSED = 8,		/* passes by itself: nothing is decided yet */
 };
 
-/* What is added to the engine's token in the mark of what it sends. */
+/* Values that are added to the engine's token in the mark of what it sends. */
 enum mark {
 	MARK_DECIDED = 0,	/* as ASK_DECIDED */
 	MARK_PASSED = 1,	/* as ASK_PASSED */
@@ -563,7 +563,7 @@ enum parsed {
 };
 
 /*
- * What the kernel decided alone: every packet that it dropped, and what passed by a failure policy. What parsed says was not read is
+ * A decision of the kernel alone: every packet that it dropped, and what passed by a failure policy. What parsed says was not read is
  * zero; so are identities that nobody knows. 80 bytes.
  */
 struct flow_record {
@@ -600,13 +600,13 @@ struct engine_state {
 };
 _Static_assert(sizeof(struct engine_state) == 48, "engine_state changed size");
 
-/* What of the chain is switched on, 1 or 0 each: constants of the programs, set before they are loaded. 4 bytes. */
+/* The parts of the chain that are switched on, 1 or 0 each: constants of the programs, set before they are loaded. 4 bytes. */
 struct stage_switches {
 	__u32 records;		/* what is dropped, and what passes by a failure policy, leaves records */
 };
 _Static_assert(sizeof(struct stage_switches) == 4, "stage_switches changed size");
 
-/* What the explain program answers: indexes of the words in which it does. */
+/* The words of the explain program's answer, by their indexes. */
 enum explanation {
 	EXPLANATION_REASON = 0,
 	EXPLANATION_RULE_SET = 1,
@@ -623,7 +623,7 @@ struct counter {
 _Static_assert(sizeof(struct counter) == 16, "counter changed size");
 
 /*
- * What a verdict may depend on: bits of plugin_context.fields (filled in) and plugin_result.fields (read). A manifest
+ * The fields that a verdict may depend on: bits of plugin_context.fields (filled in) and plugin_result.fields (read). A manifest
  * names those that it wants; the host writes no others. Their order here is that of the names in engine/plugin-runtime/fields.ts.
  */
 enum plugin_field {
@@ -686,7 +686,7 @@ enum plugin_context_flag {
 	PLUGIN_CONTEXT_ENCRYPTED_HELLO = 2,	/* the true server name may be another one, encrypted (ECH) */
 };
 
-/* What a plugin is asked: fixed head, slots, headers, then the texts' bytes (UTF-8). Ports in host order. 152 bytes. */
+/* The question that a plugin is asked: fixed head, slots, headers, then the texts' bytes (UTF-8). Ports in host order. 152 bytes. */
 struct plugin_context {
 	__u8 source[16];
 	__u8 destination[16];
@@ -719,7 +719,7 @@ struct plugin_header {
 };
 _Static_assert(sizeof(struct plugin_header) == 12, "plugin_header changed size");
 
-/* What a plugin adds to its verdict word. 16 bytes. */
+/* The rest of a plugin's answer, beside its verdict word. 16 bytes. */
 struct plugin_result {
 	__u32 fields;		/* enum plugin_field bits that the evaluation read */
 	__u32 route;		/* with PLUGIN_ACTION_ROUTE, which of the manifest's routes, from 1; of a denied DNS answer, the response code in its place (RFC 1035, 4.1.1), 0 = REFUSED */
@@ -728,7 +728,7 @@ struct plugin_result {
 };
 _Static_assert(sizeof(struct plugin_result) == 16, "plugin_result changed size");
 
-/* What a plugin answers, in its verdict word. */
+/* The action that a plugin answers with, in its verdict word. */
 enum plugin_action {
 	PLUGIN_ACTION_NEXT = 0,		/* no opinion: as if the plugin had not been asked */
 	PLUGIN_ACTION_ALLOW = 1,

@@ -12,7 +12,7 @@ enum outcome {
 	OUTCOME_DROP = 2,
 };
 
-/* What programs on cgroups return. */
+/* Values that programs on cgroups return. */
 #define CGROUP_DENY 0
 #define CGROUP_ALLOW 1
 

@@ -2,7 +2,7 @@
 /*
  * The stage that finds out what a plugin says of a tagged flow: it has decided before, or somebody is to be asked, or nobody can be.
  *
- * What the rule's context needs decides where the packet goes: connections to the engine as they open, TLS when its client has
+ * The needs of the rule's context decide where the packet goes: connections to the engine as they open, TLS when its client has
  * spoken, HTTP to the proxy.
  */
 #ifndef SLUICE_ASK_H
@@ -12,7 +12,7 @@
 #include "judge.h"
 #include "verdict.h"
 
-/* What is to be done about a packet under a rule that asks; the reason for it is in its journey. */
+/* The next step for a packet under a rule that asks; the reason for it is in its journey. */
 enum asked {
 	ASKED_TRACK,		/* it passes, and its connection with it */
 	ASKED_LEAVE,		/* it passes by itself */

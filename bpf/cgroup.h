@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What processes are told of the connections that they open: pods in the host's network and chosen processes of the host, which have
+ * Verdicts on the connections that processes open, told to them as they do: pods in the host's network and chosen processes of the host, which have
  * no interface of their own.
  *
  * from_process and to_process see every packet of the cgroup's sockets. The connect and sendmsg programs judge the same
@@ -54,7 +54,7 @@ static __always_inline int socket_judge(struct bpf_sock_addr *socket, struct jou
 	socket_describe(journey, socket, endpoint, peer);
 	if (rule->action == ACTION_ASK && origin)
 		return connect_requests(socket, journey, origin);
-	/* What is asked decides whether a resolver may be: the packets' program reads it. */
+	/* The name that is asked for decides whether a resolver may be: the packets' program reads it. */
 	if ((endpoint->flags & ENDPOINT_NAMES) && socket->user_port == DNS_PORT && bpf_map_lookup_elem(&resolvers, peer))
 		return CGROUP_ALLOW;
 	count_bytes(REASON_DROP_POLICY, 0);
@@ -109,7 +109,7 @@ static __always_inline int cgroup_connect(struct bpf_sock_addr *socket, int ipv4
 	__u32 peer[4], *words = (__u32 *)origin.sent.address;
 	int outcome;
 
-	/* What was noted of an earlier connect() with this socket is over. */
+	/* The note of an earlier connect() with this socket is over. */
 	bpf_sk_storage_delete(&origins, socket->sk);
 	peer_read(peer, socket, ipv4);
 	outcome = cgroup_socket(socket, (const __u8 *)peer, &origin);

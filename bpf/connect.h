@@ -2,7 +2,7 @@
 /*
  * Connections of processes of which each HTTP request is decided, or whose backend a verdict names.
  *
- * What proxy.h and translate.h do with a pod's packets is done here when a process calls connect(): its socket is connected to the proxy's
+ * The work that proxy.h and translate.h do on a pod's packets is done here when a process calls connect(): its socket is connected to the proxy's
  * listener on this node's loopback, or to a backend. What it meant is noted with the socket: the proxy finds it there when it
  * takes the connection, getpeername() tells the process, and the packets' program knows by it that the connection was decided.
  */
@@ -90,7 +90,7 @@ static __always_inline int connect_requests(struct bpf_sock_addr *socket, struct
 	origin->endpoint = ask->endpoint;
 	origin->proxied = 0;
 	connect_decide(socket, journey, origin);
-	/* What the failure policy does is counted and told where it is asked. */
+	/* The failure policy's decision is counted and told where it is asked. */
 	if (journey->reason != REASON_PASS_FAILURE_POLICY && journey->reason != REASON_DROP_FAILURE_POLICY) {
 		count_bytes(journey->reason, 0);
 		if (journey->denied)
@@ -105,7 +105,7 @@ static __always_inline int connect_requests(struct bpf_sock_addr *socket, struct
 	return CGROUP_DENY;
 }
 
-/* What a socket that was connected elsewhere was meant for, or NULL. */
+/* The destination that a socket was meant for which was connected elsewhere, or NULL. */
 static __always_inline struct origin *origin_find(struct bpf_sock_addr *socket)
 {
 	return socket->sk ? bpf_sk_storage_get(&origins, socket->sk, NULL, 0) : NULL;
@@ -170,7 +170,7 @@ static __always_inline int connected_packet(struct __sk_buff *skb, struct journe
 	return pass(skb, REASON_PASS_POLICY);
 }
 
-/* What a process sends under a rule about requests: it passes where connect() has said that this is decided. */
+/* A packet that a process sends under a rule about requests passes where connect() has said that this is decided. */
 SEC("cgroup_skb/egress")
 int connected(struct __sk_buff *skb)
 {

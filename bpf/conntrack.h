@@ -288,7 +288,7 @@ static __always_inline int connection_is_current(const struct connection *connec
 {
 	struct plugin_state *plugin;
 
-	/* What was read once is gone, and requests are not the kernel's to see: what was decided holds while policy asks the same plugin. */
+	/* A hello that was read once is gone, and requests are not the kernel's to see: what was decided holds while policy asks the same plugin. */
 	if (!connection->plugin || (connection->flags & CONNECTION_READ) || connection->context == CONTEXT_HTTP)
 		return 1;
 	plugin = plugin_find(connection->plugin);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What endpoints receive from resolvers, where names decide or a plugin sees the answers.
+ * Answers that endpoints receive from resolvers, where names decide or a plugin sees the answers.
  *
  * The answer to a query that was noted is read before it is delivered: when the pod sees it, its addresses are known. It
  * teaches all that it says, or nothing.
@@ -13,7 +13,7 @@
 /* RFC 8767, 4: nothing is to be kept longer than seven days. A TTL with the highest bit set is 0 (RFC 2181, 8). */
 #define TTL_MAX_S (7 * 24 * 3600)
 #define TTL_SIGN 0x80000000U
-/* What is over for longer may be on its way out: see sluice_names__collect. */
+/* An entry that is over for longer may be on its way out: see sluice_names__collect. */
 #define STALE_S 30
 
 /* Takes an answer off its query, which leaves when it has as many as it was sent. */
@@ -74,7 +74,7 @@ static __always_inline int known_is_stale(const struct known_address *known, __u
 	return 1;
 }
 
-/* What one message teaches, handed to the loop over its addresses. */
+/* The lesson of one message, handed to the loop over its addresses. */
 struct lesson {
 	struct reading *reading;
 	struct name_share *share;
@@ -275,7 +275,7 @@ static __always_inline int answer_read_packet(struct __sk_buff *skb, struct mess
 	return message_end(skb, message, DIRECTION_INGRESS);
 }
 
-/* What endpoints receive from port 53. */
+/* Packets that endpoints receive from port 53. */
 static __always_inline int answer_packet(struct __sk_buff *skb, struct message *message, const enum hook hook)
 {
 	struct journey *journey = message->journey;

@@ -76,7 +76,7 @@ static __always_inline void message_collect(struct __sk_buff *skb, const struct 
 
 	if (!hook_is_interface(hook))
 		return;
-	/* What the engine has sent is not for it once more. */
+	/* A message that the engine has sent is not for it once more. */
 	if (journey->failed_open || journey->decided != DECIDED_NOTHING ||
 	    !message_is_piece(message, direction, problem) || !plugin_is_on(plugin_find(ABI_PIECES)))
 		return;
@@ -133,7 +133,7 @@ static __always_inline int message_give_up(struct __sk_buff *skb, const struct j
 	return journey->denied ? deny(skb, &journey->ask, journey->reason) : pass(skb, journey->reason);
 }
 
-/* What is known of the message of a journey before it is looked at. Returns 0 where its endpoint is gone. */
+/* The knowledge of a journey's message before it is looked at. Returns 0 where its endpoint is gone. */
 static __always_inline int message_begin(struct __sk_buff *skb, struct message *message, struct journey *journey)
 {
 	message->journey = journey;

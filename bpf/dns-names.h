@@ -29,7 +29,7 @@ static __always_inline int action_outweighs(__u8 action, __u8 other)
 	return (action == ACTION_ASK && other != ACTION_ASK) || (action == ACTION_ALLOW && other == ACTION_DENY);
 }
 
-/* What a rule set says about a port under names, packed for a function that takes five arguments. */
+/* The rule set's answer about a port under names, packed for a function that takes five arguments. */
 #define NAMED_PROTOCOL_SHIFT 16
 #define NAMED_TRACKED_SHIFT 24
 

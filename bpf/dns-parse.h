@@ -83,7 +83,7 @@ struct reading {
 };
 
 /*
- * What is being read on this CPU. Programs on cgroups may interrupt each other, so that there are several; whoever finds none
+ * The message that is being read on this CPU. Programs on cgroups may interrupt each other, so that there are several; whoever finds none
  * free learns nothing. Never pinned: nothing in it outlives a packet.
  */
 #define READINGS 4

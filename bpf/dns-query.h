@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What endpoints send to resolvers, where names decide or a plugin sees the answers.
+ * Queries that endpoints send to resolvers, where names decide or a plugin sees the answers.
  *
  * A query to a trusted resolver is noted, with its name, so that its answer can teach. One about a name without a rule is
  * refused at once, where that is wanted or nothing else allows it.
@@ -158,7 +158,7 @@ static __always_inline int query_decide(struct __sk_buff *skb, struct message *m
 
 	if (inside || (!journey->denied && !message_filters(message))) {
 		reading_end(message->reading);
-		/* What was not noted has an answer that would come through, and teach nothing: better not asked. */
+		/* A query that was not noted has an answer that would come through, and teach nothing: better not asked. */
 		if (noted != REASON_DNS_QUERY)
 			return packet_drop(skb, journey, DIRECTION_EGRESS, noted);
 		count_bytes(noted, 0);
@@ -174,7 +174,7 @@ static __always_inline int query_decide(struct __sk_buff *skb, struct message *m
 	return query_refuse(skb, message, hook);
 }
 
-/* What endpoints send to port 53, and the first packets to port 853. */
+/* Packets that endpoints send to port 53, and the first packets to port 853. */
 static __always_inline int query_packet(struct __sk_buff *skb, struct message *message, const enum hook hook)
 {
 	struct journey *journey = message->journey;

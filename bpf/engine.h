@@ -2,7 +2,7 @@
 /*
  * The engine as packets meet it: what it sends, and how they come to its proxy.
  *
- * What it decided about a packet's contents travels with the packet: it sends it on with a mark that only this engine
+ * Its decision about a packet's contents travels with the packet: it sends it on with a mark that only this engine
  * knows. A mark of a pod's own does not leave the pod's network namespace.
  */
 #ifndef SLUICE_ENGINE_H

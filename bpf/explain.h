@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What the kernel would do with a flow, and why: run by the engine, never attached. */
+/* The kernel's decision about a flow, and why, without the flow: run by the engine, never attached. */
 #ifndef SLUICE_EXPLAIN_H
 #define SLUICE_EXPLAIN_H
 
 #include "judgement.h"
 
 /*
- * What the endpoint in mark, asked about this packet in the direction in priority, would do. Nothing is tracked, counted or held, and
+ * The decision of the endpoint in mark about this packet in the direction in priority. Nothing is tracked, counted or held, and
  * the record of journeys is not touched: packets may come in between. Answers in the words of cb that enum explanation names. Returns
  * 0, or 1 when there is no such endpoint or flow.
  */

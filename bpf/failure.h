@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What becomes of a tagged flow that nobody can decide about: its plugin's failure policy says so at once. */
+/* A tagged flow that nobody can decide about is decided by its plugin's failure policy, at once. */
 #ifndef SLUICE_FAILURE_H
 #define SLUICE_FAILURE_H
 

@@ -50,7 +50,7 @@ static __always_inline enum reason hold_packet(struct __sk_buff *skb, const stru
 }
 
 /*
- * What cannot be held gets its failure policy. Where that lets a message pass which is read as a whole, the stage that does is
+ * A packet that cannot be held gets its failure policy. Where that lets a message pass which is read as a whole, the stage that does is
  * told so.
  */
 static __always_inline int hold_fail(struct __sk_buff *skb, struct journey *journey, enum reason why)

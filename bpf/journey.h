@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What is known of one packet on its way through the stages, and how one stage enters the next.
+ * The state of one packet on its way through the stages, and how one stage enters the next.
  *
  * The record stands in memory of this CPU. Programs of interfaces run one after another there, and share one. Those of processes
  * may be interrupted, by interfaces' and by each other's: each takes a record of its own while it runs, whose number travels in

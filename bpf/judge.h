@@ -2,7 +2,7 @@
 /*
  * The stage that judges: a packet of a connection that is new, or that was judged under other rules.
  *
- * What policy allows is tracked and leaves; what it denies leaves a record; where a plugin decides, the next stage asks.
+ * A packet that policy allows is tracked and leaves; one that it denies leaves a record; where a plugin decides, the next stage asks.
  */
 #ifndef SLUICE_JUDGE_H
 #define SLUICE_JUDGE_H
@@ -112,7 +112,7 @@ static __always_inline int packet_needs_no_rule(struct __sk_buff *skb, struct jo
 	return 1;
 }
 
-/* What is to be done about a packet; the verdict is in its journey. */
+/* The next step for a packet; the verdict is in its journey. */
 enum judged_as {
 	JUDGED_END,		/* it passes or is dropped, and that is all */
 	JUDGED_LEAVE,		/* it passes by the path of its connection */

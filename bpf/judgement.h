@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What policy says about a flow of an endpoint, without doing anything about it: programs on interfaces, programs on cgroups
+ * The judgement of policy about a flow of an endpoint, without doing anything about it: programs on interfaces, programs on cgroups
  * and `sluice explain` all ask here.
  */
 #ifndef SLUICE_JUDGEMENT_H

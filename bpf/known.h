@@ -95,7 +95,7 @@ static __always_inline int packet_is_known(struct __sk_buff *skb, const struct p
 	if (skb->protocol == bpf_htons(ETH_P_IP) ? !plain_read_ipv4(skb, &plain, hook)
 						 : skb->protocol != bpf_htons(ETH_P_IPV6) || !plain_read_ipv6(skb, &plain, hook))
 		return 0;
-	/* What DNS messages say is looked at, also in connections that are known. */
+	/* The contents of DNS messages are looked at, also in connections that are known. */
 	if (plain.key.remote_port == DNS_PORT)
 		return 0;
 	connection = bpf_map_lookup_elem(&connections, &plain.key);

@@ -229,7 +229,7 @@ static __always_inline enum parsed packet_parse_transport(struct __sk_buff *skb,
 }
 
 /*
- * What a fragment with data at offset_units is. A later fragment that would overwrite the ports and flags that were judged
+ * The kind of a fragment with data at offset_units. A later fragment that would overwrite the ports and flags that were judged
  * is malformed (RFC 3128, RFC 5722); so is a first fragment too short to hold them, which the transport parser sees.
  */
 static __always_inline enum parsed packet_parse_fragment(struct __sk_buff *skb, struct packet *packet,

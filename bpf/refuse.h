@@ -9,7 +9,7 @@
 #include "describe.h"
 #include "translate.h"
 
-/* What TCP's checksum is over besides its segment (RFC 9293, 3.1; RFC 8200, 8.1): IPv4's has less, in an order that sums up the same. */
+/* The pseudo-header that TCP's checksum is over besides its segment (RFC 9293, 3.1; RFC 8200, 8.1): IPv4's has less, in an order that sums up the same. */
 struct pseudo_header {
 	__be32 ends[8];		/* of the answer: source, then destination */
 	__be32 length;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What of the chain is switched on. Constants to the verifier, which takes out what is behind one that is 0: it costs nothing then.
+ * The parts of the chain that are switched on. Constants to the verifier, which takes out what is behind one that is 0: it costs nothing then.
  * They are set before the programs are loaded; whoever changes one loads programs anew and puts them in the place of the old ones.
  *
  * Global and volatile, so that no value here is the compiler's. A static const array of 4, 8, 16 or 32 bytes must not stand anywhere in

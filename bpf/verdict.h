@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What a plugin decided before: the verdict cache, one lookup for each scope that the plugin's verdicts have used. */
+/* Verdicts of plugins from before: the verdict cache, one lookup for each scope that the plugin's verdicts have used. */
 #ifndef SLUICE_VERDICT_H
 #define SLUICE_VERDICT_H
 

@@ -1,6 +1,6 @@
 // Generated from native/sluice.h by `npm run generate`; do not edit.
 //
-// What crosses between the engine and libsluice. Addresses of memory are bigints; everything is in host order.
+// Everything that crosses between the engine and libsluice. Addresses of memory are bigints; everything is in host order.
 
 /** enum attachment */
 export const Attachment = {

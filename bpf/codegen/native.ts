@@ -5,7 +5,7 @@ import { writeTypeScript } from './typescript.ts';
 
 const HEADER = `// Generated from native/sluice.h by \`npm run generate\`; do not edit.
 //
-// What crosses between the engine and libsluice. Addresses of memory are bigints; everything is in host order.
+// Everything that crosses between the engine and libsluice. Addresses of memory are bigints; everything is in host order.
 `;
 
 /** `objectPath`: of abi.bpf.c, compiled. */

@@ -1,5 +1,5 @@
 /**
- * What became of each record of the batch in hand, in memory that the standby sees, with how far the batch is: those before `next` are
+ * The outcome of each record of the batch in hand, in memory that the standby sees, with how far the batch is: those before `next` are
  * decided. Their texts are of the thread that decided them; a batch that another thread finishes is without them.
  */
 import type { Failure } from '../plugin-runtime/failure.ts';

@@ -53,7 +53,7 @@ export class PluginStates {
   }
 
   #set(id: number, state: PluginState): void {
-    // What the kernel refuses is not so.
+    // A state that the kernel refuses is not so.
     if (this.#serves) this.#write(id, state);
     this.#states.set(id, state);
   }

@@ -75,7 +75,7 @@ function refused(packet: HeldPacket, code: number): Content {
   });
 }
 
-/** What one side of a connection says from the first piece on: messages, each behind its length. */
+/** The bytes of one side of a connection from the first piece on: messages, each behind its length. */
 class Messages implements Kept {
   readonly endpoint: number;
   readonly expiresMs: number;

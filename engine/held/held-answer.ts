@@ -34,7 +34,7 @@ export class HeldAnswer implements Content {
     if (allowed) {
       if (this.#answer && ttlMs) capTtl(this.#message, this.#answer, Math.floor(ttlMs / 1000));
     } else {
-      // What nobody can read cannot be answered either: its sender times out.
+      // A message that nobody can read cannot be answered either: who waits for it times out.
       if (!this.#answer) return;
       const length = refuse(this.#message, this.#answer, failed ? SERVER_FAILURE : responseCode, this.#packet.isTcp);
       if (!this.#packet.isTcp) this.#packet.shorten(length);

@@ -91,7 +91,7 @@ export class HeldPacket {
     return this.record.readUInt8(ASK.flags) & AskFlag.REFUSED ? this.record.readUInt8(ASK.responseCode) : undefined;
   }
 
-  /** What TCP or UDP carries, as part of the record. */
+  /** The bytes that TCP or UDP carries, as part of the record. */
   get data(): Buffer {
     this.#data ??= this.#findData();
     return this.#data;

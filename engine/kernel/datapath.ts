@@ -32,7 +32,7 @@ const ATTACHMENTS: Readonly<Record<number, Attachment>> = { [NativeAttachment.TC
 /** Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. */
 export type Place = { readonly interface: string } | { readonly cgroup: string };
 
-/** What a thread needs to serve the ring of asks: plain numbers, for they cross threads. */
+/** Handles by which a thread serves the ring of asks: plain numbers, for they cross threads. */
 export interface RingHandles {
   readonly asks: number;
   readonly release: number;
@@ -145,7 +145,7 @@ export class Datapath {
     check(native.sluice_object__commit(this.#object), 'pin maps in place of smaller ones');
   }
 
-  /** What the thread of the proxy needs: plain numbers and names, for they cross threads. */
+  /** Handles for the thread of the proxy: plain numbers and names, for they cross threads. */
   get proxyHandles(): ProxyHandles {
     return {
       interface: ownInterfaces(this.#pinDirectory).proxy,

@@ -1,5 +1,5 @@
 /**
- * What endpoints know by names: addresses that DNS answers taught, until when, under which pattern. Programs learn; here it is
+ * The addresses that endpoints know by names: those that DNS answers taught, until when, under which pattern. Programs learn; here it is
  * read, and taken away when it is over.
  */
 import { knownAddressCodec, knownKeyCodec } from '../abi.gen.ts';
@@ -68,7 +68,7 @@ export class KnownNames {
     return [...this.#datapath.maps.known_addresses.dump()].map(([key, value]) => readKnown(Buffer.from(key, 'latin1'), value, nowS));
   }
 
-  /** What an endpoint knows about one address. */
+  /** The names by which an endpoint knows one address. */
   find(endpoint: number, address: Uint8Array): KnownAddress | undefined {
     const key = Buffer.alloc(knownKeyCodec.size);
     knownKeyCodec.write(key, 0, { address, endpoint });

@@ -23,7 +23,7 @@ import type { MapName } from '../maps.gen.ts';
 import type { Datapath, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
 
-/** What is compiled, in the order in which additions are written. */
+/** The compiled maps, in the order in which additions are written. */
 const COMPILED = [
   'backends',
   'backend_sets',
@@ -45,7 +45,7 @@ export interface WantedEntries {
   readonly touched: Set<string>;
 }
 
-/** What the maps should hold. Endpoints by id. */
+/** The entries that the maps should hold. Endpoints by id. */
 export interface PolicyState extends Readonly<Record<CompiledMap, WantedEntries>> {
   readonly endpoints: ReadonlyMap<number, PlacedEndpoint>;
   /** Whether the endpoints are known to be those of the call before. */
@@ -56,7 +56,7 @@ export interface PlacedEndpoint {
   /** struct endpoint. */
   readonly value: Buffer;
   readonly place: Place;
-  /** What holds from then on, unless that is taken back: struct endpoint of the rule sets that were confirmed. */
+  /** The value from then on, unless that is taken back: struct endpoint of the rule sets that were confirmed. */
   readonly fallback?: { readonly value: Buffer; readonly atNs: bigint };
 }
 

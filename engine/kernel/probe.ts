@@ -15,7 +15,7 @@ export interface Probe {
   readonly port: number;
 }
 
-/** What the explain program answers. */
+/** The answer of the explain program. */
 export interface ProbeAnswer {
   /** enum Reason. */
   readonly reason: number;
@@ -30,7 +30,7 @@ const SOURCE_PORT = 40_000;
 /** TCP, UDP and SCTP say their ports in the same place; what follows is long enough for each of their headers. */
 const TRANSPORT = 20;
 
-/** What the kernel decides, by its explain program's descriptor; undefined when it does not know the endpoint. Nothing is tracked, counted or held. */
+/** The kernel's decision, by its explain program's descriptor; undefined when it does not know the endpoint. Nothing is tracked, counted or held. */
 export function probeKernel(explain: number, probe: Probe): ProbeAnswer | undefined {
   const packet = packetOf(probe);
   const words = Buffer.alloc(Explanation.MAX * 4);

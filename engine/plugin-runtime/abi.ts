@@ -37,12 +37,12 @@ export const GUEST_EXPORTS: ReadonlyMap<string, GuestExport> = new Map([
   ['_initialize', { params: [], results: [], required: false }],
 ]);
 
-/** What a PolicyPlugin grants, and a manifest asks for. */
+/** Rights that a PolicyPlugin grants, and a manifest asks for. */
 export const CAPABILITIES = ['counters', 'sets', 'clock'] as const;
 export type Capability = (typeof CAPABILITIES)[number];
 
 export interface HostFunction extends Signature {
-  /** What must be granted for it; absent: every plugin has it. */
+  /** The right that must be granted for it; absent: every plugin has it. */
   readonly capability?: Capability;
   /** Units of fuel that a call costs besides its instruction: about what it takes, at two units a nanosecond. */
   readonly weight: number;

@@ -9,7 +9,7 @@ export const FIELD_BITS: ReadonlyMap<string, number> = new Map(
   Object.entries(PluginField).map(([name, bit]) => [name.toLowerCase().replaceAll('_', '-'), bit]),
 );
 
-/** What a manifest may name. Headers and cookies have lists of their own; host state is seen by the host. */
+/** The fields that a manifest may name. Headers and cookies have lists of their own; host state is seen by the host. */
 export const FIELD_NAMES: readonly string[] = [...FIELD_BITS.keys()].filter((name) => !['header', 'cookie', 'host-state'].includes(name));
 
 /** In every key of the verdict cache: no scope is too wide for them. */

@@ -1,5 +1,5 @@
 /**
- * What a guest may call. Import objects have no prototype, so that no name leads out of them; every pointer is checked
+ * The functions that a guest may call. Import objects have no prototype, so that no name leads out of them; every pointer is checked
  * against the guest's memory; every function takes a bounded time, which the guest has paid for in fuel.
  */
 import type { Capability } from './abi.ts';
@@ -18,7 +18,7 @@ export class PluginTrap extends Error {
   }
 }
 
-/** What the engine lends to the instances of one plugin. In the order of the manifest's lists. */
+/** Tables and sets that the engine lends to the instances of one plugin. In the order of the manifest's lists. */
 export interface HostState {
   readonly tables: readonly CounterTable[];
   readonly sets: readonly NamedSet[];

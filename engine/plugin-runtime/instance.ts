@@ -16,7 +16,7 @@ import { actionOf, isVerdictWord, reasonOf, scopeOf, ttlMsOf, withScope } from '
 const CONTEXT_BYTES_MIN = 4096;
 /** Fuel for everything before the first evaluation: some tens of milliseconds. */
 export const START_FUEL = 50_000_000;
-/** What evaluate() returns when the guest's answer means nothing. */
+/** The value that evaluate() returns when the guest's answer means nothing. */
 export const NONSENSE = -1;
 const RESULT = pluginResultCodec.offsets;
 /** As RFC 6265, 4.1.1 has them, and nothing that could end the header. */
@@ -147,12 +147,12 @@ export class PluginInstance {
     return COOKIE.test(text) ? text : '';
   }
 
-  /** What its manifest lets it read of a request. */
+  /** The parts of a request that its manifest lets it read. */
   get reads(): { readonly fields: number; readonly headers: readonly string[]; readonly cookies: readonly string[] } {
     return { fields: this.#declared, headers: this.manifest.headers, cookies: this.manifest.cookies };
   }
 
-  /** What a denied DNS answer is answered with in its place; 0 where the plugin does not say. */
+  /** The response code that a pod gets in place of a denied DNS answer; 0 where the plugin does not say. */
   get responseCode(): number {
     return this.#words[(this.#result + RESULT.route) >> 2] as number;
   }
@@ -205,7 +205,7 @@ export class PluginInstance {
     this.#words = new Int32Array(this.#buffer);
   }
 
-  /** What went wrong, in words for the plugin's author. */
+  /** The failure, in words for the plugin's author. */
   #trapOf(error: unknown): PluginTrap {
     if (error instanceof ContextTooLarge) return new PluginTrap(error.message);
     const offsets = [...((error as Error).stack ?? '').matchAll(/wasm-function\[\d+\]:0x([0-9a-f]+)/g)].map((match) =>

@@ -1,5 +1,5 @@
 /**
- * What a module says about itself, in its custom section `sluice.manifest`: JSON of at most 64 KiB.
+ * A module's manifest, in its custom section `sluice.manifest`: JSON of at most 64 KiB.
  *
  * It bounds the module: the host writes no field into the context record that the manifest does not name, and links no
  * host function whose capability it does not ask for. A module cannot gain by lying here.

@@ -1,4 +1,4 @@
-/** What the host does with a manifest; what one may say is in manifest-schema.ts. Loaded by every flow worker: no schema here. */
+/** The host's use of a manifest; what one may say is in manifest-schema.ts. Loaded by every flow worker: no schema here. */
 import { PluginField } from '../abi.gen.ts';
 import { HOOKS } from './abi.ts';
 import { FIELD_BITS } from './fields.ts';
@@ -20,7 +20,7 @@ export function hookMask(manifest: Manifest): number {
   return manifest.hooks.reduce((mask, hook) => mask | (1 << HOOKS.indexOf(hook)), 0);
 }
 
-/** What differs between two manifests, as people read it; empty when nothing does. */
+/** The differences between two manifests, as people read them; empty when there are none. */
 export function manifestChanges(before: Manifest, after: Manifest): string[] {
   const changes: string[] = [];
   if (before.version !== after.version) changes.push(`version ${before.version} → ${after.version}`);

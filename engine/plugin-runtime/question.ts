@@ -1,4 +1,4 @@
-/** What a plugin is asked, as the host has it. One object is filled anew for each evaluation: nothing is allocated. */
+/** The question that a plugin is asked, as the host has it. One object is filled anew for each evaluation: nothing is allocated. */
 import { Context } from '../abi.gen.ts';
 
 /** The texts of one identity, encoded once. UTF-8. */

@@ -43,7 +43,7 @@ export function withScope(word: number, scope: Scope): number {
   return ((word & ~(0xf << VerdictWord.SCOPE_SHIFT)) | (scope << VerdictWord.SCOPE_SHIFT)) >>> 0;
 }
 
-/** What a word means, or undefined when it is none of ABI version 1 for the hook. */
+/** The meaning of a word, or undefined when it is none of ABI version 1 for the hook. */
 export function decodeWord(word: number, hook: Context): DecodedWord | undefined {
   if (!isVerdictWord(word, hook)) return undefined;
   return { action: actionOf(word), scope: scopeOf(word), ttlMs: ttlMsOf(word), reason: reasonOf(word) };

@@ -22,7 +22,7 @@ export interface VersionParts {
   readonly tablesDirectory?: string;
 }
 
-/** What a thread lends to instances. */
+/** Functions that a thread lends to instances. */
 export interface Lender {
   /** Memory for a table, of that file. */
   map(path: string, bytes: number): Int32Array;

@@ -25,7 +25,7 @@ export interface BuiltPlugin {
   readonly messages: string;
 }
 
-/** What is built: its text is at one of these below the plugin's folder. */
+/** The source to build is at one of these below the plugin's folder. */
 const SOURCES = ['index.ts', 'plugin.wat'] as const;
 
 /**

@@ -86,7 +86,7 @@ export class CaseRunner {
     const { module, manifest } = this.audited;
     const sets = manifest.sets.map((name) => this.#cases.sets[name]).filter((set) => set !== undefined);
     return createInstance(
-      // What was read decides its scope, as in a signed module: an author wants to see what the source comes to.
+      // The fields that were read decide its scope, as in a signed module: an author wants to see what the source comes to.
       { plugin: manifest.name, module, manifest, trusted: true, config, fuel: DEFAULT_FUEL, sets },
       {
         map: (_path, bytes) => new Int32Array(bytes / 4),

@@ -1,5 +1,5 @@
 /**
- * What a plugin is expected to say: `cases.yaml` beside its source, and flows that a running engine recorded.
+ * The answers that a plugin is expected to give: `cases.yaml` beside its source, and flows that a running engine recorded.
  *
  * A case is a question and what is expected of the answer; each knows its file and line.
  */
@@ -295,7 +295,7 @@ function byteString(text: string): string {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
 
-/** What of a recorded flow is needed; see engine/flow/flow-log.ts. */
+/** A recorded flow, as far as cases need it; see engine/observe/flow-fields.ts. */
 const recordedParty = z.looseObject({ address: z.string(), port, pod: z.string(), identity: z.int(), labels: z.array(z.string()) });
 const recorded = z.looseObject({
   time: z.string(),
@@ -327,7 +327,7 @@ function readRecording(path: string): PluginCase[] {
     } catch (error) {
       throw refuse(file, i + 1, error instanceof z.ZodError ? describe(error) : 'it is not JSON');
     }
-    // What a message said beside its name is not recorded: no answer can be expected of it.
+    // The contents of a message beside its name are not recorded: no answer can be expected of it.
     if (flow.hook !== 'connect') return [];
     start.ms ||= Date.parse(flow.time);
     return [recordedCase(flow, file, i + 1, Date.parse(flow.time) - start.ms)];

@@ -24,7 +24,7 @@ export interface CompileResult {
   readonly messages: string;
 }
 
-/** What the compiler begins with; the transform adds the entry that this plugin needs. */
+/** An empty entry for the compiler to begin with; the transform adds the one that this plugin needs. */
 const ENTRY = 'sluice-entry.ts';
 
 async function compile({ source, packages, runtime, memoryPages }: CompileOrder): Promise<CompileResult> {

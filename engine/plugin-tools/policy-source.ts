@@ -1,5 +1,5 @@
 /**
- * What a plugin's source says to its build: its decorators, and the names that it uses as literals.
+ * The parts of a plugin's source that its build goes by: its decorators, and the names that it uses as literals.
  *
  * Works on the compiler's syntax tree. The fields that a plugin reads are not looked for here: which accessors of the SDK
  * were compiled says that exactly; see policy-transform.ts.
@@ -48,7 +48,7 @@ export interface PolicySource {
   readonly sets: readonly string[];
 }
 
-/** What authors reach for out of habit, and what there is in its place. */
+/** Names that authors reach for out of habit, and what there is in their place. */
 const NOT_HERE: Readonly<Record<string, string>> = {
   'console.log': 'use log() of the SDK: it goes into the engine’s log',
   'console.error': 'use log() of the SDK: it goes into the engine’s log',

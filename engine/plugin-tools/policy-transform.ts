@@ -59,7 +59,7 @@ const HOST_CAPABILITIES: ReadonlyMap<string, string> = new Map([
   ['host/nowMs', 'clock'],
 ]);
 
-/** What the compiler sets on a transform before it runs; see Transform in assemblyscript's documentation. */
+/** Fields that the compiler sets on a transform before it runs; see Transform in assemblyscript's documentation. */
 interface Compiler {
   readonly program: {
     readonly instancesByName: ReadonlyMap<string, { readonly flags: number }>;

@@ -1,5 +1,5 @@
 /**
- * What a module must and must not be before any of it runs, and what becomes of it: a metered module, compiled.
+ * The audit of a module before any of it runs, and what becomes of it: a metered module, compiled.
  * Every refusal tells its author what to do.
  */
 import { EngineError } from '../errors.ts';
@@ -25,7 +25,7 @@ const FUNCTION_KIND = 0;
 const MEMORY_KIND = 2;
 const START_SECTION = 8;
 
-/** What a PolicyPlugin grants. */
+/** Rights and limits that a PolicyPlugin grants. */
 export interface Grants {
   readonly memoryPages: number;
   /** Units of fuel for one evaluation. */

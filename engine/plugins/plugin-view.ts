@@ -3,7 +3,7 @@ import { PluginAction } from '../abi.gen.ts';
 import type { ManagedPlugin } from './managed-plugin.ts';
 import type { Version } from './version.ts';
 
-/** What stands elsewhere: packets for which the kernel had the verdict, and the tables of the live version. */
+/** Counts that stand elsewhere: packets for which the kernel had the verdict, and the tables of the live version. */
 export interface KernelFacts {
   readonly cached: number;
   readonly tables: readonly { readonly name: string; readonly slots: number; readonly evictions: number }[];

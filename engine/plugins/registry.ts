@@ -47,7 +47,7 @@ export class PluginRegistry {
   readonly #ids: Map<number, PluginState>;
   /** Ids of plugins that nobody has declared to this engine. */
   readonly #left: Set<number>;
-  /** What is declared now; what is not is still there until its removal is its turn. */
+  /** The plugins that are declared now; another one is still there until its removal is its turn. */
   #declared: ReadonlyMap<string, Declaration> = new Map();
   /** Plugins that were not looked for yet among what was there before a restart. */
   readonly #fresh = new Set<ManagedPlugin>();
@@ -71,7 +71,7 @@ export class PluginRegistry {
     return new Map([...this.#plugins].filter(([name]) => this.#declared.has(name)).map(([name, plugin]) => [name, plugin.id]));
   }
 
-  /** What is declared and not in force. */
+  /** Plugins that are declared and not in force. */
   get problems(): { name: string; reason: string }[] {
     return this.plugins.filter(({ problem }) => problem).map(({ declaration, problem }) => ({ name: declaration.name, reason: problem }));
   }

@@ -8,7 +8,7 @@ import type { Origin, StoredPlugin, VersionStore } from './version-store.ts';
 
 const HISTORY_MAX = 20;
 
-/** What was found, and what of it is damaged; `file` is the hash of the declared file at that time. */
+/** The versions that were found, and what of them is damaged; `file` is the hash of the declared file at that time. */
 export interface Restored {
   readonly versions: VersionsOf<Version> | undefined;
   readonly problem: string;

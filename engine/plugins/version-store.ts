@@ -1,5 +1,5 @@
 /**
- * What is pushed over HTTP, kept in the state directory, so that a restart finds it.
+ * Modules that are pushed over HTTP, kept in the state directory, so that a restart finds it.
  *
  * `plugins/NAME.json` says which versions a plugin has, with a checksum; the one before it stays as `NAME.json.old`.
  * `modules/SHA256.wasm` are the modules, each its own checksum. Every file is replaced whole. `tables/NAME/` are the
@@ -46,7 +46,7 @@ export class VersionStore {
     return join(this.#directory, 'tables', name);
   }
 
-  /** What was last written about a plugin, or before that; `problem` says what is damaged. */
+  /** The state that was last written about a plugin, or before that; `problem` says what is damaged. */
   load(name: string): { state: StoredPlugin | undefined; problem: string } {
     const problems: string[] = [];
     for (const path of [this.#statePath(name), `${this.#statePath(name)}.old`]) {

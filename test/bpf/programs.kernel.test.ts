@@ -37,7 +37,7 @@ function costOf(line: string): Cost {
   return { program, instructions, frame, callee, stack: rounded(frame) + rounded(callee) };
 }
 
-/** What is too large, in words. */
+/** The figures that are too large, in words. */
 function tooMuch({ program, instructions, frame, stack }: Cost): string[] {
   return [
     ...(frame <= FRAME_MAX ? [] : [`${program}: a frame of ${frame} bytes`]),

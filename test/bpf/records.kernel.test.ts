@@ -1,4 +1,4 @@
-/** What the programs drop leaves a record with a reason, whatever it was; who floods takes no one else's. */
+/** Every packet that the programs drop leaves a record with a reason; who floods takes no one else's. */
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { Direction, type FlowRecord, Parsed, Reason, Verdict } from '../../engine/abi.gen.ts';
 import { formatAddress } from '../../engine/policy/address.ts';

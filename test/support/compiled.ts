@@ -23,7 +23,7 @@ export function snapshotOf(text: string): Snapshot {
   return Object.fromEntries(KINDS.map((kind) => [kind, of(kind)])) as unknown as Snapshot;
 }
 
-/** What a source would tell that had the one snapshot before and has the other one now. */
+/** The changes that a source would tell that had the one snapshot before and has the other one now. */
 export function changesBetween(before: Snapshot, after: Snapshot): ObjectChange[] {
   return KINDS.flatMap((kind) => {
     const olds = new Map(before[kind].map((value) => [objectName(value), value]));
@@ -34,7 +34,7 @@ export function changesBetween(before: Snapshot, after: Snapshot): ObjectChange[
   });
 }
 
-/** What each compiler was told last. */
+/** The snapshot that each compiler was told last. */
 const known = new WeakMap<Compiler, Snapshot>();
 
 /** Has a compiler take over a whole snapshot. */

@@ -29,7 +29,7 @@ interface Stage {
   readonly map: string;
   readonly index: number;
   readonly program: string;
-  /** What keeps it open, as enum stage_gate. */
+  /** The gate that keeps it open, as enum stage_gate. */
   readonly gate: 0 | 1 | 2;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What differential.ts found out about the two objects: where their programs are reached, and where each field of their maps and
+ * The findings of differential.ts about the two objects: where their programs are reached, and where each field of their maps and
  * records stands in either.
  *
  * Keys, values and records are written here as this tree's bpf/abi.h has them, and translated for the other object.

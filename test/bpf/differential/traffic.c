@@ -56,7 +56,7 @@ static int talk_is_dns(const struct talk *talk)
 	return (talk->protocol == IPPROTO_UDP || talk->protocol == IPPROTO_TCP) && (talk->remote_port == DNS || talk->local_port == DNS);
 }
 
-/* What is said next, by whom; returns the length of what stands in payload. */
+/* The next thing that is said, and by whom; returns the length of what stands in payload. */
 static uint32_t talk_words(struct traffic *traffic, struct talk *talk, enum speaker speaker)
 {
 	struct random *random = traffic->random;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What policy says, at random: endpoints, identities, rule sets, plugins and backends, the same for both objects. */
+/* A policy at random: endpoints, identities, rule sets, plugins and backends, the same for both objects. */
 #ifndef DIFFERENTIAL_WORLD_H
 #define DIFFERENTIAL_WORLD_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the verifier says about each program of an object: a line "NAME INSTRUCTIONS FRAME [FRAME ...]", the program's own frame
+ * The verifier's figures for each program of an object: a line "NAME INSTRUCTIONS FRAME [FRAME ...]", the program's own frame
  * first, then those of the functions that it can call, each in bytes.
  */
 #include <bpf/libbpf.h>

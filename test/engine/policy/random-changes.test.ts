@@ -234,7 +234,7 @@ class Random {
   }
 }
 
-/** What it was made of counts, not in which order. */
+/** The state counts, not the order in which it came about. */
 function stateOf(compiler: Compiler): Record<string, unknown> {
   const sorted = (texts: Iterable<string>): string[] => [...texts].sort();
   const entries = Object.entries(compiler.maps).map(([map, each]) => [
@@ -292,7 +292,7 @@ test(`changes by object come to the entries of the last state, whatever the way 
       // Endpoints that are asked about change nothing.
       if (random.below(4) === 0)
         for (const pod of compiler.cluster.of('Pod').values()) compiler.membership(pod, random.pick([Direction.INGRESS, Direction.EGRESS]));
-      // What was not taken away in one step is taken away in a later one.
+      // A rule set that was not taken away in one step is taken away in a later one.
       if (random.below(2)) continue;
       compiler.retire();
       compiler.named.forget(new Set());

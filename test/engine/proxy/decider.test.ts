@@ -1,4 +1,4 @@
-/** What is decided of a request: by a rule, by the plugin that it asks, by a verdict that was kept, or by the failure policy. */
+/** The decision about a request: by a rule, by the plugin that it asks, by a verdict that was kept, or by the failure policy. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PluginAction, PluginField, Scope, Verdict, type VerdictEntry, type VerdictKey, VerdictWord } from '../../../engine/abi.gen.ts';
 import { Failure } from '../../../engine/plugin-runtime/failure.ts';

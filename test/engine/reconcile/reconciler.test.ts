@@ -24,7 +24,7 @@ const plugin =
 
 /** Everything around a reconciler, and what it did to it. */
 class Stand {
-  /** What happened, in order. */
+  /** Every step that was taken, in order. */
   readonly log: string[] = [];
   readonly compiler = new Compiler();
   readonly applied: PolicyState[] = [];

@@ -29,7 +29,7 @@ describe('DirectorySource', () => {
   });
   const write = (name: string, text: string): void => writeFileSync(join(directory, name), text);
   const problems = (): string[] => feed.problems.all.map((problem) => formatProblem(viewProblem(problem)).replaceAll(`${directory}/`, ''));
-  /** What changed by now: `+` came or changed, `-` went. */
+  /** The changes by now: `+` came or changed, `-` went. */
   const taken = async (): Promise<string[]> => {
     await feed.catchUp();
     return feed.take().map(({ kind, key, value }) => `${value ? '+' : '-'} ${kind} ${key}`);
@@ -51,7 +51,7 @@ describe('DirectorySource', () => {
     expect(feed.status).toEqual([{ name: `dir:${directory}`, state: { is: 'following' } }]);
     expect(await taken()).toEqual(['+ Namespace a', '+ Namespace b', '+ Namespace c']);
     expect(await taken()).toEqual([]);
-    // What was only moved, or written otherwise, is no change.
+    // An object that was only moved, or written otherwise, is no change.
     write(
       'a.yaml',
       `# text before\n${namespace('b')}---\n${namespace('a').replace('{ name: a }', '{ "name": "a" }')}---\n${namespace('e')}`,
