@@ -82,7 +82,7 @@ function decidedCode(allowed: boolean, failed: boolean): string {
 /** The sentence where a plugin gave no reason. */
 function reasonless({ allowed, plugin }: Origins['asked']): string {
   if (plugin === Abi.SERVER_NAMES) return 'the server name is in the list';
-  return allowed ? 'the plugin allows it' : 'the plugin denies it';
+  return allowed ? reasonText(Reason.PASS_VERDICT) : 'the plugin denies it';
 }
 
 /** Of a request what is about HTTP. */
@@ -153,14 +153,18 @@ export const FLOW_FIELDS = {
     schema: z.string().describe('a sentence: the plugin’s own, or what reasonCode means'),
     kernel: ({ reason }) => reasonText(reason),
     asked: (flow) => flow.reason || reasonless(flow),
-    request: ({ reason, plugin }) => reason || (plugin ? 'the plugin allows it' : 'the rule allows it'),
+    request: ({ reason, cause }) => reason || reasonText(cause),
     line: shown('why'),
   }),
   reasonCode: field({
-    schema: z.string().describe(`one of ${REASON_CODES.length} causes, as sluice_packets_total counts them: drop_policy, drop_spoofed, …`),
+    schema: z
+      .string()
+      .describe(
+        `one of ${REASON_CODES.length} causes, as sluice_packets_total counts them: drop_policy, drop_spoofed, …; of a request, why it was let through or not`,
+      ),
     kernel: ({ reason }) => reasonCode(reason),
     asked: ({ allowed, failed }) => decidedCode(allowed, failed),
-    request: ({ allowed }) => decidedCode(allowed, false),
+    request: ({ cause }) => reasonCode(cause),
     label: 'reason',
   }),
   name: field({

@@ -1,6 +1,6 @@
 /** The origins of flows: records of the kernel, flows that plugins were asked about, requests; and the names behind their numbers. */
 import { z } from 'zod';
-import type { FlowRecord } from '../abi.gen.ts';
+import type { FlowRecord, Reason } from '../abi.gen.ts';
 import type { AskedFlow } from '../plugin-runtime/messages.ts';
 
 /** A request and its answer, as the proxy tells of it and as people see it. */
@@ -24,6 +24,8 @@ export interface RequestRecord extends Readonly<HttpView>, Pick<AskedFlow, Reque
   /** Unix time in milliseconds. */
   readonly timeMs: number;
   readonly allowed: boolean;
+  /** Why it was let through or not. How it was answered is another matter: that says its status, and reason where something went wrong. */
+  readonly cause: Reason;
   readonly audited: boolean;
   readonly reason: string;
 }

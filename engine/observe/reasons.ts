@@ -1,4 +1,4 @@
-/** Why a packet passed or was dropped, for people: a code for programs and filters, and a sentence. */
+/** Why a packet or a request passed or not, for people: a code for programs and filters, and a sentence. */
 import { Reason } from '../abi.gen.ts';
 
 const CODES: ReadonlyMap<number, string> = new Map(Object.entries(Reason).map(([name, number]) => [number as number, name.toLowerCase()]));
@@ -22,6 +22,9 @@ export function reasonCode(reason: number): string {
 type Refusal = Extract<keyof typeof Reason, `DROP_${string}` | `FAIL_${string}`>;
 
 const TEXTS: Readonly<Record<Refusal, string> & Partial<Record<keyof typeof Reason, string>>> = {
+  PASS_POLICY: 'the rule allows it',
+  PASS_VERDICT: 'the plugin allows it',
+  PASS_FAILURE_POLICY: 'failure policy of the plugin: it passes',
   DROP_POLICY: 'no rule allows it',
   DROP_VERDICT: 'cached verdict of the plugin',
   DROP_FAILURE_POLICY: 'failure policy of the plugin',

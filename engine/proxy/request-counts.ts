@@ -1,4 +1,5 @@
 /** Requests until the main thread is told of them: sums of all, and records of them one by one up to a bound. */
+import { Reason } from '../abi.gen.ts';
 import { type AccessRecord, DURATION_BOUNDS, type FromProxy, type ProxyCounts, type Traffic } from './messages.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
@@ -115,6 +116,7 @@ function recordOf(flow: TaggedFlow, verdict: RequestVerdict | undefined, answere
     path,
     status,
     allowed: verdict?.allowed === true,
+    cause: verdict?.cause ?? Reason.DROP_UNREADABLE,
     audited: verdict?.audited === true,
     reason: answered.reason || (verdict?.reason ?? ''),
     route: verdict?.route ?? '',

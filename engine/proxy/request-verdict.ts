@@ -1,11 +1,13 @@
 /** The verdict on one request: of a rule, of the plugin that it asks, or of the failure policy. */
-import { PluginAction } from '../abi.gen.ts';
+import { PluginAction, Reason } from '../abi.gen.ts';
 import type { LoadedPlugin, RunningVersion } from '../plugin-runtime/loaded-plugin.ts';
 import { actionOf } from '../plugin-runtime/verdict-word.ts';
 import type { BackendRef, RequestRule } from '../policy/objects.ts';
 
 export interface RequestVerdict {
   readonly allowed: boolean;
+  /** Why, as flows have it: enum reason. */
+  readonly cause: Reason;
   /** The plugin's name for where it goes; empty where it does not say. */
   readonly route: string;
   /** Services that may take it; undefined: the destination itself. */
@@ -34,6 +36,7 @@ export interface PluginAnswer {
 
 export const NO_RULE: RequestVerdict = verdictOf({
   allowed: false,
+  cause: Reason.DROP_POLICY,
   status: 404,
   body: 'no rule matches this request\n',
   reason: 'no rule matches',
@@ -41,16 +44,16 @@ export const NO_RULE: RequestVerdict = verdictOf({
 
 /** Of a rule that asks nobody. */
 export function ruleVerdict(spec: RequestRule): RequestVerdict {
-  return verdictOf({ allowed: true, to: spec.fallback });
+  return verdictOf({ allowed: true, cause: Reason.PASS_POLICY, to: spec.fallback });
 }
 
 /** Of a plugin that was asked. */
 export function pluginVerdict(spec: RequestRule, plugin: LoadedPlugin, { word, decider, version, reason }: PluginAnswer): RequestVerdict {
   const action = actionOf(word);
-  const common = { plugin: plugin.setup.id, version, reason };
+  const common = { plugin: plugin.setup.id, version, reason, cause: Reason.PASS_VERDICT };
   if (action === PluginAction.DENY)
     return plugin.setup.enforced
-      ? verdictOf({ ...common, allowed: false, ...spec.deny, reason: reason || 'denied' })
+      ? verdictOf({ ...common, allowed: false, cause: Reason.DROP_VERDICT, ...spec.deny, reason: reason || 'denied' })
       : verdictOf({ ...common, allowed: true, to: spec.fallback, audited: true });
   const cookie = decider?.guest?.cookie ?? '';
   if (action === PluginAction.ROUTE && plugin.setup.enforced) {
@@ -60,6 +63,7 @@ export function pluginVerdict(spec: RequestRule, plugin: LoadedPlugin, { word, d
     return verdictOf({
       ...common,
       allowed: false,
+      cause: Reason.DROP_NO_BACKEND,
       route,
       status: 503,
       body: 'no such route\n',
@@ -74,10 +78,11 @@ export function pluginVerdict(spec: RequestRule, plugin: LoadedPlugin, { word, d
 export function failureVerdict(spec: RequestRule, plugin: LoadedPlugin | undefined, id: number, why: string): RequestVerdict {
   const reason = `failure policy: ${why}`;
   if (plugin && (plugin.setup.failureAllow || !plugin.setup.enforced))
-    return verdictOf({ allowed: true, to: spec.fallback, plugin: id, reason });
-  return verdictOf({ allowed: false, status: 503, body: 'nobody can decide about this request\n', plugin: id, reason });
+    return verdictOf({ allowed: true, cause: Reason.PASS_FAILURE_POLICY, to: spec.fallback, plugin: id, reason });
+  const body = 'nobody can decide about this request\n';
+  return verdictOf({ allowed: false, cause: Reason.DROP_FAILURE_POLICY, status: 503, body, plugin: id, reason });
 }
 
-function verdictOf(parts: Partial<RequestVerdict> & Pick<RequestVerdict, 'allowed'>): RequestVerdict {
+function verdictOf(parts: Partial<RequestVerdict> & Pick<RequestVerdict, 'allowed' | 'cause'>): RequestVerdict {
   return { route: '', to: undefined, status: 0, body: '', reason: '', cookie: '', audited: false, plugin: 0, version: '', ...parts };
 }

@@ -78,6 +78,7 @@ export function requestRecord(different: Partial<RequestRecord> = {}): RequestRe
     rule: 5,
     plugin: 1,
     allowed: true,
+    cause: Reason.PASS_VERDICT,
     audited: false,
     reason: '',
     protocol: 'HTTP/1.1',

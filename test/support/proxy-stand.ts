@@ -1,4 +1,5 @@
 /** A proxy for HTTP/1 with clients and backends that the test plays: no socket, no policy, a clock that stands. */
+import { Reason } from '../../engine/abi.gen.ts';
 import { BackendPool } from '../../engine/proxy/backend-pool.ts';
 import type { Backend } from '../../engine/proxy/backends.ts';
 import type { Client } from '../../engine/proxy/clients.ts';
@@ -15,6 +16,7 @@ export const TIMES: Timeouts = { head: 10, idle: 75, exchange: 60, connect: 2 };
 
 export const ALLOWED: RequestVerdict = {
   allowed: true,
+  cause: Reason.PASS_VERDICT,
   route: '',
   to: undefined,
   status: 0,

@@ -119,12 +119,32 @@ describe('a flow that a plugin decided', () => {
   });
 });
 
+test.each([
+  { name: 'a rule let through', request: { cause: Reason.PASS_POLICY, plugin: 0 }, code: 'pass_policy', reason: 'the rule allows it' },
+  { name: 'a plugin let through', request: {}, code: 'pass_verdict', reason: 'the plugin allows it' },
+  { name: 'a plugin denied', request: { cause: Reason.DROP_VERDICT, reason: 'not you' }, code: 'drop_verdict', reason: 'not you' },
+  {
+    name: 'nobody could read',
+    request: { cause: Reason.DROP_UNREADABLE },
+    code: 'drop_unreadable',
+    reason: 'it cannot be read whole, and a rule is about what it says',
+  },
+  {
+    name: 'was let through and has no answer',
+    request: { reason: 'the backend broke off', status: 502 },
+    code: 'pass_verdict',
+    reason: 'the backend broke off',
+  },
+])('a request that $name has the code and the sentence of the table of reasons', ({ request, code, reason }) => {
+  expect(requested(request)).toMatchObject({ reasonCode: code, reason });
+});
+
 test('a request has what is about HTTP, and its pod as the endpoint', () => {
-  expect(requested({ status: 503, allowed: false, reason: 'no backend' })).toMatchObject({
+  expect(requested({ status: 503, allowed: false, cause: Reason.DROP_NO_BACKEND, reason: 'no backend' })).toMatchObject({
     time: '2026-11-28T12:00:00.000Z',
     verdict: 'deny',
     reason: 'no backend',
-    reasonCode: 'drop_verdict',
+    reasonCode: 'drop_no_backend',
     hook: 'http',
     endpoint: 'shop/web',
     http: { method: 'GET', host: 'shop.example', path: '/cart', status: 503, backend: 'shop/checkout-v2:80 10.0.0.2:80', durationUs: 900 },

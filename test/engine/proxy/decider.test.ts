@@ -1,6 +1,15 @@
 /** The decision about a request: by a rule, by the plugin that it asks, by a verdict that was kept, or by the failure policy. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { PluginAction, PluginField, Scope, Verdict, type VerdictEntry, type VerdictKey, VerdictWord } from '../../../engine/abi.gen.ts';
+import {
+  PluginAction,
+  PluginField,
+  Reason,
+  Scope,
+  Verdict,
+  type VerdictEntry,
+  type VerdictKey,
+  VerdictWord,
+} from '../../../engine/abi.gen.ts';
 import { Failure } from '../../../engine/plugin-runtime/failure.ts';
 import { type Guest, LoadedPlugin } from '../../../engine/plugin-runtime/loaded-plugin.ts';
 import type { PluginCaller } from '../../../engine/plugin-runtime/plugin-caller.ts';
@@ -111,8 +120,8 @@ describe('a rule', () => {
   test('that matches first decides, however the path is written; none means 404', () => {
     const admin = { path: { type: 'PathPrefix', value: '/admin' }, headers: [], query: [] } as const;
     bench = new Bench(rule({ plugin: '', matches: [admin], fallback: NEW }));
-    expect(bench.decide(request('', '/a'))).toMatchObject({ allowed: false, status: 404 });
-    expect(bench.decide(request('', '//x/../%61dmin/b'))).toMatchObject({ allowed: true, to: NEW, plugin: 0 });
+    expect(bench.decide(request('', '/a'))).toMatchObject({ allowed: false, status: 404, cause: Reason.DROP_POLICY });
+    expect(bench.decide(request('', '//x/../%61dmin/b'))).toMatchObject({ allowed: true, to: NEW, plugin: 0, cause: Reason.PASS_POLICY });
     expect(bench.decide(request('', '/admin'))).toBe(bench.decide(request('', '/admin')));
     expect(bench.asked).toBe(0);
   });
@@ -122,15 +131,34 @@ describe('a plugin', () => {
   test('routes by the names of the rule, and to no other', () => {
     bench.answer = word(PluginAction.ROUTE);
     bench.guest.route = 'new';
-    expect(bench.decide()).toMatchObject({ allowed: true, route: 'new', to: NEW, plugin: PLUGIN, version: 'canary 1' });
+    expect(bench.decide()).toMatchObject({
+      allowed: true,
+      route: 'new',
+      to: NEW,
+      plugin: PLUGIN,
+      version: 'canary 1',
+      cause: Reason.PASS_VERDICT,
+    });
     bench.guest.route = 'constructor';
-    expect(bench.decide()).toMatchObject({ allowed: false, status: 503, reason: 'the rule has no route constructor' });
+    expect(bench.decide()).toMatchObject({
+      allowed: false,
+      status: 503,
+      reason: 'the rule has no route constructor',
+      cause: Reason.DROP_NO_BACKEND,
+    });
   });
 
   test('denies with the answer of the rule, and its own reason', () => {
     bench.answer = word(PluginAction.DENY);
     bench.reason = 'not you';
-    expect(bench.decide()).toMatchObject({ allowed: false, status: 403, body: 'no\n', reason: 'not you', audited: false });
+    expect(bench.decide()).toMatchObject({
+      allowed: false,
+      status: 403,
+      body: 'no\n',
+      reason: 'not you',
+      audited: false,
+      cause: Reason.DROP_VERDICT,
+    });
     bench.install({ enforced: false });
     expect(bench.decide()).toMatchObject({ allowed: true, to: STABLE, audited: true });
   });
@@ -158,7 +186,11 @@ describe('a plugin', () => {
   ])('that $name leaves it to the failure policy', ({ arrange, allow }) => {
     arrange();
     const verdict = bench.decide();
-    expect(verdict).toMatchObject(allow ? { allowed: true, to: STABLE } : { allowed: false, status: 503 });
+    expect(verdict).toMatchObject(
+      allow
+        ? { allowed: true, to: STABLE, cause: Reason.PASS_FAILURE_POLICY }
+        : { allowed: false, status: 503, cause: Reason.DROP_FAILURE_POLICY },
+    );
     expect(verdict.reason).toMatch(/^failure policy: /);
   });
 });

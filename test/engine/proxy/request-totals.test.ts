@@ -1,5 +1,7 @@
 /** Sums over threads that come and go. */
+
 import { expect, test } from 'vitest';
+import { Reason } from '../../../engine/abi.gen.ts';
 import { RequestCounts } from '../../../engine/proxy/request-counts.ts';
 import { RequestTotals } from '../../../engine/proxy/request-totals.ts';
 import type { TaggedFlow } from '../../../engine/proxy/tagged-flow.ts';
@@ -45,6 +47,8 @@ test('tells requests apart by rule, route, backend and version, and tells so man
   expect(taken.traffic[1]).toMatchObject({ route: 'canary', classes: [0, 0, 0, 0, 1] });
   expect(taken.traffic[1]?.durations.at(-1)).toBe(1);
   expect(counted.take()).toMatchObject({ traffic: [], records: [], omitted: 0 });
+  counted.note(flow, undefined, { ...answered, status: 400, reason: 'no request' }, 3);
+  expect(counted.take().records).toMatchObject([{ allowed: false, cause: Reason.DROP_UNREADABLE, reason: 'no request' }]);
   const totals = new RequestTotals();
   totals.add('a', taken.traffic, taken.counts);
   totals.add('b', taken.traffic, taken.counts);
