@@ -563,7 +563,8 @@ enum parsed {
 };
 
 /*
- * A decision of the kernel alone: every packet that it dropped, and what passed by a failure policy. What parsed says was not read is
+ * A decision of the kernel alone: packets that it dropped, as many of each reason as an endpoint has a share of, and what passed by a
+ * failure policy. What parsed says was not read is
  * zero; so are identities that nobody knows. 80 bytes.
  */
 struct flow_record {

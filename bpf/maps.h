@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Every map, with who writes, who reads, when an entry leaves and what happens when the map is full.
+ * Every map but the scratch of one packet (journeys in journey.h, readings in dns-parse.h), with who writes, who reads, when an entry leaves and what happens when the map is full.
  *
  * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
- * All but what lasts for one packet (readings) or as long as an engine (engine_stages, proxy_listeners) are pinned, so that a restarted
+ * All but readings and what lasts as long as an engine (engine_stages, proxy_listeners) are pinned, so that a restarted
  * engine finds them.
  */
 #ifndef SLUICE_MAPS_H

@@ -3,6 +3,9 @@
  * Connections that go to a backend: their packets get its address in place of the one that they were sent to, and lose it on the way
  * back.
  *
+ * So far the stage route opens such connections, over TCP, for rules about HTTP; what rewrites a packet knows UDP and SCTP for the stage
+ * that will translate any Service.
+ *
  * Such a connection stands twice in connections and translations, under each of its two addresses. TCP and UDP have a checksum over
  * addresses and ports; that of SCTP is over its ports only, and over all that it carries: those ports stay.
  */

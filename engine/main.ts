@@ -192,7 +192,6 @@ function createObservers({ kernel, threads, registry, reconciler }: ObservedPart
   const flows = new FlowLog({
     ...names,
     labels: (identity) => threads.labels(identity),
-    endpoint: (id) => reconciler.status.endpoints.find((endpoint) => endpoint.id === id)?.pod ?? '',
   });
   const flowCounts = new FlowCounts();
   stops.push(flows.feed.subscribe(flowCounts));

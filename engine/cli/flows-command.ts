@@ -31,7 +31,7 @@ const filterOptions: Record<string, Options> = Object.fromEntries(
 
 export const flowsCommand: CommandModule<object, FlowsFlags> = {
   command: 'flows',
-  describe: 'Show flows that a plugin decided or the kernel denied, with the reason',
+  describe: 'Show flows that a plugin decided, the kernel denied, or a failure policy let pass, with the reason',
   builder: (yargs) =>
     yargs
       .options(feedOptions)

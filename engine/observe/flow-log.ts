@@ -1,4 +1,4 @@
-/** The latest flows that somebody may want to see: those that plugins decided, and those that the kernel denied alone. */
+/** The latest flows that somebody may want to see: those that plugins decided, and those that the kernel alone denied or let pass by a failure policy. */
 import { Feed } from './feed.ts';
 import { type FlowView, readFlow } from './flow-fields.ts';
 import type { Names, Origins } from './flow-origins.ts';

@@ -48,6 +48,11 @@ export class Placement {
     return new Map([...this.#owners].map(([id, pod]) => [pod, id]));
   }
 
+  /** Whose the endpoint of this id is; undefined where the kernel has none. */
+  ownerOf(id: number): Pod | undefined {
+    return this.#owners.get(id);
+  }
+
   get views(): EndpointView[] {
     return [...this.#owners].map(([id, pod]) => viewOf(id, this.#wanted.get(pod) as Wanted));
   }

@@ -119,6 +119,11 @@ export class Reconciler {
     };
   }
 
+  /** The pod whose endpoint has this id; undefined where the kernel has none. */
+  endpointOwner(id: number): Pod | undefined {
+    return this.#placement.ownerOf(id);
+  }
+
   get compiled(): Compiler {
     return this.#compiler;
   }
@@ -321,6 +326,10 @@ export function namesOf(reconciler: Reconciler, pluginName: (id: number) => stri
     address: formatAddress,
     pod: (bytes: Uint8Array) => {
       const pod = reconciler.compiled.podsByAddress.get(addressKey(bytes));
+      return pod ? objectName(pod) : '';
+    },
+    endpoint: (id: number) => {
+      const pod = reconciler.endpointOwner(id);
       return pod ? objectName(pod) : '';
     },
     rule: (id: number) => formatOrigin(reconciler.compiled.origins.get(id)),

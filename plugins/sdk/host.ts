@@ -92,7 +92,7 @@ export namespace clock {
   export function weekday(): i32 { return <i32>((unixMs() / 86400000 + 4) % 7); }
 }
 
-/** Writes a line into the engine's log; at most 512 bytes of it, and 10 lines a second. */
+/** Writes a line into the engine's log; at most 512 bytes of it, 20 lines at once, and 10 a second. */
 export function log(text: string): void {
   const bytes = String.UTF8.encode(text);
   hostLog(changetype<usize>(bytes), min(bytes.byteLength, CONFIG_CAPACITY));

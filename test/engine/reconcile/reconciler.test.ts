@@ -228,11 +228,14 @@ describe('Reconciler', () => {
       both.tell(pod('web', '10.0.0.1'), second);
       both.reconciler.run();
       expect(both.reconciler.status.endpoints.map((endpoint) => endpoint.pod)).toEqual(['shop/also']);
+      expect(both.reconciler.endpointOwner(3)?.name).toBe('also');
       expect(both.problems).toEqual(['Pod shop/web: interface i-web belongs to another pod already']);
       both.tell(pod('web', '10.0.0.1'));
       both.reconciler.run();
       expect(both.reconciler.status.endpoints.map((endpoint) => endpoint.pod)).toEqual(['shop/web']);
       expect(both.problems).toEqual([]);
+      expect(both.reconciler.endpointOwner(3)?.name).toBe('web');
+      expect(both.reconciler.endpointOwner(4)).toBeUndefined();
       both.reconciler.close();
     });
   });
