@@ -140,11 +140,15 @@ function takeOver(): boolean {
   const id = guard.plugin;
   evaluator.plugins.get(id)?.standing.on('overrun');
   role.on('take over');
-  states.serve();
+  // Said first: whatever fails from here on, the main thread knows that nobody but this thread serves.
   send({ type: 'took-over', plugin: id });
   guard.resume();
-  evaluator.finishUnfinished();
-  reportPending = true;
+  try {
+    states.serve();
+  } finally {
+    evaluator.finishUnfinished();
+    reportPending = true;
+  }
   return true;
 }
 
