@@ -48,7 +48,7 @@ const ring = new AskRing(handles, {
   offsets: Buffer.from(memory.offsets),
   errors: Buffer.from(memory.errors),
 });
-const role = new StateMachine('flow worker', WORKER_ROLE, 'standby');
+const role = new StateMachine(WORKER_ROLE, 'standby');
 let reportPending = false;
 let reportedAt = 0;
 

@@ -7,6 +7,8 @@
 import { StateMachine, type Transitions } from '../transitions.ts';
 import type { Launch, LaunchedThread, ThreadModule } from './launch.ts';
 
+export type ThreadState = 'starting' | 'ready' | 'ending' | 'ended';
+
 /**
  * The life of a thread. One that is told to end is nobody's any more, whatever it still says.
  *
@@ -14,17 +16,16 @@ import type { Launch, LaunchedThread, ThreadModule } from './launch.ts';
  *     starting -> ending    leave: it failed, or is needed no more
  *     ready -> ending       leave
  *     ending -> ending      leave, ready
- *     starting -> ended     end: it ended by itself
- *     ready -> ended        end
+ *     starting -> ended     end: by itself
+ *     ready -> ended        end: by itself
  *     ending -> ended       end
  */
-export const THREAD = {
+export const THREAD: Transitions<ThreadState, 'ready' | 'leave' | 'end'> = {
   starting: { ready: 'ready', leave: 'ending', end: 'ended' },
   ready: { leave: 'ending', end: 'ended' },
   ending: { ready: 'ending', leave: 'ending', end: 'ended' },
   ended: {},
-} as const satisfies Transitions<'starting' | 'ready' | 'ending' | 'ended', 'ready' | 'leave' | 'end'>;
-export type ThreadState = keyof typeof THREAD;
+};
 
 /** A message that answers one with the same number. */
 export interface Answer {
@@ -56,7 +57,7 @@ type Said = { readonly type: 'ready'; readonly handle?: number } | { readonly ty
 export class Thread<To, From extends { readonly type: string }> {
   readonly #options: ThreadOptions<From>;
   readonly #launched: LaunchedThread;
-  readonly #life = new StateMachine<ThreadState, 'ready' | 'leave' | 'end'>('thread', THREAD, 'starting');
+  readonly #life = new StateMachine(THREAD, 'starting');
   readonly #waiting = new Map<number, (answer: Answer | undefined) => void>();
   readonly #late: NodeJS.Timeout;
   /** Resolves when it has ended. */
