@@ -342,8 +342,15 @@ _Static_assert(sizeof(struct connection_key) == 28, "connection_key changed size
  *   other packet ─▶ UNREAD PICKED_UP ─────────────────────────── engine: pass ──▶ + DECIDED ── server has all of it ──▶ READ
  *   policy reads it no more ─▶ none of them
  *
- * connection_track sets UNREAD and PICKED_UP and clears all of it, hello_answer sets BEGUN and READ, hello_decide DECIDED. REPLIED comes with the
- * first packet of the side that did not open it, CLOSING with a FIN or RST; both stay.
+ * REPLIED comes with the first packet of the side that did not open it, CLOSING with a FIN or RST; both stay. All functions that change
+ * flags, as a test reads them in the programs:
+ *
+ *   connection_make     + PICKED_UP
+ *   connection_track    + UNREAD PICKED_UP REPLIED CLOSING    - UNREAD DECIDED BEGUN READ
+ *   connection_touch    + REPLIED CLOSING
+ *   packet_is_known     + REPLIED CLOSING
+ *   hello_decide        + DECIDED
+ *   hello_answer        + BEGUN READ    - UNREAD DECIDED BEGUN
  */
 enum connection_flag {
 	CONNECTION_REPLIED = 1,

@@ -54,10 +54,17 @@ export class BatchInHand {
     return this.#named.serverName || this.#named.dnsName;
   }
 
-  /** Forgets all but what is shared. */
+  /** Ends it: its texts, and what its packets are part of, are of no other batch. */
   clear(): void {
     this.results.clear();
     this.contents.clear();
+  }
+
+  /** Ends one that could not be carried out. */
+  abandon(): void {
+    this.results.count = 0;
+    this.results.clear();
+    this.contents.forget();
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * The outcome of each record of the batch in hand, in memory that the standby sees, with how far the batch is: those before `next` are
- * decided. Their texts are of the thread that decided them; a batch that another thread finishes is without them.
+ * decided, and there are `count` of them until they are settled, which happens once. Their texts are of the thread that decided them; a
+ * batch that another thread finishes is without them.
  */
 import type { Failure } from '../plugin-runtime/failure.ts';
 import type { SharedMemory } from './shared-memory.ts';
@@ -34,7 +35,7 @@ export class BatchResults {
     this.#words = new Int32Array(results);
   }
 
-  /** Records of the batch. */
+  /** Records of the batch that a standby would have to finish: none once it is being settled. */
   get count(): number {
     return Atomics.load(this.#progress, COUNT);
   }

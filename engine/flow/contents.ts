@@ -30,7 +30,7 @@ export class Contents {
     return plugin === Abi.PIECES ? this.#pieces.take(packet, performance.now()) : new HeldAnswer(packet);
   }
 
-  /** Ends a batch that could not be sent on: what is held may be in memory that is another batch's by now. */
+  /** Ends a batch that could not be carried out: what is held may be in memory that is another batch's by now. */
   forget(): void {
     this.#conversations = new Conversations();
     this.#pieces = new Pieces();

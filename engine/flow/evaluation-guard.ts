@@ -1,14 +1,6 @@
 /**
  * The evaluation under way, in memory that the standby sees: which plugin it is of, how long it may take, and whether it was stopped.
  *
- * ```
- *          begin                end
- *   idle ─────────▶ under way ─────────▶ idle
- *                       │ stop (the standby, when it takes too long)
- *                       ▼
- *                    stopped ── resume (the standby, which serves now) ──▶ idle
- * ```
- *
  * One word holds the state: 0, the number of the evaluation, or STOPPED. Each change of it is one compare-and-exchange, so that of a
  * worker that ends an evaluation and a standby that stops it, one comes first and the other one knows.
  */
@@ -17,7 +9,16 @@ import type { SharedMemory } from './shared-memory.ts';
 
 export type EvaluationState = 'idle' | 'under way' | 'stopped';
 
-/** The drawing above; a test puts every method to every state. */
+/**
+ * A test puts every method to every state.
+ *
+ *     idle -> under way       begin
+ *     under way -> idle       end
+ *     under way -> stopped    stop: by the standby, when it takes too long
+ *     stopped -> idle         resume: by the standby, which serves now
+ *     idle -> idle            resume: by a standby that is activated
+ *     under way -> idle       resume: of a worker that ended in the middle of it
+ */
 export const EVALUATION: Transitions<EvaluationState, 'begin' | 'end' | 'stop' | 'resume'> = {
   idle: { begin: 'under way', resume: 'idle' },
   'under way': { end: 'idle', stop: 'stopped', resume: 'idle' },

@@ -89,21 +89,28 @@ export class Evaluator {
 
   /** Decides and releases a batch that was just drained. */
   process(count: number): void {
-    const { asks, results } = this.#batch;
-    results.count = count;
-    asks.index(count);
-    this.#decideFrom(0, count);
-    this.#finish(count);
+    this.#batch.results.count = count;
+    this.#carryOut(0, count);
   }
 
   /** Finishes the batch of a worker that was stopped: the record it was at fails, those before it keep their verdict. */
   finishUnfinished(): void {
-    const { asks, results } = this.#batch;
+    const { results } = this.#batch;
     const { count, next } = results;
-    asks.index(count);
     if (next < count) results.fail(next, Failure.TIMEOUT);
-    this.#decideFrom(next + 1, count);
-    this.#finish(count);
+    this.#carryOut(next + 1, count);
+  }
+
+  /** Decides the records from one on, and settles all. A batch that cannot be carried out leaves nothing of it to the next one. */
+  #carryOut(first: number, count: number): void {
+    try {
+      this.#batch.asks.index(count);
+      this.#decideFrom(first, count);
+      this.#finish(count);
+    } catch (error) {
+      this.#batch.abandon();
+      throw error;
+    }
   }
 
   #decideFrom(first: number, count: number): void {
@@ -202,12 +209,9 @@ export class Evaluator {
     const batch = this.#batch;
     const nowNs = process.hrtime.bigint();
     batch.conclude(count);
-    try {
-      this.reporter.releaseFailures += this.#settlement.settle(count, nowNs);
-    } catch (error) {
-      batch.contents.forget();
-      throw error;
-    }
+    // From here on there is nothing that a standby could finish: what it stops is a shadow, and every packet is on its way by then.
+    batch.results.count = 0;
+    this.reporter.releaseFailures += this.#settlement.settle(count, nowNs);
     reportFlows(batch, this.reporter, count, nowNs);
     this.#shadows.compare(count, nowNs);
     batch.clear();

@@ -48,7 +48,7 @@ const ring = new AskRing(handles, {
   offsets: Buffer.from(memory.offsets),
   errors: Buffer.from(memory.errors),
 });
-const role = new StateMachine('flow worker', WORKER_ROLE, 'standby');
+const role = new StateMachine(WORKER_ROLE, 'standby');
 let reportPending = false;
 let reportedAt = 0;
 
@@ -140,11 +140,15 @@ function takeOver(): boolean {
   const id = guard.plugin;
   evaluator.plugins.get(id)?.standing.on('overrun');
   role.on('take over');
-  states.serve();
+  // Said first: whatever fails from here on, the main thread knows that nobody but this thread serves.
   send({ type: 'took-over', plugin: id });
   guard.resume();
-  evaluator.finishUnfinished();
-  reportPending = true;
+  try {
+    states.serve();
+  } finally {
+    evaluator.finishUnfinished();
+    reportPending = true;
+  }
   return true;
 }
 

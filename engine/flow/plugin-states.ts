@@ -23,10 +23,17 @@ export class PluginStates {
     for (const [id, treatment] of OWN_WORK) this.#states.set(id, { ...own, failure: failureOf(treatment) });
   }
 
-  /** Writes every state; from now on each change is written at once. */
+  /** Writes every state; from now on each change is written at once. @throws Error of the first that the kernel refuses, when all were written */
   serve(): void {
     this.#serves = true;
-    for (const [id, state] of this.#states) this.#write(id, state);
+    const refusals: unknown[] = [];
+    for (const [id, state] of this.#states)
+      try {
+        this.#write(id, state);
+      } catch (error) {
+        refusals.push(error);
+      }
+    if (refusals.length) throw refusals[0];
   }
 
   /** Of an id without a version that runs: as the registry says. */

@@ -64,13 +64,18 @@ export class Releases implements Outbox {
     return failures;
   }
 
+  /** Forgets what is here: it belongs to a batch that is not carried out. */
+  abandon(): void {
+    this.#verdicts = 0;
+    this.#count = 0;
+    this.#at = BATCH_BYTES;
+  }
+
   #settle(): void {
     const verdicts = this.#verdicts;
     const count = this.#count;
     // First, so that what the kernel refuses is not there again in the next batch.
-    this.#verdicts = 0;
-    this.#count = 0;
-    this.#at = BATCH_BYTES;
+    this.abandon();
     if (verdicts || count) this.#failures += this.#kernel.settle(verdicts, count);
   }
 }

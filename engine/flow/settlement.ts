@@ -18,8 +18,22 @@ export class Settlement {
     this.#releases = new Releases(memory, kernel);
   }
 
-  /** Settles every record. Returns how many packets could not be released. @throws Error when the kernel refuses a verdict */
+  /**
+   * Settles every record. Returns how many packets could not be released.
+   *
+   * @throws Error when the kernel refuses a verdict; what was not sent on by then is not sent with another batch either
+   */
   settle(count: number, nowNs: bigint): number {
+    try {
+      this.#settleAll(count, nowNs);
+      return this.#releases.flush();
+    } catch (error) {
+      this.#releases.abandon();
+      throw error;
+    }
+  }
+
+  #settleAll(count: number, nowNs: bigint): void {
     const { asks, contents } = this.#batch;
     for (let i = 0; i < count; i++) if (!contents.of(asks, i)) this.#settlePacket(i, nowNs);
     for (let i = 0; i < count; i++) {
@@ -28,7 +42,6 @@ export class Settlement {
       if (this.#batch.results.kind(i) === Result.WAITING) content.wait(this.#releases);
       else content.settle(this.#batch.outcome(i), this.#releases);
     }
-    return this.#releases.flush();
   }
 
   #settlePacket(index: number, nowNs: bigint): void {

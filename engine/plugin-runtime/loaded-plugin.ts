@@ -38,7 +38,7 @@ export class LoadedPlugin {
   readonly shadow: RunningVersion | undefined;
   readonly #canary: RunningVersion | undefined;
   /** Whether it is asked; see standing.ts. */
-  readonly standing = new StateMachine('plugin', STANDING, 'asked');
+  readonly standing = new StateMachine(STANDING, 'asked');
 
   constructor(setup: PluginSetup, running: (version: PluginVersion) => RunningVersion) {
     this.setup = setup;

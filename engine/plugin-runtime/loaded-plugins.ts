@@ -9,7 +9,7 @@ import { ClusterNames } from './cluster-names.ts';
 import { LOG_BURST, LOG_PER_SECOND, PluginTrap } from './host-functions.ts';
 import { LineLimiter } from './line-limiter.ts';
 import { LoadedPlugin, type RunningVersion } from './loaded-plugin.ts';
-import type { ClusterChange, FromWorker } from './messages.ts';
+import { type ClusterChange, type FromWorker, NOBODY_WAITS } from './messages.ts';
 import type { PluginSetup, PluginVersion } from './plugin-setup.ts';
 import { type IdentityTexts, type PodTexts, Question } from './question.ts';
 import { createInstance, type Lender, type VersionParts } from './version-parts.ts';
@@ -17,7 +17,7 @@ import { createInstance, type Lender, type VersionParts } from './version-parts.
 const HOOKS = Object.values(Context);
 const encoder = new TextEncoder();
 
-type Said = Extract<FromWorker, { type: 'trap' | 'log' | 'ack' }>;
+type Said = Extract<FromWorker, { type: 'trap' | 'log' | 'ack' | 'error' }>;
 
 export class LoadedPlugins {
   readonly #names = new ClusterNames<IdentityTexts, PodTexts, Uint8Array>({
@@ -59,13 +59,14 @@ export class LoadedPlugins {
     return this.#names.services;
   }
 
-  /** Acts as it was told to, and says whether that went well. */
+  /** Acts as it was told to, and says whether that went well; of what it is told first nobody waits to hear, so a failure is an error. */
   acknowledge(seq: number, act: () => void): void {
     try {
       act();
       this.#send({ type: 'ack', seq });
     } catch (error) {
-      this.#send({ type: 'ack', seq, error: messageOf(error) });
+      const message = messageOf(error);
+      this.#send(seq === NOBODY_WAITS ? { type: 'error', message } : { type: 'ack', seq, error: message });
     }
   }
 

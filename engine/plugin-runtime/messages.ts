@@ -30,6 +30,9 @@ export interface ClusterChange {
   readonly serverNames?: ReadonlyMap<number, ServerNames> | undefined;
 }
 
+/** The number of what a thread is told when it starts: its answer is not waited for. */
+export const NOBODY_WAITS = 0;
+
 export type ToWorker =
   | ({ readonly type: 'cluster' } & ClusterChange)
   | { readonly type: 'plugin'; readonly seq: number; readonly setup: PluginSetup }

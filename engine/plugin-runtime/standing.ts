@@ -6,10 +6,21 @@ import type { Transitions } from '../transitions.ts';
 
 export type Standing = 'asked' | 'suspended' | 'off';
 
-export const STANDING: Transitions<Standing, 'overrun' | 'resume' | 'switch off' | 'install'> = {
-  asked: { overrun: 'suspended', 'switch off': 'off', resume: 'asked', install: 'asked' },
-  suspended: { overrun: 'suspended', resume: 'asked', 'switch off': 'off', install: 'asked' },
-  off: { overrun: 'off', resume: 'off', 'switch off': 'off', install: 'asked' },
+/**
+ * Of a plugin with certain versions in one worker; when others are in force it begins anew, with another plugin in its place.
+ *
+ *     asked -> suspended        overrun
+ *     suspended -> asked        resume: there is a standby again
+ *     asked -> off              switch off
+ *     suspended -> off          switch off
+ *     asked -> asked            resume: it was another worker where it overran
+ *     suspended -> suspended    overrun
+ *     off -> off                overrun, resume, switch off
+ */
+export const STANDING: Transitions<Standing, 'overrun' | 'resume' | 'switch off'> = {
+  asked: { overrun: 'suspended', 'switch off': 'off', resume: 'asked' },
+  suspended: { overrun: 'suspended', resume: 'asked', 'switch off': 'off' },
+  off: { overrun: 'off', resume: 'off', 'switch off': 'off' },
 };
 
 /** After this many time-outs of one version it is not asked again. */

@@ -8,7 +8,19 @@ import type { Transitions } from '../transitions.ts';
 
 export type VersionPlace = 'trial' | 'live' | 'candidate' | 'previous' | 'gone';
 
-/** From the version's own view; a test has every move of the others do so to it. */
+/**
+ * From the version's own view; a test has the moves below do so to it.
+ *
+ *     trial -> live            enforce
+ *     trial -> candidate       run beside
+ *     trial -> gone            refuse
+ *     candidate -> live        promote
+ *     candidate -> gone        withdraw, enforce another, run another beside, roll back
+ *     live -> previous         enforce another, promote another
+ *     live -> gone             roll back
+ *     previous -> live         roll back
+ *     previous -> gone         enforce another, promote another
+ */
 export const VERSION: Transitions<VersionPlace, VersionMove> = {
   trial: { enforce: 'live', 'run beside': 'candidate', refuse: 'gone' },
   candidate: { promote: 'live', withdraw: 'gone', 'enforce another': 'gone', 'run another beside': 'gone', 'roll back': 'gone' },

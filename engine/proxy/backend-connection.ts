@@ -1,18 +1,23 @@
 /** A connection to a backend, from the address of a client's pod; it serves one exchange at a time, and again when that is over. */
 import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
+import { next, type Transitions } from '../transitions.ts';
 import type { Backend } from './backends.ts';
-import { type Arrows, follow } from './transitions.ts';
+
+export type BackendState = 'waiting' | 'busy' | 'closed';
 
 /**
  * Of a connection to a backend:
  *
- *     waiting -> busy      an exchange begins
- *     busy -> waiting      it is over, and another one may follow
- *     busy -> closed       it failed, or was given up
- *     waiting -> closed    it waited too long, may not be used any more, or the backend said something that nobody asked for
+ *     waiting -> busy      begin: an exchange begins
+ *     busy -> waiting      end: it is over, and another one may follow
+ *     busy -> closed       close: it failed, or was given up
+ *     waiting -> closed    close: it waited too long, may not be used any more, or the backend said something that nobody asked for
  */
-export const BACKEND_ARROWS = { waiting: ['busy', 'closed'], busy: ['waiting', 'closed'], closed: [] } as const satisfies Arrows<string>;
-export type BackendState = keyof typeof BACKEND_ARROWS;
+export const BACKEND: Transitions<BackendState, 'begin' | 'end' | 'close'> = {
+  waiting: { begin: 'busy', close: 'closed' },
+  busy: { end: 'waiting', close: 'closed' },
+  closed: {},
+};
 
 /** The exchange whose turn it is on a connection. */
 export interface BackendUser {
@@ -55,7 +60,7 @@ export class BackendConnection implements SocketHandler {
   }
 
   begin(user: BackendUser): void {
-    this.#state = follow(BACKEND_ARROWS, this.#state, 'busy');
+    this.#state = next(BACKEND, this.#state, 'begin');
     this.#user = user;
     this.#keptBytes = 0;
     this.backend.active += 1;
@@ -78,7 +83,7 @@ export class BackendConnection implements SocketHandler {
   /** The exchange is over, and another one may begin. */
   end(): void {
     if (this.#state !== 'busy') return;
-    this.#state = follow(BACKEND_ARROWS, this.#state, 'waiting');
+    this.#state = next(BACKEND, this.#state, 'end');
     this.#leave();
     if (this.#room.length <= KEPT_USUAL) return;
     this.#room = NOTHING;
@@ -88,7 +93,7 @@ export class BackendConnection implements SocketHandler {
   close(): void {
     if (this.#state === 'closed') return;
     if (this.#state === 'busy') this.#leave();
-    this.#state = follow(BACKEND_ARROWS, this.#state, 'closed');
+    this.#state = next(BACKEND, this.#state, 'close');
     this.socket.close();
     this.#onClose();
   }

@@ -6,6 +6,7 @@
  * is the cause; sockets tell nothing while they are called.
  */
 import type { ProxySocket, SocketHandler } from '../kernel/proxy-socket.ts';
+import { next, type Transitions } from '../transitions.ts';
 import type { BackendConnection } from './backend-connection.ts';
 import type { Backend } from './backends.ts';
 import type { Client, Clients } from './clients.ts';
@@ -18,36 +19,37 @@ import type { RequestCounts } from './request-counts.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 import type { Routing } from './routing.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
-import { type Arrows, follow } from './transitions.ts';
 import { Tunnel } from './tunnel.ts';
+
+export type ClientState = 'reading' | 'sending' | 'waiting' | 'leaving' | 'tunnel' | 'gone';
+type ClientEvent = 'head' | 'complete' | 'answered' | 'leave' | 'switch' | 'forget';
 
 /**
  * Of a client's connection:
  *
- *     reading -> sending     a head has come, and is on its way to a backend; of the body something is still to come
- *     reading -> waiting     a request has come, all of it
- *     sending -> waiting     the rest of the body has come
- *     waiting -> reading     it was answered
- *     reading -> leaving     its last answer is written: nothing follows, but the client may not have read it yet
- *     sending -> leaving
- *     waiting -> leaving
- *     sending -> tunnel      it speaks another protocol from here on
- *     waiting -> tunnel
- *     reading -> gone        handed over, closed, or broken off
- *     sending -> gone
- *     waiting -> gone
- *     leaving -> gone
- *     tunnel -> gone
+ *     reading -> sending     head: a head has come, and is on its way to a backend; of the body something is still to come
+ *     reading -> waiting     complete: a request has come, all of it
+ *     sending -> waiting     complete: the rest of the body has come
+ *     waiting -> reading     answered
+ *     reading -> leaving     leave: its last answer is written, nothing follows; but the client may not have read it yet
+ *     sending -> leaving     leave
+ *     waiting -> leaving     leave
+ *     sending -> tunnel      switch: it speaks another protocol from here on
+ *     waiting -> tunnel      switch
+ *     reading -> gone        forget: handed over, closed, or broken off
+ *     sending -> gone        forget
+ *     waiting -> gone        forget
+ *     leaving -> gone        forget
+ *     tunnel -> gone         forget
  */
-export const CLIENT_ARROWS = {
-  reading: ['sending', 'waiting', 'leaving', 'gone'],
-  sending: ['waiting', 'leaving', 'tunnel', 'gone'],
-  waiting: ['reading', 'leaving', 'tunnel', 'gone'],
-  leaving: ['gone'],
-  tunnel: ['gone'],
-  gone: [],
-} as const satisfies Arrows<string>;
-export type ClientState = keyof typeof CLIENT_ARROWS;
+export const CLIENT: Transitions<ClientState, ClientEvent> = {
+  reading: { head: 'sending', complete: 'waiting', leave: 'leaving', forget: 'gone' },
+  sending: { complete: 'waiting', leave: 'leaving', switch: 'tunnel', forget: 'gone' },
+  waiting: { answered: 'reading', leave: 'leaving', switch: 'tunnel', forget: 'gone' },
+  leaving: { forget: 'gone' },
+  tunnel: { forget: 'gone' },
+  gone: {},
+};
 
 /** Bytes that a client sends ahead of an answer are kept up to here; then it is not read. */
 const AHEAD_MAX = 64 * 1024;
@@ -203,7 +205,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
   #handOver(): void {
     const { clients, handOver } = this.#parts;
     const first = Buffer.from(this.#reader.takeAll());
-    this.#state = follow(CLIENT_ARROWS, this.#state, 'gone');
+    this.#state = next(CLIENT, this.#state, 'forget');
     clients.remove(this);
     handOver(this.#socket.take(), first, this.flow);
   }
@@ -220,7 +222,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
     const exchange = new Http1Exchange(head, verdict, this, this.#parts);
     this.#exchange = exchange;
     if (this.#reader.complete) exchange.endRequest();
-    this.#state = follow(CLIENT_ARROWS, this.#state, this.#reader.complete ? 'waiting' : 'sending');
+    this.#state = next(CLIENT, this.#state, this.#reader.complete ? 'complete' : 'head');
     const outcome = exchange.start(first);
     if (outcome) this.#settle(exchange, outcome);
   }
@@ -241,7 +243,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
     const { complete } = this.#reader;
     if (complete) {
       exchange.endRequest();
-      this.#state = follow(CLIENT_ARROWS, this.#state, 'waiting');
+      this.#state = next(CLIENT, this.#state, 'complete');
     }
     if (bytes.length && !exchange.send(bytes)) this.#socket.pause(true);
     return complete;
@@ -294,7 +296,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
   /** Waits for the next request, of which something may be there already. */
   #rest(): void {
     this.#exchange = undefined;
-    this.#state = follow(CLIENT_ARROWS, this.#state, 'reading');
+    this.#state = next(CLIENT, this.#state, 'answered');
     this.#restartIdle();
     this.#socket.pause(false);
   }
@@ -307,7 +309,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
   #beginTunnel(exchange: Http1Exchange, connection: BackendConnection, rest: Buffer): void {
     this.#exchange = undefined;
     this.#partner = exchange.backend;
-    this.#state = follow(CLIENT_ARROWS, this.#state, 'tunnel');
+    this.#state = next(CLIENT, this.#state, 'switch');
     new Tunnel(this.#socket, connection, () => this.#forget()).begin(this.#reader.takeAll(), rest);
   }
 
@@ -317,7 +319,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
    */
   #beginLeaving(): void {
     this.#exchange = undefined;
-    if (this.#state !== 'leaving') this.#state = follow(CLIENT_ARROWS, this.#state, 'leaving');
+    if (this.#state !== 'leaving') this.#state = next(CLIENT, this.#state, 'leave');
     this.#deadlineMs = this.#parts.clock.nowMs + this.#parts.timeouts.head;
     this.#reader.takeAll();
     this.#reader.close();
@@ -334,7 +336,7 @@ export class Http1Client implements Client, ExchangeClient, SocketHandler {
   /** Nothing more is heard of it. */
   #forget(): void {
     if (this.#state === 'gone') return;
-    this.#state = follow(CLIENT_ARROWS, this.#state, 'gone');
+    this.#state = next(CLIENT, this.#state, 'forget');
     const exchange = this.#exchange;
     this.#exchange = undefined;
     if (exchange) {

@@ -8,19 +8,19 @@
  * comes of what the backend did. An exchange never calls its client while it is called by it.
  */
 
+import { next } from '../transitions.ts';
 import { Attempts, type AttemptsParts, isUnreached, type Unanswered } from './attempts.ts';
 import type { BackendConnection, BackendUser } from './backend-connection.ts';
 import type { BackendPool } from './backend-pool.ts';
 import type { Backend } from './backends.ts';
 import type { Clock } from './clock.ts';
-import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-states.ts';
+import { EXCHANGE, type ExchangeState } from './exchange-states.ts';
 import { isIdempotent, type RequestHead } from './head.ts';
 import { AnswerReader, type AnswerSink, Progress } from './http1-answer.ts';
 import { HttpError } from './llhttp.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
 import type { Timeouts } from './timeouts.ts';
-import { follow } from './transitions.ts';
 
 /** How an exchange ended. */
 export type Outcome =
@@ -172,7 +172,7 @@ export class Http1Exchange implements BackendUser, AnswerSink {
 
   #beginAnswer(status: number): void {
     this.status = status;
-    this.#state = follow(EXCHANGE_ARROWS, this.#state, 'answering');
+    this.#state = next(EXCHANGE, this.#state, 'answer');
   }
 
   #read(bytes: Buffer): Outcome | undefined {
@@ -247,7 +247,7 @@ export class Http1Exchange implements BackendUser, AnswerSink {
   }
 
   #finish(): void {
-    this.#state = follow(EXCHANGE_ARROWS, this.#state, 'over');
+    this.#state = next(EXCHANGE, this.#state, 'finish');
     this.#answer.close();
   }
 }

@@ -1,11 +1,12 @@
 /**
  * One request and its answer in HTTP/2: a stream of a client's connection, and one of a backend's. It goes through the states of
- * EXCHANGE_ARROWS, as one of HTTP/1 does, and is tried with backends in the same way; Node's streams carry the bytes.
+ * EXCHANGE, as one of HTTP/1 does, and is tried with backends in the same way; Node's streams carry the bytes.
  */
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import { next } from '../transitions.ts';
 import { Attempts, type AttemptsParts, type Unanswered } from './attempts.ts';
 import type { Backend } from './backends.ts';
-import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-states.ts';
+import { EXCHANGE, type ExchangeState } from './exchange-states.ts';
 import type { BackendSession, Http2Backends } from './http2-backends.ts';
 import { requestOf } from './http2-request.ts';
 import type { Request } from './messages.ts';
@@ -15,7 +16,6 @@ import type { RequestVerdict } from './request-verdict.ts';
 import type { Routing } from './routing.ts';
 import type { TaggedFlow } from './tagged-flow.ts';
 import type { Timeouts } from './timeouts.ts';
-import { follow } from './transitions.ts';
 
 const { HTTP2_HEADER_STATUS, NGHTTP2_CANCEL, NGHTTP2_FLAG_END_STREAM, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_REFUSED_STREAM } =
   constants;
@@ -131,7 +131,7 @@ export class Http2Exchange {
     out.on('response', (answered, flags) => {
       timer.refresh();
       if (this.#state !== 'asking') return;
-      this.#state = follow(EXCHANGE_ARROWS, this.#state, 'answering');
+      this.#state = next(EXCHANGE, this.#state, 'answer');
       this.#status = Number(answered[HTTP2_HEADER_STATUS]);
       if (stream.destroyed) {
         out.close(NGHTTP2_CANCEL);
@@ -186,16 +186,16 @@ export class Http2Exchange {
     if (this.#state === 'over') return;
     this.#release();
     if (this.#state === 'asking') {
-      if (this.#stream.destroyed) this.#state = follow(EXCHANGE_ARROWS, this.#state, 'over');
+      if (this.#stream.destroyed) this.#state = next(EXCHANGE, this.#state, 'finish');
       else this.#answerHere(failure, reason, '', this.backend);
       return;
     }
-    this.#state = follow(EXCHANGE_ARROWS, this.#state, 'over');
+    this.#state = next(EXCHANGE, this.#state, 'finish');
     this.#note(this.#status, reason, this.backend, this.#bytesIn, this.#bytesOut);
   }
 
   #answerHere(status: number, reason: string, body: string, backend: Backend | undefined): void {
-    this.#state = follow(EXCHANGE_ARROWS, this.#state, 'over');
+    this.#state = next(EXCHANGE, this.#state, 'finish');
     const stream = this.#stream;
     if (!stream.destroyed && !stream.headersSent)
       stream.respond({ [HTTP2_HEADER_STATUS]: status, 'content-type': TEXT_TYPE, [REASON_HEADER]: headerText(reason) });

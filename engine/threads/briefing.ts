@@ -1,7 +1,7 @@
 /** Everything that threads are told, kept in one place, so that one that starts can be told from the beginning. */
 import type { PluginState } from '../abi.gen.ts';
 import { ClusterNames } from '../plugin-runtime/cluster-names.ts';
-import type { ClusterChange, IdentityEntry, PodEntry, ToWorker } from '../plugin-runtime/messages.ts';
+import { type ClusterChange, type IdentityEntry, NOBODY_WAITS, type PodEntry, type ToWorker } from '../plugin-runtime/messages.ts';
 import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
 import type { ProxyPolicy, ToProxy } from '../proxy/messages.ts';
 
@@ -29,10 +29,19 @@ export class Briefing {
     this.#policy = policy;
   }
 
-  install(setup: PluginSetup): void {
-    this.#setups.set(setup.id, setup);
-    this.#declared.delete(setup.id);
-    this.#off.delete(setup.id);
+  /** A version is in force. Returns how to take that back: what was told before is told again then. */
+  install(setup: PluginSetup): () => void {
+    const { id } = setup;
+    const [before, state, off] = [this.#setups.get(id), this.#declared.get(id), this.#off.has(id)];
+    this.#setups.set(id, setup);
+    this.#declared.delete(id);
+    this.#off.delete(id);
+    return () => {
+      if (before) this.#setups.set(id, before);
+      else this.#setups.delete(id);
+      if (state) this.#declared.set(id, state);
+      if (off) this.#off.add(id);
+    };
   }
 
   remove(id: number): void {
@@ -74,7 +83,7 @@ export class Briefing {
         services: [...this.#names.services],
         serverNames: this.#serverNames,
       },
-      ...[...this.#setups.values()].map((setup): Common => ({ type: 'plugin', seq: 0, setup })),
+      ...[...this.#setups.values()].map((setup): Common => ({ type: 'plugin', seq: NOBODY_WAITS, setup })),
       ...[...this.#off].map((id): Common => ({ type: 'switch-off', id })),
     ];
   }

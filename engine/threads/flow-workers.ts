@@ -6,14 +6,16 @@
  * it can never leave nobody to take over; after some time-outs it is switched off.
  */
 import { EngineError } from '../errors.ts';
+import { EvaluationGuard } from '../flow/evaluation-guard.ts';
 import { createSharedMemory, type SharedMemory, wakeStandby } from '../flow/shared-memory.ts';
 import type { Logger } from '../log.ts';
 import type { FromWorker, ToWorker } from '../plugin-runtime/messages.ts';
 import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
 import { Timeouts } from '../plugin-runtime/standing.ts';
 import type { Briefing } from './briefing.ts';
+import type { ThreadModule } from './launch.ts';
 import { Supervisor, type SupervisorOptions } from './supervisor.ts';
-import type { Answer, Thread, ThreadModule } from './thread.ts';
+import type { Answer, Thread } from './thread.ts';
 
 /** How long a new version may take to start, to take its configuration and to answer one trial question. */
 const TRIAL_MS = 1000;
@@ -21,6 +23,7 @@ const TRIAL_MS = 1000;
 const STOP_MS = 2000;
 /** A worker's garbage is small and short-lived: more room for it would only make the process larger. */
 const YOUNG_GENERATION_MB = 4;
+const SILENT = 'it does not answer: another one takes its place';
 
 export interface FlowEvents {
   report(report: Extract<FromWorker, { type: 'report' }>): void;
@@ -38,7 +41,7 @@ export interface FlowWorkersOptions {
   readonly wakeServing: () => void;
   readonly events: FlowEvents;
   readonly log: Logger;
-  readonly pauses?: SupervisorOptions<ToWorker, FromWorker>['pauses'];
+  readonly supervision?: Pick<SupervisorOptions<ToWorker, FromWorker>, 'pauses' | 'launch'>;
 }
 
 type Worker = Thread<ToWorker, FromWorker>;
@@ -46,18 +49,21 @@ type Worker = Thread<ToWorker, FromWorker>;
 export class FlowWorkers {
   readonly #options: FlowWorkersOptions;
   readonly #memory: SharedMemory = createSharedMemory();
+  readonly #guard = new EvaluationGuard(this.#memory);
   readonly #timeouts = new Timeouts();
   readonly #standby: Supervisor<ToWorker, FromWorker>;
   /** Plugins that are not asked until there is a standby. */
   readonly #suspended = new Set<number>();
   #serving: Worker | undefined;
+  /** Those that served at some time: none of them stops another one. */
+  readonly #served = new WeakSet<Worker>();
   /** Somebody is to serve. */
   #serves = false;
   #closing = false;
 
   constructor(options: FlowWorkersOptions) {
     this.#options = options;
-    const { module, briefing, events, pauses } = options;
+    const { module, briefing, events, supervision } = options;
     this.#standby = new Supervisor<ToWorker, FromWorker>({
       module: {
         ...module,
@@ -66,7 +72,7 @@ export class FlowWorkers {
       },
       brief: () => briefing.forFlowWorker(),
       wake: (thread) => this.#wake(thread),
-      ...(pauses && { pauses }),
+      ...supervision,
       events: {
         receive: (thread, message) => this.#receive(thread, message),
         ready: () => this.#noteStandby(),
@@ -74,6 +80,7 @@ export class FlowWorkers {
           events.error(`flow worker failed: ${reason}`);
           if (thread === this.#serving) this.#noteServingGone();
         },
+        ended: (thread) => this.#noteEnd(thread),
       },
     });
   }
@@ -105,22 +112,30 @@ export class FlowWorkers {
    */
   async install(setup: PluginSetup): Promise<void> {
     await this.#try(setup);
-    this.#options.briefing.install(setup);
+    const takeBack = this.#options.briefing.install(setup);
+    try {
+      await this.#switchTo(setup);
+    } catch (error) {
+      // The serving worker goes on with what was before: whoever comes after it does so, too.
+      takeBack();
+      await this.#standby.replace();
+      throw error;
+    }
     this.#timeouts.forget(setup.id);
-    await this.#switchTo(setup);
   }
 
   /** Stops asking a plugin; its flows get the failure policy. @throws EngineError `PLUGIN_INVALID` when a worker does not say that it did */
   async remove(id: number): Promise<void> {
     this.#options.briefing.remove(id);
-    for (const worker of [this.#serving, this.#standby.thread])
-      if (worker) check(await worker.ask((seq) => ({ type: 'remove', seq, id }), TRIAL_MS), worker);
+    // Both at once: one may take the other's place meanwhile.
+    const workers = [this.#serving, this.#standby.thread].filter((worker) => worker !== undefined);
+    await Promise.all(workers.map((worker) => removeFrom(worker, id)));
   }
 
   /** Finishes the batch in hand and ends the threads. What is held from then on gets its failure policy. */
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all([this.#serving?.stop({ type: 'stop' }, STOP_MS), this.#standby.close({ type: 'stop' }, STOP_MS)]);
+    await this.#standby.close({ type: 'stop' }, STOP_MS);
   }
 
   #wake(thread: Worker): void {
@@ -152,10 +167,15 @@ export class FlowWorkers {
   /** Has the serving worker run a version; when a standby takes over meanwhile, that one is asked. */
   async #switchTo(setup: PluginSetup): Promise<void> {
     const serving = this.#serving;
-    if (!serving) return;
+    if (!serving || this.#closing) return;
     const answer = await serving.ask((seq) => ({ type: 'plugin', seq, setup }), TRIAL_MS);
-    if (serving === this.#serving) check(answer, serving);
-    else await this.#switchTo(setup);
+    if (serving === this.#serving) {
+      if (answer) return check(answer, serving);
+      // It might switch later, when everybody takes the version for refused. The standby runs it already.
+      serving.fail(SILENT);
+      await serving.ended;
+    }
+    await this.#switchTo(setup);
   }
 
   #receive(worker: Worker, message: FromWorker): void {
@@ -169,24 +189,40 @@ export class FlowWorkers {
 
   /** A standby serves in place of a worker that overran its budget. */
   #noteTakeOver(worker: Worker, plugin: number): void {
-    if (worker === this.#standby.thread) {
+    if (worker !== this.#serving) {
       const stopped = this.#serving;
-      this.#serving = this.#standby.take();
+      // One that is being ended, because it refused a version, does not serve for long: the next standby does.
+      this.#letServe(worker === this.#standby.thread ? this.#standby.take() : undefined);
       stopped?.discard();
     }
     const off = this.#timeouts.add(plugin);
     if (off) this.#suspended.delete(plugin);
     else this.#suspended.add(plugin);
     this.#options.events.timeout(plugin, off);
-    if (!this.#closing) void this.#standby.start();
+    void this.#standby.start();
+    if (!this.#serving) this.#noteStandby();
+  }
+
+  #letServe(worker: Worker | undefined): void {
+    this.#serving = worker;
+    if (worker) this.#served.add(worker);
+  }
+
+  /**
+   * A standby that stopped an evaluation and has ended before it said so leaves nobody that serves: the worker that it stopped waits for
+   * its end.
+   */
+  #noteEnd(worker: Worker): void {
+    if (!this.#served.has(worker) && this.#guard.state === 'stopped') this.#serving?.fail('a standby stopped it, and is gone');
   }
 
   /** A standby is ready: it serves where nobody does; else those are asked again that waited for it. */
   #noteStandby(): void {
     if (this.#serves && !this.#serving && !this.#closing) {
-      this.#serving = this.#standby.take();
-      this.#serving?.post({ type: 'activate' });
-      if (this.#serving) void this.#standby.start();
+      const worker = this.#standby.take();
+      this.#letServe(worker);
+      worker?.post({ type: 'activate' });
+      if (worker) void this.#standby.start();
       return;
     }
     for (const id of this.#suspended) this.#serving?.post({ type: 'resume', id });
@@ -200,9 +236,18 @@ export class FlowWorkers {
   }
 }
 
+/** One that starts looks at this before anything else, and one that ends decides nothing any more: neither has to say that it did. */
+async function removeFrom(worker: Worker, id: number): Promise<void> {
+  const { state } = worker;
+  const answer = await worker.ask((seq) => ({ type: 'remove', seq, id }), TRIAL_MS);
+  if (answer?.error !== undefined) throw new EngineError('PLUGIN_INVALID', answer.error);
+  if (!answer && state === 'ready' && worker.state === 'ready')
+    throw new EngineError('PLUGIN_INVALID', `Cannot remove plugin: a flow worker did not say within ${TRIAL_MS} ms that it did`);
+}
+
 /** @throws EngineError `PLUGIN_INVALID` with the reason of a worker, or that it said nothing */
 function check(answer: Answer | undefined, worker: Worker): void {
   if (answer && answer.error === undefined) return;
-  const silent = worker.state === 'ended' ? 'the flow worker ended' : `it did not start within ${TRIAL_MS} ms`;
+  const silent = worker.state === 'ready' ? `it did not start within ${TRIAL_MS} ms` : 'the flow worker ended';
   throw new EngineError('PLUGIN_INVALID', answer?.error ?? `Cannot load module: ${silent}`);
 }

@@ -10,8 +10,8 @@ import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
 import type { ExplainedRequest, ProxyPolicy, Request } from '../proxy/messages.ts';
 import { Briefing } from './briefing.ts';
 import { type FlowEvents, FlowWorkers } from './flow-workers.ts';
+import type { ThreadModule } from './launch.ts';
 import { type ProxyEvents, ProxyThreads } from './proxy-threads.ts';
-import type { ThreadModule } from './thread.ts';
 
 /** Told of everything that threads say. */
 export interface ThreadEvents extends Omit<FlowEvents, 'error'>, Omit<ProxyEvents, 'error'> {
@@ -125,8 +125,9 @@ export class PluginThreads {
   /** Stops asking a plugin; its flows get the failure policy. */
   remove(id: number): Promise<void> {
     return this.#enqueue(async () => {
-      await this.#flow.remove(id);
-      await this.#proxy.remove(id);
+      // Both, even where one of them does not say that it did.
+      const removals = await Promise.allSettled([this.#flow.remove(id), this.#proxy.remove(id)]);
+      for (const removal of removals) if (removal.status === 'rejected') throw removal.reason;
     });
   }
 

@@ -8,8 +8,9 @@ import type { SocketEnds } from '../native.gen.ts';
 import type { PluginSetup } from '../plugin-runtime/plugin-setup.ts';
 import { DRAIN_MS, type ExplainedRequest, type FromProxy, type Request, type ToProxy } from '../proxy/messages.ts';
 import type { Briefing } from './briefing.ts';
+import type { Launch, ThreadModule } from './launch.ts';
 import { Supervisor } from './supervisor.ts';
-import type { Answer, ThreadModule } from './thread.ts';
+import type { Answer } from './thread.ts';
 
 const ANSWER_MS = 2000;
 /** How often a thread is looked after, and how often it may fail to answer before another one takes its place. */
@@ -36,6 +37,7 @@ export interface ProxyThreadsOptions {
   /** Closes a socket that nobody serves. */
   readonly closeSocket: (fd: number) => void;
   readonly events: ProxyEvents;
+  readonly launch?: Launch;
 }
 
 type ProxySupervisor = Supervisor<ToProxy, FromProxy>;
@@ -91,7 +93,7 @@ export class ProxyThreads {
   }
 
   #supervisor(speaks: HttpVersion, replaced: () => void): ProxySupervisor {
-    const { module, briefing, wake, cleanUp, events } = this.#options;
+    const { module, briefing, wake, cleanUp, events, launch } = this.#options;
     return new Supervisor<ToProxy, FromProxy>({
       module: { ...module, data: { ...module.data, speaks } },
       brief: () => briefing.forProxy(),
@@ -99,6 +101,7 @@ export class ProxyThreads {
         if (handle) wake(handle);
       },
       watch: WATCH,
+      ...(launch && { launch }),
       events: {
         receive: (_thread, message) => this.#receive(speaks, message),
         ready: (_thread, again) => {

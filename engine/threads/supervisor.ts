@@ -2,7 +2,8 @@
  * Keeps one thread of a kind: whichever ends, does not start or does not answer is replaced, and the reason is told. One that does not
  * start is tried again after a pause that doubles; what ended it may still be there.
  */
-import { type Answer, Thread, type ThreadModule } from './thread.ts';
+import { type Launch, launchWorker, type ThreadModule } from './launch.ts';
+import { type Answer, Thread } from './thread.ts';
 
 const READY_MS = 10_000;
 /** The pause before another one is started, and the longest. */
@@ -24,6 +25,8 @@ export interface SupervisorOptions<To, From extends { readonly type: string }> {
   /** How often it is looked after, how, and how often it may fail to say anything in between; absent: others see to that. */
   readonly watch?: { readonly everyMs: number; readonly missedMax: number; readonly ping: To };
   readonly pauses?: Pauses;
+  /** Absent: as a worker of Node. */
+  readonly launch?: Launch;
 }
 
 export interface SupervisorEvents<To, From extends { readonly type: string }> {
@@ -40,6 +43,8 @@ export class Supervisor<To, From extends { readonly type: string }> {
   readonly #options: SupervisorOptions<To, From>;
   readonly #pauses: Pauses;
   #thread: Thread<To, From> | undefined;
+  /** Every one that was started here and has not ended, whoever has it now. */
+  readonly #alive = new Set<Thread<To, From>>();
   #problem: string | undefined;
   /** How often one was started in vain since the last that was ready. */
   #failures = 0;
@@ -109,12 +114,12 @@ export class Supervisor<To, From extends { readonly type: string }> {
     return this.#thread?.ask(message, limitMs);
   }
 
-  /** Starts none any more, and ends the one that there is. */
+  /** Starts none any more, and ends those that there are, handed out ones too. When it returns, none is running that was started here. */
   async close(stop: To, graceMs: number): Promise<void> {
     this.#closing = true;
     clearInterval(this.#watch);
     clearTimeout(this.#restart);
-    await this.#thread?.stop(stop, graceMs);
+    await Promise.all([...this.#alive].map((thread) => thread.stop(stop, graceMs)));
   }
 
   #spawn(): Promise<void> {
@@ -126,6 +131,7 @@ export class Supervisor<To, From extends { readonly type: string }> {
     this.#settled = new Promise((settled) => {
       const thread: Thread<To, From> = new Thread({
         module: this.#options.module,
+        launch: this.#options.launch ?? launchWorker,
         readyMs: this.#pauses.readyMs,
         wake: () => this.#options.wake(thread),
         events: {
@@ -140,6 +146,7 @@ export class Supervisor<To, From extends { readonly type: string }> {
             this.#options.events.receive(thread, message);
           },
           ended: (reason) => {
+            this.#alive.delete(thread);
             this.#options.events.ended?.(thread);
             this.#noteEnd(thread, reason);
             settled();
@@ -147,6 +154,7 @@ export class Supervisor<To, From extends { readonly type: string }> {
         },
       });
       this.#thread = thread;
+      this.#alive.add(thread);
       for (const message of this.#options.brief()) thread.post(message);
     });
     return this.#settled;

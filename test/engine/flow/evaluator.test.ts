@@ -231,6 +231,43 @@ describe('Evaluator', () => {
     expect(kernel.verdicts.length).toBe(1);
   });
 
+  test('a batch that cannot be settled leaves the next one neither its reasons nor its response codes', () => {
+    const denied = new FakeGuest(word(DENY));
+    denied.responseCode = 3;
+    kernel.refuses = true;
+    // The first is there for the kernel to refuse.
+    evaluator.plugins.set(6, loaded({ live: new FakeGuest(word(ALLOW)) }, { id: 6 }));
+    expect(() => run(loaded({ live: denied }), packet(1), packet(2, { plugin: 6 }))).toThrow('E2BIG');
+    run(loaded({ live: new FakeGuest(word(ALLOW)) }), packet(3));
+    expect(report()?.flows.map(({ reason }) => reason)).toEqual(['']);
+    expect(new BatchResults(memory).count).toBe(0);
+  });
+
+  test('a guest behind which the loop breaks down leaves nothing of its batch to the next one', () => {
+    const watch = new EvaluationGuard(memory);
+    const broken = new Evaluator({
+      memory,
+      guard: watch,
+      kernel,
+      cluster: { identities: new Map(), pods: new Map(), services: new Map(), domain: () => '' },
+      holdTimeoutMs: HOLD_MS,
+      flowHash: () => 0,
+      onTrap: () => {
+        throw new Error('no memory for another instance');
+      },
+    });
+    const trap = (): never => {
+      throw new Error('unreachable');
+    };
+    broken.plugins.set(5, loaded({ live: new FakeGuest(word(DENY)) }));
+    broken.plugins.set(6, loaded({ live: new FakeGuest(trap) }, { id: 6 }));
+    expect(() => broken.process(fill(memory, [packet(1), packet(2, { plugin: 6 })]))).toThrow('no memory');
+    broken.plugins.set(5, loaded({ live: new FakeGuest(word(ALLOW)) }));
+    broken.process(fill(memory, [packet(3)]));
+    expect(broken.reporter.take()?.flows.map(({ sourcePort, reason }) => [sourcePort, reason])).toEqual([[3, '']]);
+    expect(kernel.released.map(({ sourcePort }) => sourcePort)).toEqual([3]);
+  });
+
   test('packets that could not be released are counted', () => {
     kernel.failures = 1;
     run(loaded({ live: new FakeGuest(word(ALLOW)) }), packet(1));
@@ -259,5 +296,24 @@ describe('Evaluator', () => {
     evaluator.plugins.set(5, loaded({ live: new FakeGuest(word(DENY)) }));
     evaluator.finishUnfinished();
     expect(kernel.released.length).toBe(1);
+  });
+
+  test('a worker that is stopped in a shadow has released its batch: the standby releases nothing of it once more', () => {
+    const standby = make();
+    standby.plugins.set(5, loaded({ live: new FakeGuest(word(ALLOW)) }));
+    const shadow = new FakeGuest(() => {
+      standby.finishUnfinished();
+      return word(ALLOW);
+    });
+    run(loaded({ live: new FakeGuest(word(ALLOW)), candidate: { guest: shadow, mode: 'shadow', weight: 0 } }), packet(1), packet(2));
+    expect(shadow.asked).toBe(2);
+    expect(kernel.order).toEqual(['verdict', 'verdict', 'release', 'release']);
+    expect(standby.reporter.take()).toBeUndefined();
+  });
+
+  test('a standby that takes over before there was a batch finishes none', () => {
+    evaluator.finishUnfinished();
+    expect(kernel.order).toEqual([]);
+    expect(report()).toBeUndefined();
   });
 });
