@@ -45,6 +45,8 @@ export class PluginRegistry {
   readonly #plugins = new Map<string, ManagedPlugin>();
   /** Whose each id is, and which epoch and versions stand for it: as in the kernel. */
   readonly #ids: Map<number, PluginState>;
+  /** The last epoch that was tried of each: where that failed, some worker may have had verdicts under it by then. */
+  readonly #tried = new Map<number, number>();
   /** Ids of plugins that nobody has declared to this engine. */
   readonly #left: Set<number>;
   /** The plugins that are declared now; another one is still there until its removal is its turn. */
@@ -160,11 +162,7 @@ export class PluginRegistry {
   }
 
   async #followDeclared(): Promise<void> {
-    for (const [name, { id }] of this.#plugins)
-      if (!this.#declared.has(name)) {
-        this.#plugins.delete(name);
-        await this.#parts.runner.remove(id);
-      }
+    for (const [name, plugin] of [...this.#plugins]) if (!this.#declared.has(name)) await this.#removeUndeclared(name, plugin);
     for (const declaration of this.#declared.values())
       try {
         await this.#syncOne(declaration);
@@ -172,6 +170,18 @@ export class PluginRegistry {
         this.#noteFailure(declaration, error);
       }
     this.#releaseIds();
+  }
+
+  /** One that cannot be removed keeps nobody else waiting: it is tried again with the next change. */
+  async #removeUndeclared(name: string, plugin: ManagedPlugin): Promise<void> {
+    this.#plugins.delete(name);
+    try {
+      await this.#parts.runner.remove(plugin.id);
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      this.#parts.log.error({ plugin: name, reason: error.message }, 'plugin not removed');
+      if (!this.#plugins.has(name)) this.#plugins.set(name, plugin);
+    }
   }
 
   #noteFailure({ name }: Declaration, error: unknown): void {
@@ -330,7 +340,8 @@ export class PluginRegistry {
     const { declaration, id } = plugin;
     const stands = this.#ids.get(id);
     const module = verdictHash(declaration, versions);
-    const epoch = stands?.module === module ? plugin.epoch : plugin.epoch + 1;
+    const epoch = stands?.module === module ? plugin.epoch : Math.max(plugin.epoch, this.#tried.get(id) ?? 0) + 1;
+    this.#tried.set(id, epoch);
     await this.#parts.runner.install(setupOf(plugin, versions, epoch));
     if (stands) this.#ids.set(id, { ...stands, module, epoch });
     if (versions.candidate?.version !== plugin.versions?.candidate?.version) plugin.samples.length = 0;

@@ -4,10 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type PluginState, PluginStatus, Verdict } from '../../../engine/abi.gen.ts';
+import { EngineError } from '../../../engine/errors.ts';
 import { silentLogger } from '../../../engine/log.ts';
+import type { PluginSetup } from '../../../engine/plugin-runtime/plugin-setup.ts';
 import { PluginRegistry } from '../../../engine/plugins/registry.ts';
 import type { Declaration } from '../../../engine/plugins/version.ts';
 import { VersionStore } from '../../../engine/plugins/version-store.ts';
+import { plugin } from '../../support/plugin-modules.ts';
 
 const declared = (name: string): Declaration => ({
   name,
@@ -27,10 +30,13 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-function registryWith(remove: (id: number) => Promise<void>): { registry: PluginRegistry; states: Map<number, PluginState> } {
+function registryWith(
+  remove: (id: number) => Promise<void>,
+  install: (setup: PluginSetup) => Promise<void> = async () => {},
+): { registry: PluginRegistry; states: Map<number, PluginState> } {
   const states = new Map<number, PluginState>();
   const registry = new PluginRegistry({
-    runner: { install: async () => {}, remove, declare: (id, state) => void states.set(id, state) },
+    runner: { install, remove, declare: (id, state) => void states.set(id, state) },
     left: new Map(),
     store: new VersionStore(directory),
     trustedKeys: [],
@@ -70,4 +76,45 @@ test('a plugin that is declared once more while its removal goes on is there, un
   expect(registry.ids.get('p')).toBe(id);
   expect(ends).toHaveLength(1);
   expect(registry.plugins.map(({ declaration }) => declaration.name)).toEqual(['p']);
+});
+
+test('a plugin that cannot be removed keeps the others waiting for nothing, and is tried again with the next change', async () => {
+  const removed: number[] = [];
+  let refuses = true;
+  const { registry } = registryWith(async (id) => {
+    removed.push(id);
+    if (refuses) throw new EngineError('PLUGIN_INVALID', 'Cannot remove plugin: nobody says that it did');
+  });
+  await registry.sync([declared('old')]);
+  const id = registry.ids.get('old') as number;
+  await registry.sync([declared('new')]);
+  expect(registry.problems).toEqual([{ name: 'new', reason: 'no module yet: push one' }]);
+  expect([...registry.ids.keys()]).toEqual(['new']);
+  refuses = false;
+  await registry.sync([declared('new')]);
+  await registry.sync([declared('new')]);
+  expect(removed).toEqual([id, id]);
+});
+
+test('an epoch is used for one version only, also where that was refused: some worker may have decided under it', async () => {
+  const epochs: number[] = [];
+  let refuses = false;
+  const { registry } = registryWith(
+    async () => {},
+    async ({ epoch }) => {
+      epochs.push(epoch);
+      if (refuses) throw new EngineError('PLUGIN_INVALID', 'Cannot load module: the flow worker ended');
+    },
+  );
+  await registry.sync([declared('p')]);
+  const push = (value: number): Promise<unknown> => registry.push('p', plugin({ evaluate: `(i32.const ${value})` }), 'enforce', 0); // one byte of each module differs
+  await push(1);
+  refuses = true;
+  await expect(push(2)).rejects.toThrow('the flow worker ended');
+  expect(registry.get('p').epoch).toBe(1);
+  refuses = false;
+  await push(3);
+  // What is in force already has its epoch.
+  await push(3);
+  expect(epochs).toEqual([1, 2, 3, 3]);
 });
