@@ -18,8 +18,6 @@ export default defineConfig({
           testTimeout: 20_000,
           // Loading every room anew for each file is half of the time; nothing in them is kept from one test to the next.
           isolate: false,
-          // By itself it leaves one processor to a person who watches: of two, that is half.
-          maxWorkers: '100%',
         },
       },
       { test: { name: 'slow', include: ['test/**/*.slow.test.ts'], testTimeout: 20_000 } },
