@@ -16,7 +16,7 @@ const trap = (): never => {
 
 let reporter: Reporter;
 let hash: number;
-/** What was done, in its order. */
+/** Everything that was done, in its order. */
 let done: string[];
 let trapped: RunningVersion[];
 let caller: PluginCaller;

@@ -114,7 +114,7 @@ test('an epoch is used for one version only, also where that was refused: some w
   expect(registry.get('p').epoch).toBe(1);
   refuses = false;
   await push(3);
-  // What is in force already has its epoch.
+  // The version in force has its epoch already.
   await push(3);
   expect(epochs).toEqual([1, 2, 3, 3]);
 });
