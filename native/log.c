@@ -1,31 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libbpf's messages: kept for the error of the load that they belong to, and handed to the engine's callback. */
+#define _GNU_SOURCE
 #include "internal.h"
 
 #include <bpf/libbpf.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static sluice_log_callback log_callback;
 
-/* Of the thread that loads: warnings since sluice_log__begin. A verifier log is longer than all else and comes last. */
+/* Of the thread that loads: the end of the warnings since sluice_log__begin. A verifier's log says last why it refuses. */
 static __thread char *warnings;
 static __thread uint32_t warnings_size, warnings_used;
 
+/* Keeps a text; of what is there already its beginning goes, where there is no room for both. */
+static void warnings_keep(const char *text, size_t length)
+{
+	const size_t room = warnings_size - 1;
+	size_t gone;
+
+	if (length > room) {
+		text += length - room;
+		length = room;
+	}
+	gone = warnings_used + length > room ? warnings_used + length - room : 0;
+	memmove(warnings, warnings + gone, warnings_used - gone);
+	memcpy(warnings + warnings_used - gone, text, length);
+	warnings_used = (uint32_t)(warnings_used - gone + length);
+	warnings[warnings_used] = '\0';
+}
+
 static int log_print(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-	static __thread char text[65536];
-	int length = vsnprintf(text, sizeof(text), format, arguments);
+	char *text;
+	int length = vasprintf(&text, format, arguments);
 
 	if (length < 0)
 		return 0;
-	if (level == LIBBPF_WARN && warnings && warnings_used < warnings_size) {
-		int kept = snprintf(warnings + warnings_used, warnings_size - warnings_used, "%s", text);
-
-		warnings_used += kept > 0 ? (uint32_t)kept : 0;
-	}
+	if (level == LIBBPF_WARN && warnings_size)
+		warnings_keep(text, (size_t)length);
 	if (log_callback && level != LIBBPF_DEBUG)
 		log_callback((int)level, text);
+	free(text);
 	return length;
 }
 

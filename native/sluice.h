@@ -42,7 +42,7 @@ struct sluice_map_size {
 /*
  * Loads an object. Returns -EUCLEAN when a pinned map has another layout than the object wants; problem then names it. A map
  * with a size takes over a pinned one that is at least as large; a smaller one stays pinned until sluice_object__commit.
- * For other errors problem holds libbpf's last warnings and the verifier's log, cut at problem_size.
+ * For other errors problem holds libbpf's warnings and the verifier's log; of what is longer than problem_size its end.
  */
 SLUICE_API int sluice_object__load(const char *path, const char *pin_directory, const struct sluice_map_size *sizes,
 				   uint32_t size_count, struct sluice_object **object, char *problem,
