@@ -26,14 +26,6 @@ static __always_inline void verdict_key_fill(struct verdict_key *key, const stru
 		key->source_port = ask->source_port;
 }
 
-/* The next wider scope, or none. */
-static __always_inline enum scope scope_wider(enum scope scope)
-{
-	if (scope == SCOPE_FLOW)
-		return SCOPE_ADDRESS;
-	return scope == SCOPE_ADDRESS ? SCOPE_IDENTITY : SCOPE_NONE;
-}
-
 static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
 {
 	struct counter *hits = bpf_map_lookup_elem(&verdict_hits, &plugin);
@@ -44,8 +36,33 @@ static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
 	}
 }
 
+/* Finds what the plugin decided for flows of one scope, as verdict_find does. */
+static __always_inline enum verdict verdict_find_within(struct journey *journey, const struct plugin_state *plugin, __u64 now_ns,
+							__u32 bytes, enum scope scope)
+{
+	const struct ask *ask = &journey->ask;
+	struct verdict_entry *found;
+	struct verdict_key key;
+	__u8 verdict;
+
+	if (!(plugin->scopes & scope))
+		return VERDICT_NEXT;
+	verdict_key_fill(&key, ask, scope);
+	found = bpf_map_lookup_elem(&verdicts, &key);
+	if (!found || found->epoch != plugin->epoch || found->expires_ns <= now_ns)
+		return VERDICT_NEXT;
+	verdict = found->verdict;
+	journey->backend_set = found->backend_set;
+	/* A verdict for one connection was just made: finding it is no hit. */
+	if (found->once)
+		bpf_map_delete_elem(&verdicts, &key);
+	else
+		verdict_hit_count(ask->plugin, bytes);
+	return verdict;
+}
+
 /*
- * Finds what the plugin decided for a flow, narrowest scope first.
+ * Finds what the plugin decided for a flow, narrowest scope first. No loop: Linux 6.1 refuses one whose head follows a call.
  *
  * Returns VERDICT_NEXT when there is no decision or it is stale, never one from an older version of the plugin.
  * VERDICT_ROUTE leaves the backend set in the journey. A verdict for one connection is taken from the cache here: the caller tracks
@@ -54,29 +71,13 @@ static __always_inline void verdict_hit_count(__u32 plugin, __u32 bytes)
 static __always_inline enum verdict verdict_find(struct journey *journey, const struct plugin_state *plugin, __u64 now_ns,
 						 __u32 bytes)
 {
-	const struct ask *ask = &journey->ask;
-	struct verdict_key key;
+	enum verdict verdict = verdict_find_within(journey, plugin, now_ns, bytes, SCOPE_FLOW);
 
-	for (enum scope scope = SCOPE_FLOW; scope != SCOPE_NONE; scope = scope_wider(scope)) {
-		struct verdict_entry *found;
-		__u8 verdict;
-
-		if (!(plugin->scopes & scope))
-			continue;
-		verdict_key_fill(&key, ask, scope);
-		found = bpf_map_lookup_elem(&verdicts, &key);
-		if (!found || found->epoch != plugin->epoch || found->expires_ns <= now_ns)
-			continue;
-		verdict = found->verdict;
-		journey->backend_set = found->backend_set;
-		/* A verdict for one connection was just made: finding it is no hit. */
-		if (found->once)
-			bpf_map_delete_elem(&verdicts, &key);
-		else
-			verdict_hit_count(ask->plugin, bytes);
-		return verdict;
-	}
-	return VERDICT_NEXT;
+	if (verdict == VERDICT_NEXT)
+		verdict = verdict_find_within(journey, plugin, now_ns, bytes, SCOPE_ADDRESS);
+	if (verdict == VERDICT_NEXT)
+		verdict = verdict_find_within(journey, plugin, now_ns, bytes, SCOPE_IDENTITY);
+	return verdict;
 }
 
 #endif

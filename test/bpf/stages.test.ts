@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { drawChain, readChain } from '../../bpf/codegen/stages.ts';
 import { ENGINE_STAGES, STAGES } from '../../engine/kernel/stages.gen.ts';
-import { readTailCalls } from '../support/bpf-object.ts';
+import { findRefusedLoops, readTailCalls } from '../support/bpf-object.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 /** A name in the kernel has 15 bytes. */
@@ -47,6 +47,10 @@ describe('the chain of stages', () => {
       expect(readFileSync(`${root}/bpf/${file}`, 'utf8'), `${file} has no ${program}`).toContain(
         `\nint ${program}(struct __sk_buff *skb)\n`,
       );
+  });
+
+  test('no loop is laid out as Linux 6.1 refuses it', () => {
+    expect(findRefusedLoops(`${root}/build/endpoint.bpf.o`)).toEqual([]);
   });
 
   test('the drawing in the README is of this chain', () => {

@@ -1,4 +1,4 @@
-/** A compiled BPF object, as far as finding the tail calls in it goes: 64-bit little-endian ELF, sections, symbols, relocations. */
+/** A compiled BPF object, as far as finding the tail calls and the loops in it goes: 64-bit little-endian ELF, sections, symbols, relocations. */
 import { readFileSync } from 'node:fs';
 
 interface Section {
@@ -32,22 +32,76 @@ const INSTRUCTION = 8;
 const LOAD_64 = 0x18;
 const MOVE_CONSTANT = 0xb7;
 const CALL = 0x85;
+const EXIT = 0x95;
+const GOTO = 0x05;
+/** Classes of instructions: BPF_JMP and BPF_JMP32. */
+const JUMPS: ReadonlySet<number> = new Set([5, 6]);
 /** BPF_FUNC_tail_call */
 const TAIL_CALL = 12;
 
 /** Every tail call of an object, in the order of its instructions. */
 export function readTailCalls(path: string): TailCall[] {
+  return mapFunctions(path, ({ code, symbol, relocations }) => callsOf(code, symbol, relocations()));
+}
+
+/**
+ * Loops that Linux 6.1 refuses: it goes through the instructions as its verifier does (check_cfg), and lists where one that is no jump
+ * leads back to the head of a loop. As `function: instruction`, counted from the function's first.
+ */
+export function findRefusedLoops(path: string): string[] {
+  return mapFunctions(path, ({ code, symbol }) => refusedLoops(code.subarray(symbol.value, symbol.value + symbol.size), symbol.name));
+}
+
+interface CompiledFunction {
+  /** The section's instructions. */
+  readonly code: Buffer;
+  readonly symbol: Symbol;
+  readonly relocations: () => ReadonlyMap<number, string>;
+}
+
+function mapFunctions<Found>(path: string, find: (compiled: CompiledFunction) => readonly Found[]): Found[] {
   const bytes = readFileSync(path);
   const sections = readSections(bytes);
   const table = sections.find(({ type }) => type === SYMBOLS);
   if (!table) throw new Error(`${path} has no symbols`);
   const symbols = readSymbols(bytes, table, sections[table.link] as Section);
   return sections.flatMap((section, index) => {
-    const functions = symbols.filter((symbol) => symbol.section === index && symbol.type === FUNCTION);
-    if (!functions.length) return [];
-    const relocations = readRelocations(bytes, sections, index, symbols);
-    return functions.flatMap((each) => callsOf(bytes.subarray(section.offset, section.offset + section.size), each, relocations));
+    const code = bytes.subarray(section.offset, section.offset + section.size);
+    const relocations = (): ReadonlyMap<number, string> => readRelocations(bytes, sections, index, symbols);
+    return symbols
+      .filter((symbol) => symbol.section === index && symbol.type === FUNCTION)
+      .flatMap((symbol) => find({ code, symbol, relocations }));
   });
+}
+
+/** Where an instruction leads, in the verifier's order; `jumps`: whether it may lead back to the head of a loop. */
+function waysOf(code: Buffer, at: number): { readonly to: readonly number[]; readonly jumps: boolean } {
+  const opcode = code[at * INSTRUCTION] as number;
+  const target = at + 1 + code.readInt16LE(at * INSTRUCTION + 2);
+  if (!JUMPS.has(opcode & 7) || opcode === CALL) return { to: [at + 1], jumps: false };
+  if (opcode === EXIT) return { to: [], jumps: true };
+  return { to: opcode === GOTO ? [target] : [at + 1, target], jumps: true };
+}
+
+function refusedLoops(code: Buffer, name: string): string[] {
+  const refused: string[] = [];
+  /** 1: on the way to where we are; 2: all behind it was seen. */
+  const seen = new Uint8Array(code.length / INSTRUCTION + 1);
+  const way: { readonly at: number; readonly ways: ReturnType<typeof waysOf>; next: number }[] = [];
+  const enter = (at: number): void => {
+    seen[at] = 1;
+    way.push({ at, ways: waysOf(code, at), next: 0 });
+  };
+  enter(0);
+  for (let here = way.at(-1); here; here = way.at(-1)) {
+    const to = here.ways.to[here.next++];
+    if (to === undefined) {
+      seen[here.at] = 2;
+      way.pop();
+    } else if (!seen[to]) enter(to);
+    else if (seen[to] === 1 && !here.ways.jumps) refused.push(`${name}: ${here.at}`);
+  }
+  return refused;
 }
 
 /** `enter_<stage>` writes map and index right before its call: whoever calls otherwise has neither here. */
