@@ -63,12 +63,11 @@ int table_add(struct sluice_sockets *sockets, int fd, enum socket_state state)
 void table_free(struct sluice_sockets *sockets, uint32_t id)
 {
 	struct proxy_socket *socket = &sockets->table[id];
-	uint32_t *list = sockets->in_turn ? &sockets->free : &sockets->freed;
 
 	backlog_forget(&socket->backlog, &sockets->waiting);
 	socket_become(socket, SOCKET_FREE);
-	socket->next_free = *list;
-	*list = id;
+	socket->next_free = sockets->freed;
+	sockets->freed = id;
 }
 
 void table_reuse(struct sluice_sockets *sockets)

@@ -197,19 +197,15 @@ int sluice_sockets__turn(struct sluice_sockets *sockets)
 
 	turn->event_count = 0;
 	sockets->used = 0;
-	sockets->in_turn = 1;
 	table_reuse(sockets);
 	sluice_sockets__commit(sockets);
 	if (sockets->proxy)
 		proxy_beat(sockets->proxy);
 	count = epoll_wait(sockets->epoll, ready, READY_MAX, turn->event_count ? 0 : turn->timeout_ms);
-	if (count < 0 && errno != EINTR) {
-		sockets->in_turn = 0;
+	if (count < 0 && errno != EINTR)
 		return -errno;
-	}
 	for (int i = 0; i < count; i++)
 		sockets_ready(sockets, &ready[i]);
-	sockets->in_turn = 0;
 	return (int)turn->event_count;
 }
 

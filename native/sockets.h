@@ -68,8 +68,7 @@ struct sluice_sockets {
 	struct proxy_socket *table;
 	uint32_t count, room;
 	uint32_t free;		/* numbers that can be given out */
-	uint32_t freed;		/* between two turns: events may still name these */
-	int in_turn;
+	uint32_t freed;		/* since the last turn began: events of that one may still name these */
 	int epoll, waker, listeners[PROXY_LISTENER_MAX];
 	uint32_t used;		/* of the memory `in`, in this turn */
 	uint32_t waiting;	/* bytes in all backlogs */

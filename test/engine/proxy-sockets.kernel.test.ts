@@ -126,6 +126,38 @@ test('a number that is free again is not used while events may still name it', a
   sockets.turn(0);
 });
 
+test('a number that is lost within a turn is not given out before the events of that turn are told', async () => {
+  const [evil, victim] = [await connected(), await connected()];
+  // Closed with bytes that wait to be written: its number is freed by the turn that meets the reset, behind its last bytes.
+  while (!evil.stream.blocked) {
+    evil.stream.write(Buffer.alloc(1 << 20));
+    sockets.turn(0);
+  }
+  evil.stream.close();
+  sockets.turn(0);
+  const seen: string[] = [];
+  let fresh: ProxySocket | undefined;
+  victim.stream.handler = {
+    onData: () => {
+      fresh = sockets.connect(HERE, HERE, portOf(server));
+      fresh.handler = { onData: (bytes) => seen.push(String(bytes)), onEnd: () => {}, onDrain: () => {}, onGone: () => {} };
+    },
+    onEnd: () => {},
+    onDrain: () => {},
+    onGone: () => {},
+  };
+  victim.socket.write('ask');
+  evil.socket.write('of somebody else');
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  evil.socket.resetAndDestroy();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await turnsUntil(() => fresh !== undefined);
+  sockets.turn(0);
+  expect(seen).toEqual([]);
+  for (const stream of [victim.stream, fresh]) stream?.close();
+  sockets.turn(0);
+});
+
 test('who does not read is told of once, and again when he does; both ends make an end', async () => {
   const { stream, socket, events } = await connected();
   const block = Buffer.alloc(1 << 20, 'x');
