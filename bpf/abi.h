@@ -610,7 +610,7 @@ _Static_assert(sizeof(struct engine_state) == 48, "engine_state changed size");
 
 /* The parts of the chain that are switched on, 1 or 0 each: constants of the programs, set before they are loaded. 4 bytes. */
 struct stage_switches {
-	__u32 records;		/* what is dropped, and what passes by a failure policy, leaves records */
+	__u32 names;		/* DNS messages are read: some endpoint has rules about names, or a plugin that sees answers */
 };
 _Static_assert(sizeof(struct stage_switches) == 4, "stage_switches changed size");
 

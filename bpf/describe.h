@@ -4,7 +4,6 @@
 #define SLUICE_DESCRIBE_H
 
 #include "journey.h"
-#include "switches.h"
 
 /* Fills in the ask of a journey, as its packet was judged; name is the hash of the name that it is about, or 0. */
 static __always_inline struct ask *ask_fill(struct journey *journey, const struct endpoint *endpoint, enum direction direction,
@@ -59,8 +58,6 @@ static __always_inline int record_share_take(__u32 endpoint, __u32 reason)
 	struct record_share *share, first = { .records = 1 };
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 
-	if (!switches.records)
-		return 0;
 	share = bpf_map_lookup_elem(&record_shares, &key);
 	if (!share) {
 		first.window_ns = now_ns;

@@ -136,6 +136,8 @@ static __always_inline int message_give_up(struct __sk_buff *skb, const struct j
 /* The knowledge of a journey's message before it is looked at. Returns 0 where its endpoint is gone. */
 static __always_inline int message_begin(struct __sk_buff *skb, struct message *message, struct journey *journey)
 {
+	if (!switches.names)
+		return 0;
 	message->journey = journey;
 	message->packet = &journey->packet;
 	message->endpoint = bpf_map_lookup_elem(&endpoints, &journey->endpoint);

@@ -10,6 +10,7 @@
 #include "engine.h"
 #include "fragments.h"
 #include "journey.h"
+#include "switches.h"
 
 /* Whether packet_leave may meet a connection whose first words are read. A constant of each stage: edges follow from it. */
 enum reading_rule {
@@ -22,6 +23,8 @@ static __always_inline int journey_is_dns(const struct journey *journey, const e
 {
 	const struct packet *packet = &journey->packet;
 
+	if (!switches.names)
+		return 0;
 	if (packet_is_dns(packet, hook_direction(hook)))
 		return 1;
 	/* Of a connection whose messages are encrypted, its first packet is all that there is to see. */

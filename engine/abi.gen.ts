@@ -1397,20 +1397,20 @@ export const counterCodec = {
 
 /** struct stage_switches, 4 bytes. */
 export interface StageSwitches {
-  records: number;
+  names: number;
 }
 
 export const stageSwitchesCodec = {
   size: 4,
-  offsets: { records: 0 },
+  offsets: { names: 0 },
   write(target: Buffer, at: number, value: StageSwitches): void {
     target.fill(0, at, at + 4);
-    target.writeUInt32LE(value.records, at + 0);
+    target.writeUInt32LE(value.names, at + 0);
   },
   read(source: Buffer, at: number): StageSwitches {
     if (source.length < at + 4) throw new RangeError('struct stage_switches is cut short');
     return {
-      records: source.readUInt32LE(at + 0),
+      names: source.readUInt32LE(at + 0),
     };
   },
 } as const;

@@ -8,15 +8,17 @@ import { viewStatus } from './api/status.ts';
 import type { Config } from './config.ts';
 import { Explainer } from './explain/explainer.ts';
 import { viewNames } from './explain/known-names-view.ts';
-import { Datapath, type MapSizes } from './kernel/datapath.ts';
+import { Datapath } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
+import type { MapSizes } from './kernel/load.ts';
 import { kernelNowNs, setNativeLog } from './kernel/native.ts';
 import { readPluginStates } from './kernel/plugin-states.ts';
 import { PolicyMaps } from './kernel/policy-maps.ts';
 import { Pressure } from './kernel/pressure.ts';
 import { closeSocket, closeSockets, wakeSockets } from './kernel/proxy-sockets.ts';
 import { RecordReader } from './kernel/record-reader.ts';
+import { neededSwitches } from './kernel/switches.ts';
 import type { Logger } from './log.ts';
 import { FlowCounts } from './observe/flow-counts.ts';
 import { FlowLog } from './observe/flow-log.ts';
@@ -108,7 +110,8 @@ type Cluster = Awaited<ReturnType<typeof followCluster>>;
 /** Programs and maps, and who reads the maps. */
 async function openKernel(config: Config, log: Logger, { compiler }: Cluster, stops: Stops) {
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
-  const datapath = await Datapath.load(config.bpffs, mapSizes(compiler));
+  const switches = neededSwitches([...compiler.endpoints.values()].map(({ value }) => value));
+  const datapath = await Datapath.load(config.bpffs, mapSizes(compiler), switches);
   stops.push(() => datapath.close());
   const maps = new PolicyMaps(datapath, config.limits);
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);

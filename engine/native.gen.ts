@@ -56,6 +56,44 @@ export const mapSizeCodec = {
   },
 } as const;
 
+/** struct object_plan, 48 bytes. */
+export interface ObjectPlan {
+  path: bigint;
+  pinDirectory: bigint;
+  switches: bigint;
+  sizes: bigint;
+  problem: bigint;
+  sizeCount: number;
+  problemSize: number;
+}
+
+export const objectPlanCodec = {
+  size: 48,
+  offsets: { path: 0, pinDirectory: 8, switches: 16, sizes: 24, problem: 32, sizeCount: 40, problemSize: 44 },
+  write(target: Buffer, at: number, value: ObjectPlan): void {
+    target.fill(0, at, at + 48);
+    target.writeBigUInt64LE(value.path, at + 0);
+    target.writeBigUInt64LE(value.pinDirectory, at + 8);
+    target.writeBigUInt64LE(value.switches, at + 16);
+    target.writeBigUInt64LE(value.sizes, at + 24);
+    target.writeBigUInt64LE(value.problem, at + 32);
+    target.writeUInt32LE(value.sizeCount, at + 40);
+    target.writeUInt32LE(value.problemSize, at + 44);
+  },
+  read(source: Buffer, at: number): ObjectPlan {
+    if (source.length < at + 48) throw new RangeError('struct object_plan is cut short');
+    return {
+      path: source.readBigUInt64LE(at + 0),
+      pinDirectory: source.readBigUInt64LE(at + 8),
+      switches: source.readBigUInt64LE(at + 16),
+      sizes: source.readBigUInt64LE(at + 24),
+      problem: source.readBigUInt64LE(at + 32),
+      sizeCount: source.readUInt32LE(at + 40),
+      problemSize: source.readUInt32LE(at + 44),
+    };
+  },
+} as const;
+
 /** struct connection_count, 12 bytes. */
 export interface ConnectionCount {
   endpoint: number;
@@ -372,7 +410,8 @@ export const FUNCTIONS = {
   sluice_kernel__ifindex: ['int', ['string']],
   sluice_kernel__is_peered: ['int', ['uint32']],
   sluice_kernel__now_ns: ['uint64', []],
-  sluice_object__load: ['int', ['string', 'string', 'pointer', 'uint32', 'pointer', 'pointer', 'uint32']],
+  sluice_object__load: ['int', ['pointer', 'pointer']],
+  sluice_object__load_again: ['int', ['pointer', 'size_t', 'pointer']],
   sluice_object__commit: ['int', ['size_t']],
   sluice_object__map: ['int', ['size_t', 'string']],
   sluice_object__program: ['int', ['size_t', 'string']],

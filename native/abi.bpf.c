@@ -13,6 +13,7 @@ EXPORT_ENUM(socket_operation);
 EXPORT_ENUM(socket_event);
 
 EXPORT_STRUCT(map_size);
+EXPORT_STRUCT(object_plan);
 EXPORT_STRUCT(connection_count);
 EXPORT_STRUCT(record_header);
 EXPORT_STRUCT(proxy_parts);

@@ -39,14 +39,28 @@ struct sluice_map_size {
 	uint32_t entries;
 };
 
+struct stage_switches;	/* bpf/abi.h */
+
+/* What is to be loaded. 48 bytes. */
+struct sluice_object_plan {
+	const char *path;
+	const char *pin_directory;
+	const struct stage_switches *switches;
+	const struct sluice_map_size *sizes;
+	char *problem;		/* receives why it cannot be loaded, as text */
+	uint32_t size_count;
+	uint32_t problem_size;
+};
+
 /*
  * Loads an object. Returns -EUCLEAN when a pinned map has another layout than the object wants; problem then names it. A map
  * with a size takes over a pinned one that is at least as large; a smaller one stays pinned until sluice_object__commit.
- * For other errors problem holds libbpf's warnings and the verifier's log; of what is longer than problem_size its end.
+ * For other errors problem holds the end of libbpf's warnings and the verifier's log.
  */
-SLUICE_API int sluice_object__load(const char *path, const char *pin_directory, const struct sluice_map_size *sizes,
-				   uint32_t size_count, struct sluice_object **object, char *problem,
-				   uint32_t problem_size);
+SLUICE_API int sluice_object__load(const struct sluice_object_plan *plan, struct sluice_object **object);
+/* Loads the programs once more, with other switches, on the maps of an object that is loaded: the plan's sizes do not count. */
+SLUICE_API int sluice_object__load_again(const struct sluice_object_plan *plan, const struct sluice_object *loaded,
+					 struct sluice_object **object);
 /* Pins the maps that were made anew in place of smaller ones: when they are filled, and no program uses the old ones. */
 SLUICE_API int sluice_object__commit(struct sluice_object *object);
 /* Returns the descriptor, which the object keeps, or -ENOENT. */

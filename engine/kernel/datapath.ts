@@ -6,24 +6,18 @@
  */
 import { randomInt } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { Abi, counterCodec, EndpointId, engineStateCodec, Mark, type Reason } from '../abi.gen.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { Abi, counterCodec, EndpointId, engineStateCodec, Mark, type Reason, type StageSwitches } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import { MAPS, type MapName } from '../maps.gen.ts';
-import { mapSizeCodec, Attachment as NativeAttachment } from '../native.gen.ts';
+import { Attachment as NativeAttachment } from '../native.gen.ts';
 import { KernelMap } from './kernel-map.ts';
-import { check, errnoName, kernelNowNs, native, objectPath, readHandle } from './native.ts';
+import { loadObject, type MapSizes } from './load.ts';
+import { check, kernelNowNs, native, readHandle } from './native.ts';
 import { detachEndpoint, requireAlone, requireBpffs, STALE_MS } from './pins.ts';
 import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces } from './programs.ts';
 import { ENGINE_STAGES, STAGES } from './stages.gen.ts';
-
-/** A pinned map has another layout; errno(3) knows the number, and Node has no name for it. */
-const EUCLEAN = 117;
-
-/** Verifier logs are long, and worth keeping whole. */
-const PROBLEM_BYTES = 1 << 20;
-
-/** Maps that the engine fills, and how many entries they must have room for. */
-export type MapSizes = Partial<Record<'peers' | 'networks' | 'policies' | 'ports', number>>;
+import { ALL_ON, eitherOf, leftSwitches } from './switches.ts';
 
 /** How programs are attached on this kernel. */
 export type Attachment = 'tcx' | 'clsact';
@@ -60,23 +54,35 @@ export interface Counter {
   readonly bytes: bigint;
 }
 
+/** An object that is loaded, with the switches of its programs. */
+interface Loaded {
+  readonly object: number;
+  readonly switches: StageSwitches;
+}
+
 export class Datapath {
   readonly maps: Readonly<Record<MapName, KernelMap>>;
+  /** The first that was loaded: its maps are everybody's, and threads have descriptors of it. */
   readonly #object: number;
+  /** Whose programs are in force. */
+  #chain: Loaded;
+  readonly #attached = new Map<number, Place>();
+  readonly #opened = new Set<keyof typeof ENGINE_STAGES>();
   readonly #pinDirectory: string;
   readonly #asks: number;
   readonly #records: number;
   readonly #release: number;
   #attachment: Attachment;
 
-  private constructor(object: number, pinDirectory: string) {
-    this.#object = object;
+  private constructor(loaded: Loaded, pinDirectory: string) {
+    this.#object = loaded.object;
+    this.#chain = loaded;
     this.#pinDirectory = pinDirectory;
-    const fd = (name: MapName): number => check(native.sluice_object__map(object, name), `find map ${name}`);
+    const fd = (name: MapName): number => check(native.sluice_object__map(this.#object, name), `find map ${name}`);
     const names = Object.keys(MAPS) as MapName[];
     this.maps = Object.fromEntries(names.map((name) => [name, new KernelMap(name, fd(name))])) as Record<MapName, KernelMap>;
 
-    for (const [map, index, program] of STAGES) this.#setStage(map, index, program);
+    this.#setStages(this.#object);
     const cell = Buffer.alloc(8);
     const token = randomInt(1, 2 ** 32 - Mark.MAX);
     const { release: releaseInterface, releasePeer } = ownInterfaces(pinDirectory);
@@ -102,23 +108,16 @@ export class Datapath {
    * Loads the programs, and takes over the maps of an earlier engine.
    *
    * Nothing is attached or replaced yet: what is in force stays in force until attach(). `sizes` says how many entries
-   * maps must have room for; a pinned map that is smaller is replaced, for good with commit().
+   * maps must have room for; a pinned map that is smaller is replaced, for good with commit(). `switches` says what of the chain
+   * is needed, beside what the endpoints of an earlier engine need.
    *
    * @throws EngineError `NO_BPFFS`, `NOT_ROOT`, `MAP_MISMATCH`, `ENGINE_RUNNING`, `KERNEL_UNSUPPORTED` or `KERNEL_LOAD`.
    */
-  static async load(pinDirectory: string, sizes: MapSizes = {}): Promise<Datapath> {
+  static async load(pinDirectory: string, sizes: MapSizes = {}, switches: StageSwitches = ALL_ON): Promise<Datapath> {
     requireBpffs(pinDirectory);
     await requireAlone(pinDirectory);
-    const cell = Buffer.alloc(8);
-    const problem = Buffer.alloc(PROBLEM_BYTES);
-    const entries = Object.entries(sizes);
-    const sizeBytes = Buffer.alloc(Math.max(1, entries.length) * mapSizeCodec.size);
-    entries.forEach(([name, size], i) => {
-      mapSizeCodec.write(sizeBytes, i * mapSizeCodec.size, { name: Buffer.from(name, 'latin1'), entries: size });
-    });
-    const result = native.sluice_object__load(objectPath, pinDirectory, sizeBytes, entries.length, cell, problem, problem.length);
-    if (result < 0) throw loadError(result, problem.toString('utf8', 0, problem.indexOf(0)).trim(), pinDirectory);
-    return new Datapath(readHandle(cell), pinDirectory);
+    const needed = eitherOf(switches, leftSwitches(pinDirectory));
+    return new Datapath({ object: loadObject({ pinDirectory, sizes, switches: needed }), switches: needed }, pinDirectory);
   }
 
   get attachment(): Attachment {
@@ -135,9 +134,34 @@ export class Datapath {
     return this.#records;
   }
 
-  /** The descriptor of a loaded program. */
+  /** The descriptor of the program of this name that is in force; it is closed when that is switched. */
   programFd(name: string): number {
-    return check(native.sluice_object__program(this.#object, name), `find program ${name}`);
+    return programFd(this.#chain.object, name);
+  }
+
+  get switches(): StageSwitches {
+    return this.#chain.switches;
+  }
+
+  /**
+   * Puts programs with these switches in the place of those in force, one by one, each atomically: maps stay, connections go on. A
+   * packet on its way may meet programs of both, which bpf/switches.h says why that is right. Loading takes this thread a second.
+   *
+   * @throws EngineError `KERNEL_LOAD` or `KERNEL_CALL`: what was in force, or part of it, is; the switches count as they were
+   */
+  switch(switches: StageSwitches): void {
+    if (isDeepStrictEqual(switches, this.#chain.switches)) return;
+    const before = this.#chain;
+    const object = loadObject({ pinDirectory: this.#pinDirectory, switches, loaded: this.#object });
+    try {
+      this.#setStages(object);
+      for (const [id, place] of this.#attached) if (this.find(place) === id) this.#attach(object, id, place);
+    } catch (error) {
+      native.sluice_object__close(object);
+      throw error;
+    }
+    this.#chain = { object, switches };
+    if (before.object !== this.#object) native.sluice_object__close(before.object);
   }
 
   /** Makes maps that replaced smaller ones those that a later engine finds: all endpoints use them by now. */
@@ -149,34 +173,39 @@ export class Datapath {
   get proxyHandles(): ProxyHandles {
     return {
       interface: ownInterfaces(this.#pinDirectory).proxy,
-      program: this.programFd('from_proxy'),
-      picker: this.programFd('pick_listener'),
-      finder: this.programFd('origin_of'),
+      program: programFd(this.#object, 'from_proxy'),
+      picker: programFd(this.#object, 'pick_listener'),
+      finder: programFd(this.#object, 'origin_of'),
       listeners: this.maps.proxy_listeners.fd,
       engineStates: this.maps.engine_states.fd,
-      explain: this.programFd('explain'),
+      explain: programFd(this.#object, 'explain'),
       verdictsFd: this.maps.verdicts.fd,
     };
   }
 
   /** Lets connections go to the proxy from now on, for as long as this process lives. */
   openProxy(): void {
-    this.#setStage(...ENGINE_STAGES.to_proxy);
+    this.#open('to_proxy');
   }
 
   /** Lets tagged packets be held from now on, for as long as this process lives. */
   openHold(): void {
-    this.#setStage(...ENGINE_STAGES.hold);
+    this.#open('hold');
   }
 
   /** Attaches an endpoint's programs, or replaces those of an earlier engine without a gap. */
   attach(id: number, place: Place): void {
+    this.#attach(this.#chain.object, id, place);
+    this.#attached.set(id, place);
+  }
+
+  #attach(object: number, id: number, place: Place): void {
     if ('cgroup' in place) {
-      this.#attachCgroup(id, place.cgroup);
+      this.#attachCgroup(object, id, place.cgroup);
       return;
     }
     for (const { name, direction } of INTERFACE_PROGRAMS) {
-      const result = native.sluice_link__attach(this.programFd(name), id, direction, this.#linkPath(name, id));
+      const result = native.sluice_link__attach(programFd(object, name), id, direction, this.#linkPath(name, id));
       check(result, `attach ${name} to interface ${place.interface}`);
       this.#attachment = ATTACHMENTS[result] ?? 'clsact';
     }
@@ -185,6 +214,7 @@ export class Datapath {
   /** Detaches an endpoint's programs; an interface or cgroup that is gone is no error. */
   detach(id: number): void {
     detachEndpoint(this.#pinDirectory, id);
+    this.#attached.delete(id);
   }
 
   /** The endpoint's id, or undefined when there is no such interface or cgroup. */
@@ -202,10 +232,10 @@ export class Datapath {
     return 'interface' in place && check(native.sluice_kernel__is_peered(id), `look at interface ${place.interface}`) === 1;
   }
 
-  #attachCgroup(id: number, cgroup: string): void {
+  #attachCgroup(object: number, id: number, cgroup: string): void {
     const path = cgroupPath(cgroup);
     for (const name of CGROUP_PROGRAMS)
-      check(native.sluice_cgroup__attach(this.programFd(name), path, this.#linkPath(name, id)), `attach ${name} to cgroup ${cgroup}`);
+      check(native.sluice_cgroup__attach(programFd(object, name), path, this.#linkPath(name, id)), `attach ${name} to cgroup ${cgroup}`);
     const [key, value] = [Buffer.alloc(8), Buffer.alloc(8)];
     key.writeBigUInt64LE(statSync(path, { bigint: true }).ino);
     value.writeBigUInt64LE(BigInt(id));
@@ -232,14 +262,25 @@ export class Datapath {
     native.sluice_ring__close(this.#asks);
     native.sluice_ring__close(this.#records);
     native.sluice_release__close(this.#release);
+    if (this.#chain.object !== this.#object) native.sluice_object__close(this.#chain.object);
     native.sluice_object__close(this.#object);
   }
 
-  /** Puts a program where others reach it by tail call. */
-  #setStage(map: MapName, index: number, program: string): void {
+  /** Puts an object's programs where others reach them by tail call, those that lead to the engine where that way is open. */
+  #setStages(object: number): void {
+    for (const stage of STAGES) this.#setStage(object, stage);
+    for (const name of this.#opened) this.#setStage(object, ENGINE_STAGES[name]);
+  }
+
+  #open(name: keyof typeof ENGINE_STAGES): void {
+    this.#setStage(this.#chain.object, ENGINE_STAGES[name]);
+    this.#opened.add(name);
+  }
+
+  #setStage(object: number, [map, index, program]: readonly [array: MapName, index: number, program: string]): void {
     const [key, value] = [Buffer.alloc(4), Buffer.alloc(4)];
     key.writeUInt32LE(index);
-    value.writeUInt32LE(this.programFd(program));
+    value.writeUInt32LE(programFd(object, program));
     this.maps[map].update(new Map([[key.toString('latin1'), value]]));
   }
 
@@ -273,26 +314,8 @@ function cgroupPath(cgroup: string): string {
   return `${mount}${cgroup}`;
 }
 
-function loadError(result: number, problem: string, pinDirectory: string): EngineError {
-  const name = errnoName(result);
-  if (result === -EUCLEAN)
-    return new EngineError(
-      'MAP_MISMATCH',
-      `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`,
-    );
-  if (name === 'EPERM')
-    return new EngineError(
-      'NOT_ROOT',
-      `Cannot load BPF programs: ${name}; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON`,
-      problem,
-    );
-  if (name === 'EINVAL' || name === 'ENOSYS' || name === 'EOPNOTSUPP')
-    return new EngineError(
-      'KERNEL_UNSUPPORTED',
-      `Cannot load BPF programs: not supported on this kernel: needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT (${problem.split('\n').at(-1)})`,
-      problem,
-    );
-  return new EngineError('KERNEL_LOAD', `Cannot load BPF programs: ${name} (${problem.split('\n').at(-1)})`, problem);
+function programFd(object: number, name: string): number {
+  return check(native.sluice_object__program(object, name), `find program ${name}`);
 }
 
 /** The counters of a map, added up over processors, without those that are zero. */

@@ -22,6 +22,7 @@ import { EngineError } from '../errors.ts';
 import type { MapName } from '../maps.gen.ts';
 import type { Datapath, Place } from './datapath.ts';
 import type { Entries } from './kernel-map.ts';
+import { eitherOf, neededSwitches } from './switches.ts';
 
 /** The compiled maps, in the order in which additions are written. */
 const COMPILED = [
@@ -139,6 +140,7 @@ export class PolicyMaps {
     // Before the first endpoint is judged by it.
     if (!this.#revised) attempt(() => this.#writeRevision(this.#revision));
     const written = attempt(() => {
+      this.#switchOn(state.endpoints);
       for (const plan of plans) this.#checkRoom(plan);
       for (const plan of plans) this.#set(plan);
     });
@@ -155,6 +157,12 @@ export class PolicyMaps {
     this.#settled = removed;
     if (removed) for (const map of COMPILED) state[map].touched.clear();
     return { changes: this.#changes - changesBefore, failures };
+  }
+
+  /** What endpoints need of the chain is there before they are; it stays for as long as this engine lives: each way costs a second. */
+  #switchOn(endpoints: PolicyState['endpoints']): void {
+    const { switches } = this.#datapath;
+    this.#datapath.switch(eitherOf(switches, neededSwitches([...endpoints.values()].map(withFallback))));
   }
 
   #plan(map: CompiledMap, { entries, touched }: WantedEntries): Plan {

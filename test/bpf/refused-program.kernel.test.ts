@@ -4,21 +4,24 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { stageSwitchesCodec } from '../../engine/abi.gen.ts';
+import { objectPlanCodec } from '../../engine/native.gen.ts';
 
 /** More instructions than a log of 64 KiB has room for, then an access to no memory. */
 const REFUSED = `
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+const volatile struct { __u32 names; } switches = { 1 };
 SEC("tc") int refused(struct __sk_buff *skb)
 {
 	asm volatile("${'r2 = 1; '.repeat(3000)}r3 = 7; r0 = *(u64 *)(r3 + 0)" ::: "r0", "r2", "r3");
-	return (int)skb->len;
+	return (int)(skb->len + switches.names);
 }
 char terms[] SEC("license") = "GPL";
 `;
 
 describe.skipIf(inject('missing'))('a program that the kernel refuses', async () => {
-  const { native } = await import('../../engine/kernel/native.ts');
+  const { addressOf, native } = await import('../../engine/kernel/native.ts');
   let directory: string;
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'sluice-refused-'));
@@ -31,9 +34,19 @@ describe.skipIf(inject('missing'))('a program that the kernel refuses', async ()
 
   /** The text that is left of the log in a buffer of that size. */
   const load = (size: number): string => {
-    const [handle, problem] = [Buffer.alloc(8), Buffer.alloc(size, 0x7e)];
-    const path = join(directory, 'refused.bpf.o');
-    expect(native.sluice_object__load(path, directory, Buffer.alloc(8), 0, handle, problem, problem.length)).toBeLessThan(0);
+    const problem = Buffer.alloc(size, 0x7e);
+    const [path, pins] = [join(directory, 'refused.bpf.o'), directory].map((text) => Buffer.from(`${text}\0`)) as [Buffer, Buffer];
+    const [switches, plan] = [Buffer.alloc(stageSwitchesCodec.size), Buffer.alloc(objectPlanCodec.size)];
+    objectPlanCodec.write(plan, 0, {
+      path: addressOf(path),
+      pinDirectory: addressOf(pins),
+      switches: addressOf(switches),
+      sizes: 0n,
+      problem: addressOf(problem),
+      sizeCount: 0,
+      problemSize: problem.length,
+    });
+    expect(native.sluice_object__load(plan, Buffer.alloc(8))).toBeLessThan(0);
     return problem.toString('latin1', 0, problem.indexOf(0));
   };
 
