@@ -41,7 +41,7 @@ struct sluice_map_size {
 
 struct stage_switches;	/* bpf/abi.h */
 
-/* What is to be loaded. 48 bytes. */
+/* An object that is to be loaded. 48 bytes. */
 struct sluice_object_plan {
 	const char *path;
 	const char *pin_directory;

@@ -159,7 +159,7 @@ export class PolicyMaps {
     return { changes: this.#changes - changesBefore, failures };
   }
 
-  /** What endpoints need of the chain is there before they are; it stays for as long as this engine lives: each way costs a second. */
+  /** Parts of the chain are on before the endpoints that need them are there, and stay on while this engine lives: each change costs a second. */
   #switchOn(endpoints: PolicyState['endpoints']): void {
     const { switches } = this.#datapath;
     this.#datapath.switch(eitherOf(switches, neededSwitches([...endpoints.values()].map(withFallback))));

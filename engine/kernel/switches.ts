@@ -1,11 +1,11 @@
-/** What of the chain is switched on, and for whom: bpf/switches.h. */
+/** The parts of the chain that are switched on, and for whom: bpf/switches.h. */
 import { EndpointFlag, endpointCodec, type StageSwitches } from '../abi.gen.ts';
 import { openPinnedMap } from './kernel-map.ts';
 import { native } from './native.ts';
 
 export const ALL_ON: StageSwitches = { names: 1 };
 
-/** What endpoints need: struct endpoint each. */
+/** The parts that endpoints need, each a struct endpoint. */
 export function neededSwitches(endpoints: Iterable<Buffer>): StageSwitches {
   for (const value of endpoints) {
     const { flags, dnsPlugin } = endpointCodec.read(value, 0);
@@ -14,7 +14,7 @@ export function neededSwitches(endpoints: Iterable<Buffer>): StageSwitches {
   return { names: 0 };
 }
 
-/** What the endpoints need that an earlier engine left. */
+/** The parts that the endpoints need which an earlier engine left. */
 export function leftSwitches(pinDirectory: string): StageSwitches {
   const endpoints = openPinnedMap(pinDirectory, 'endpoints');
   if (!endpoints) return neededSwitches([]);

@@ -286,5 +286,5 @@ export const KINDS = [
 /** An object of any kind. */
 export type ClusterObject = { [K in Kind]: { readonly kind: K; readonly value: ObjectsByKind[K] } }[Kind];
 
-/** An object as it is now; an absent value: it is gone. Its key is objectName(). */
+/** An object as it is now; an absent value: it is gone. Its key is objectName(), or another one that no name is. */
 export type ObjectChange = { [K in Kind]: { readonly kind: K; readonly key: string; readonly value: ObjectsByKind[K] | undefined } }[Kind];

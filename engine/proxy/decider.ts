@@ -84,7 +84,7 @@ export class Decider {
     if (plugin.suspended) return failureVerdict(spec, plugin, id, FAILURE_TEXT[Failure.SUSPENDED]);
     this.#fill(flow, request, path, nowMs);
     const { caller, question, counts } = this.#parts;
-    const kept = this.#memory.find(plugin, spec.plugin, question, nowMs);
+    const kept = this.#memory.find(plugin, spec, question, nowMs);
     if (kept) {
       counts.cached += 1;
       return kept;
@@ -129,7 +129,7 @@ export class Decider {
     // Another version declares other fields: its verdict is kept under no key of the live one's.
     if (decider !== plugin.live || !decider.guest) return;
     const { fieldsRead } = decider.guest;
-    this.#memory.keep(plugin, spec.plugin, question, { verdict, fieldsRead, expiresMs: nowMs + ttlMsOf(word) });
+    this.#memory.keep(plugin, spec, question, { verdict, fieldsRead, expiresMs: nowMs + ttlMsOf(word) });
   }
 
   #tellKernel(plugin: LoadedPlugin, flow: TaggedFlow, verdict: RequestVerdict, word: number): void {

@@ -5,6 +5,7 @@
 import { PluginField } from '../abi.gen.ts';
 import type { LoadedPlugin } from '../plugin-runtime/loaded-plugin.ts';
 import { findCookie, type Question } from '../plugin-runtime/question.ts';
+import type { RequestRule } from '../policy/objects.ts';
 import { headerOf } from './head.ts';
 import type { RequestVerdict } from './request-verdict.ts';
 
@@ -26,6 +27,8 @@ export interface Keepable {
 }
 
 interface Kept {
+  /** Which asked: another's verdict may name another backend, or another rule in its flow record. */
+  readonly rule: RequestRule;
   readonly verdict: RequestVerdict;
   readonly epoch: number;
   readonly expiresMs: number;
@@ -36,21 +39,21 @@ export class VerdictMemory {
   /** Plugins of which verdicts were kept: others need not be looked up. */
   readonly #keepers = new Set<number>();
 
-  /** The verdict on an equal question of the plugin's present epoch, as long as it holds. `name`: by which the rule asks the plugin. */
-  find(plugin: LoadedPlugin, name: string, question: Question, nowMs: number): RequestVerdict | undefined {
+  /** The verdict on an equal question by the same rule to the plugin's present epoch, as long as it holds. */
+  find(plugin: LoadedPlugin, rule: RequestRule, question: Question, nowMs: number): RequestVerdict | undefined {
     if (!this.#keepers.has(plugin.setup.id) || plugin.splitsFlows) return undefined;
-    const kept = this.#kept.get(keyOf(plugin, name, question));
-    return kept && kept.epoch === plugin.setup.epoch && kept.expiresMs > nowMs ? kept.verdict : undefined;
+    const kept = this.#kept.get(keyOf(plugin, question));
+    return kept && kept.rule === rule && kept.epoch === plugin.setup.epoch && kept.expiresMs > nowMs ? kept.verdict : undefined;
   }
 
   /** Keeps a verdict of the live version, unless it is about this one request. */
-  keep(plugin: LoadedPlugin, name: string, question: Question, { verdict, fieldsRead, expiresMs }: Keepable): void {
+  keep(plugin: LoadedPlugin, rule: RequestRule, question: Question, { verdict, fieldsRead, expiresMs }: Keepable): void {
     if (plugin.splitsFlows || fieldsRead & UNSHARED || verdict.cookie) return;
-    const key = keyOf(plugin, name, question);
+    const key = keyOf(plugin, question);
     if (!key) return;
     this.#keepers.add(plugin.setup.id);
     if (this.#kept.size >= KEPT_MAX) this.#forgetOldest();
-    this.#kept.set(key, { verdict, epoch: plugin.setup.epoch, expiresMs });
+    this.#kept.set(key, { rule, verdict, epoch: plugin.setup.epoch, expiresMs });
   }
 
   forget(): void {
@@ -67,12 +70,12 @@ export class VerdictMemory {
 }
 
 /** The values of everything that the plugin declares; empty where they are of this one request. */
-function keyOf(plugin: LoadedPlugin, name: string, question: Question): string {
+function keyOf(plugin: LoadedPlugin, question: Question): string {
   const { guest } = plugin.live;
   if (!guest) return '';
   const { fields, headers, cookies } = guest.reads;
   if (fields & UNSHARED) return '';
-  let key = `${plugin.setup.id} ${question.rule} ${name} ${question.sourceIdentity} ${question.destinationIdentity} ${question.destinationPort}`;
+  let key = `${plugin.setup.id} ${question.rule} ${question.sourceIdentity} ${question.destinationIdentity} ${question.destinationPort}`;
   if (fields & OF_SOURCE_ADDRESS) key += ` ${question.words.subarray(0, 4)}`;
   if (fields & OF_DESTINATION_ADDRESS) key += ` ${question.words.subarray(4, 8)}`;
   if (fields & PluginField.METHOD) key += `\n${question.method}`;

@@ -1,6 +1,7 @@
 /**
  * Where the endpoints of this node are: each at an interface or a cgroup, which has an id while it is there. What is not there
- * yet is a problem, and looked for; of two endpoints at one place the first by name has it.
+ * yet is a problem, and looked for; of two endpoints at one place the one has it that
+ * had it before, else the first by name.
  */
 
 import type { Place } from '../kernel/datapath.ts';
@@ -107,9 +108,11 @@ export class Placement {
     stale.add(id);
   }
 
-  /** Gives a place to the first who says that it is his. */
+  /** Leaves a place to its owner while he says that it is his, also as another object of his name; else gives it to the first by name. */
   #settle(id: number, endpoints: ReadonlyMap<Pod, CompiledEndpoint>): void {
-    const [owner, ...others] = [...(this.#claims.get(id) ?? [])].sort((a, b) => (objectName(a) < objectName(b) ? -1 : 1));
+    const holder = this.#owners.get(id);
+    const rank = (pod: Pod): string => `${holder && objectName(pod) === objectName(holder) ? 0 : 1} ${objectName(pod)}`;
+    const [owner, ...others] = [...(this.#claims.get(id) ?? [])].sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
     for (const pod of others) {
       const { place } = this.#wanted.get(pod) as Wanted;
       this.problems.set(`claim of ${objectName(pod)}`, [problemOf(pod, `${textOf(place)} belongs to another pod already`, false)]);

@@ -133,10 +133,9 @@ export class ClusterFeed {
       `name ${name}`,
       others.map(({ object }) => ({ place: object.place(), reason: `defined already in ${this.#whereIs(first as Bearer)}` })),
     );
-    const closed = others.flatMap((bearer) => closedInstead(bearer.object, this.#whereIs(bearer)) ?? []);
-    const now = (first ? [first.object, ...closed] : []).map(({ kind, value }) =>
-      keepEqual({ kind, key: objectName(value), value } as ObjectChange, before),
-    );
+    const own = first ? [{ kind: first.object.kind, key: objectName(first.object.value), value: first.object.value } as ObjectChange] : [];
+    const closed = others.flatMap((bearer) => closedInstead(bearer, this.#whereIs(bearer)) ?? []);
+    const now = [...own, ...closed].map((change) => keepEqual(change, before));
     if (now.length) this.#given.set(name, now);
     else this.#given.delete(name);
     const gone = before.filter(({ key }) => !now.some((each) => each.key === key));
@@ -168,10 +167,14 @@ function keepEqual(change: ObjectChange, before: readonly ObjectChange[]): Objec
   return known && isDeepStrictEqual(known.value, change.value) ? known : change;
 }
 
-/** The stand-in for an object whose name another one has: of a policy one that closes what it selects; else none. */
-function closedInstead(object: ReadObject, where: string): ClusterObject | undefined {
+/**
+ * The stand-in for an object whose name another one has: of a policy one that closes what it selects; else none. Its key is that of its
+ * rank, which no name is: names have no control characters.
+ */
+function closedInstead({ rank, object }: Bearer, where: string): ObjectChange | undefined {
   if (object.kind !== 'NetworkPolicy' && object.kind !== 'ClusterNetworkPolicy') return undefined;
   const closed = object.kind === 'NetworkPolicy' ? [] : [DENY_EVERYONE];
   const rules = Object.fromEntries(Object.keys(object.value.rules).map((direction) => [direction, closed]));
-  return { kind: object.kind, value: { ...object.value, name: `${object.value.name} (${where})`, rules } } as ClusterObject;
+  const value = { ...object.value, name: `${object.value.name} (${where})`, rules };
+  return { kind: object.kind, key: `\0${rank}`, value } as ObjectChange;
 }

@@ -33,9 +33,9 @@ export class RawObject {
   /** `NetworkPolicy shop/web` */
   get title(): string {
     const { name, namespace } = this.metadata;
-    const clusterScoped = CLUSTER_SCOPED.has(String(this.raw.kind));
-    const own = clusterScoped ? undefined : String(namespace ?? 'default');
-    return `${String(this.raw.kind)} ${objectName({ namespace: own, name: String(name ?? '?') })}`;
+    const kind = textOf(this.raw.kind) ?? '?';
+    const own = CLUSTER_SCOPED.has(kind) ? undefined : (textOf(namespace) ?? 'default');
+    return `${kind} ${objectName({ namespace: own, name: textOf(name) ?? '?' })}`;
   }
 
   report(path: Path, reason: string): void {
@@ -53,6 +53,16 @@ export class RawObject {
     for (const issue of result.error.issues.flatMap(flattenUnion)) this.report([...path, ...(issue.path as Path)], issue.message);
     return undefined;
   }
+}
+
+/** A text with a question mark in place of each control character. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '?');
+}
+
+/** A name as far as it is one: a file may have anything there. */
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? printable(`${value}`) : undefined;
 }
 
 /** A union's issues are those of the alternative that came closest: the one that failed deepest, or with fewest. */

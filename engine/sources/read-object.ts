@@ -21,7 +21,7 @@ import type { Problem, ProblemPlace } from '../policy/problem.ts';
 import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
 import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, serviceParents } from './http-route-schema.ts';
 import * as pluginSchema from './plugin-schema.ts';
-import { isRecord, type Origin, RawObject } from './raw-object.ts';
+import { isRecord, type Origin, printable, RawObject } from './raw-object.ts';
 import * as schema from './schema.ts';
 import { endpointSlice, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
 
@@ -284,11 +284,11 @@ function readHostPolicy(object: RawObject): HostPolicy | undefined {
   return { name: `${metadata.name}@${version}`, rules };
 }
 
-/** Name and namespace as far as they are strings at all. */
+/** Name and namespace as far as they are strings at all, without control characters. */
 function looseMetadata(object: RawObject): { name: string; namespace: string } | undefined {
   const { name, namespace } = object.metadata;
   return typeof name === 'string' && name
-    ? { name, namespace: typeof namespace === 'string' && namespace ? namespace : 'default' }
+    ? { name: printable(name), namespace: typeof namespace === 'string' && namespace ? printable(namespace) : 'default' }
     : undefined;
 }
 

@@ -116,7 +116,7 @@ describe.skipIf(inject('missing'))('switches', () => {
     const [allowed, refused] = [talk('shop/frontend'), talk('shop/stranger')];
     const go = await switcher();
     await until(() => allowed.counts().ok > 20 && allowed.counts().pings > 5 && allowed.counts().answered > 20, 10_000);
-    // What was asked before the server listened.
+    // Those were asked before the server listened.
     const before = { ...allowed.counts() };
     const unanswered = before.asked - before.answered;
 

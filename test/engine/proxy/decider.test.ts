@@ -216,6 +216,15 @@ describe('a verdict that holds for longer', () => {
     expect(bench.asked).toBe(5);
   });
 
+  test('of one rule is no answer to another that asks the same plugin the same', () => {
+    const named = (header: string, deny: RequestRule['deny']): RequestRule =>
+      rule({ matches: [{ headers: [{ name: header, value: '1' }], query: [] }], deny });
+    const two = new Bench(named('a', { status: 403, body: '' }), named('b', { status: 404, body: '' }));
+    two.answer = word(PluginAction.DENY, TTL_MS);
+    const statusOf = (header: string): number => two.decide({ ...request(), headers: [header, '1'] }).status;
+    expect([statusOf('a'), statusOf('b'), statusOf('a')]).toEqual([403, 404, 403]);
+  });
+
   test.each([
     { field: 'SOURCE_SERVICE_ACCOUNT', word: 3 },
     { field: 'DESTINATION_SERVICE', word: 7 },

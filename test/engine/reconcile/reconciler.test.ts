@@ -233,6 +233,13 @@ describe('Reconciler', () => {
       both.tell(pod('web', '10.0.0.1'));
       both.reconciler.run();
       expect(both.reconciler.status.endpoints.map((endpoint) => endpoint.pod)).toEqual(['shop/web']);
+      // Who has it keeps it, also as another object of his name, whatever the name of one that comes later.
+      both.tell(pod('web', '10.0.0.1', '{ app: other }'), second);
+      both.reconciler.run();
+      expect(both.reconciler.endpointOwner(3)?.name).toBe('web');
+      expect(both.problems).toEqual(['Pod shop/also: interface i-web belongs to another pod already']);
+      both.tell(pod('web', '10.0.0.1'));
+      both.reconciler.run();
       expect(both.problems).toEqual([]);
       expect(both.reconciler.endpointOwner(3)?.name).toBe('web');
       expect(both.reconciler.endpointOwner(4)).toBeUndefined();

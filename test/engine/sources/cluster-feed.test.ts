@@ -33,6 +33,16 @@ function entryOf(text: string): Entry {
   return readObject(raw, { locate: () => ({ at: 'object', object: { kind: 'Pod', namespace: 'shop', name } }) });
 }
 
+function policyOf(name: string): Entry {
+  const raw = {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name, namespace: 'shop' },
+    spec: { podSelector: {} },
+  };
+  return readObject(raw, { locate: () => ({ at: 'object', object: { kind: 'NetworkPolicy', namespace: 'shop', name } }) });
+}
+
 async function started(...names: string[]): Promise<{ feed: ClusterFeed; sources: FakeSource[] }> {
   const sources = names.map((name) => new FakeSource(name));
   const feed = new ClusterFeed(sources);
@@ -70,6 +80,20 @@ describe('ClusterFeed', () => {
     sources[0]?.listener?.tell([{ slot: 'Pod shop/web' }]);
     expect(taken(feed)).toEqual(['shop/web 1']);
     expect(problems(feed)).toEqual([]);
+  });
+
+  test('each policy whose name another one has is closed by itself, though several stand in one place', async () => {
+    const { feed, sources } = await started('dir');
+    const change = (slot: string, entry?: Entry): { slot: string; entry?: Entry } => ({ slot, ...(entry && { entry }) });
+    sources[0]?.listener?.tell([change('1', policyOf('web')), change('2', policyOf('web')), change('3', policyOf('web'))]);
+    expect(feed.take().map(({ value }) => value?.name)).toEqual(['web', 'web (dir)', 'web (dir)']);
+    // One that bears the name which a stand-in is shown by, and goes again, takes no stand-in along.
+    sources[0]?.listener?.tell([change('4', policyOf('web (dir)'))]);
+    expect(feed.take().map(({ key }) => key)).toEqual(['shop/web (dir)']);
+    sources[0]?.listener?.tell([change('4')]);
+    expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: 'shop/web (dir)', value: undefined }]);
+    sources[0]?.listener?.tell([change('2')]);
+    expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: expect.stringMatching(/2$/), value: undefined }]);
   });
 
   test('a source that tells all anew takes away what it does not list, and nothing of another one', async () => {

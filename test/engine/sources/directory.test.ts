@@ -121,7 +121,9 @@ describe('DirectorySource', () => {
     ]);
     expect(problems()).toEqual(['b.yaml:1: NetworkPolicy shop/web: defined already in a.yaml:1']);
     rmSync(join(directory, 'a.yaml'));
-    expect((await taken()).sort()).toEqual([`+ NetworkPolicy shop/web`, `- NetworkPolicy shop/web (${directory}/b.yaml:1)`]);
+    await feed.catchUp();
+    const changes = feed.take().map(({ kind, key, value }) => (value ? `${kind} ${key}` : `${kind} is gone`));
+    expect(changes.sort()).toEqual(['NetworkPolicy is gone', 'NetworkPolicy shop/web']);
     expect(problems()).toEqual([]);
   });
 });

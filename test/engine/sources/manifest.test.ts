@@ -282,6 +282,17 @@ describe('readManifest()', () => {
   });
 
   test.each([
+    { name: '{ toString: 1 }', title: 'Pod shop/?' },
+    { name: '[web]', title: 'Pod shop/?' },
+    { name: '12', title: 'Pod shop/12' },
+    { name: '"a\\e[31mb"', title: 'Pod shop/a?[31mb' },
+  ])('an object whose name is $name is told by what of it is text', ({ name, title }) => {
+    const text = `apiVersion: v1\nkind: Pod\nmetadata: { name: ${name}, namespace: shop }\nspec: {}\n`;
+    const { problems } = readManifest('f.yaml', text);
+    expect(problems.map(({ place }) => (place.at === 'file' ? place.object : place))).toEqual([title]);
+  });
+
+  test.each([
     { name: 'text that is no YAML', text: 'a: [1\nb: }', unreadable: true, reason: 'not valid YAML' },
     {
       name: 'an alias bomb',
