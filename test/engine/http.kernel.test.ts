@@ -378,21 +378,21 @@ chain onward { type filter hook forward priority 0; ct state invalid drop; }
     await node.apply();
     expect(await get(...CANARY)).toMatch(/^v2/);
     await node.stopEngines('SIGKILL');
-    await until(async () => (await get(...CANARY)).startsWith('v1'), 3000);
+    await until(async () => (await get(...CANARY)).startsWith('v1'), 10_000);
     await node.engine('--hold-timeout', '2s');
-    await until(async () => (await get(...CANARY)).startsWith('v2'), 3000);
+    await until(async () => (await get(...CANARY)).startsWith('v2'), 10_000);
     node.write('canary.yaml', `${canary.replace('Allow', 'Deny')}---\n${tag('canary')}`);
     await node.apply();
     expect(await get(...CANARY)).toMatch(/^v2/);
     await node.stopEngines('SIGKILL');
-    await until(async () => (await curl('-m', '1', `http://${CHECKOUT}/`)).code === 7, 3000);
+    await until(async () => (await curl('-m', '1', `http://${CHECKOUT}/`)).code === 7, 10_000);
     await node.engine('--hold-timeout', '2s');
     expect(await get(...CANARY)).toMatch(/^v2/);
   });
 
   test('under way are answered when the engine is told to stop', async () => {
     const slow = curl('-i', `http://${CHECKOUT}/slow`);
-    await until(async () => (await node.exec('shop/v1', 'ss', '-Htn', 'sport', '80')).stdout.includes('ESTAB'), 3000);
+    await until(async () => (await node.exec('shop/v1', 'ss', '-Htn', 'sport', '80')).stdout.includes('ESTAB'), 10_000);
     await node.stopEngines();
     expect((await slow).stdout).toMatch(/^HTTP\/1.1 200 OK\r\n[\s\S]*connection: close\r\n\r\nv1 slowly\n$/);
     expect((await curl('-m', '1', `http://${CHECKOUT}/`)).code).toBe(7);
