@@ -50,7 +50,7 @@ async function main(): Promise<void> {
   process.on('SIGTERM', () => void end().then(() => process.exit(143)));
   try {
     say('A lab of three pods in two namespaces, each a network namespace with a veth of its own');
-    const lab = await labUp(LAB, [join(here, 'cluster.yaml')], dim);
+    const lab = await labUp(LAB, [join(here, 'cluster.yaml')], { readyMs: 10_000, progress: dim });
     await showMatrix(lab, 'Without policy, everybody reaches everybody');
     engine = await startEngine(lab, directory);
     await showPolicy(lab);

@@ -1,25 +1,30 @@
 /** `sluice lab`: pods as network namespaces on this machine. */
 import { spawn } from 'node:child_process';
 import type { Argv, CommandModule } from 'yargs';
+import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import { getLabPod, HTTP_ECHO_IMAGE, inPod, labDown, labUp, listLabs } from '../lab/lab.ts';
 
 const name = { type: 'string', default: 'lab', describe: 'of the lab' } as const;
 
-const up: CommandModule<object, { name: string; manifests: string[]; output: string }> = {
+const up: CommandModule<object, { name: string; manifests: string[]; readyTimeout: string; output: string }> = {
   command: 'up <manifests..>',
   describe: 'Make a network namespace for each Pod in these files or directories',
   builder: (yargs) =>
     yargs
       .positional('manifests', { type: 'string', array: true, demandOption: true, describe: 'files or directories' })
       .option('name', name)
+      .option('ready-timeout', { type: 'string', default: '10s', describe: 'how long the pods may take until they answer' })
       .option('output', { alias: 'o', type: 'string', choices: ['text', 'json'], default: 'text' })
       .example('$0 lab up deploy/demo/cluster.yaml', '')
       .epilogue(
         `A container of image ${HTTP_ECHO_IMAGE} answers HTTP on its ports; one with a command runs that command of this machine.`,
       ) as Argv<never>,
-  handler: async ({ name: lab, manifests, output }) => {
-    const made = await labUp(lab, manifests, (text) => output === 'text' && console.log(text));
+  handler: async ({ name: lab, manifests, readyTimeout, output }) => {
+    const made = await labUp(lab, manifests, {
+      readyMs: parseDuration(readyTimeout, '--ready-timeout'),
+      progress: (text) => output === 'text' && console.log(text),
+    });
     if (output === 'json') console.log(JSON.stringify(made, null, 2));
     else console.log(`\nnext: sluice run --source dir:${made.source}`);
   },

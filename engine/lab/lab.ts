@@ -19,7 +19,6 @@ import { createPodNetwork, enableForwarding, listNetns, netnsPath, type PodNetwo
 const LABS_DIRECTORY = '/run/sluice/lab';
 /** The only image that the lab knows: answers HTTP on the container's ports with the pod's name. */
 export const HTTP_ECHO_IMAGE = 'sluice.dev/lab/http-echo';
-const READY_MS = 10_000;
 const POLL_MS = 20;
 /** Second byte of the pods' IPv4 network: one for each lab on this machine. */
 const FIRST_NETWORK = 88;
@@ -37,6 +36,13 @@ export interface Lab {
   readonly pods: readonly LabPod[];
 }
 
+export interface LabOptions {
+  /** How long the containers may take until they answer, all of them. */
+  readonly readyMs: number;
+  /** Is told of each pod that is made. */
+  readonly progress: (text: string) => void;
+}
+
 interface LabState extends Lab {
   readonly network: number;
   readonly forwarding: Readonly<Record<string, string>>;
@@ -47,7 +53,7 @@ interface LabState extends Lab {
  *
  * @throws EngineError `LAB`; what was made by then is removed.
  */
-export async function labUp(name: string, paths: readonly string[], progress: (text: string) => void): Promise<Lab> {
+export async function labUp(name: string, paths: readonly string[], options: LabOptions): Promise<Lab> {
   if (!/^[a-z0-9][-a-z0-9]{0,30}$/.test(name))
     throw new EngineError('LAB', `Cannot bring up lab ${name}: a name has lower-case letters, digits and dashes`);
   if (existsSync(labDirectory(name)) || listNetns(netnsPrefix(name)).length)
@@ -56,7 +62,7 @@ export async function labUp(name: string, paths: readonly string[], progress: (t
   const pods = manifests.filter((manifest) => manifest.kind === 'Pod' && !manifest.spec?.hostNetwork);
   if (!pods.length) throw new EngineError('LAB', `Cannot bring up lab ${name}: no Pod in ${paths.join(', ')}`);
   try {
-    return await build(name, manifests, pods, progress);
+    return await build(name, manifests, pods, options);
   } catch (error) {
     labDown(name);
     throw error;
@@ -102,7 +108,7 @@ async function build(
   name: string,
   manifests: readonly Manifest[],
   pods: readonly Manifest[],
-  progress: (text: string) => void,
+  { readyMs, progress }: LabOptions,
 ): Promise<Lab> {
   const directory = labDirectory(name);
   const source = join(directory, 'source');
@@ -121,7 +127,7 @@ async function build(
   await Promise.all(
     made.flatMap((pod, i) =>
       (pods[i]?.spec?.containers ?? []).map((container, n) =>
-        startContainer(pod, container, join(directory, 'log', `${pod.namespace}.${pod.name}.${n}.log`)),
+        startContainer(pod, container, { logPath: join(directory, 'log', `${pod.namespace}.${pod.name}.${n}.log`), readyMs }),
       ),
     ),
   );
@@ -150,7 +156,11 @@ function fillIn(manifest: Manifest, pod: LabPod): void {
   manifest.status = { ...manifest.status, phase: 'Running', podIPs: pod.addresses.map((ip) => ({ ip })) };
 }
 
-async function startContainer(pod: LabPod, container: Container, logPath: string): Promise<void> {
+async function startContainer(
+  pod: LabPod,
+  container: Container,
+  { logPath, readyMs }: { logPath: string; readyMs: number },
+): Promise<void> {
   const ports = (container.ports ?? []).map((port) => String(port.containerPort));
   const echo = container.image === HTTP_ECHO_IMAGE && !container.command;
   const command = echo
@@ -165,8 +175,8 @@ async function startContainer(pod: LabPod, container: Container, logPath: string
   child.on('exit', (code, signal) => (ended = `it ended with ${signal ?? code}`));
   child.on('error', (error) => (ended = error.message));
   child.unref();
-  for (const deadline = performance.now() + READY_MS; echo && !readFileSync(logPath, 'utf8').includes('ready'); ) {
-    if (performance.now() > deadline) ended ??= `not ready within ${READY_MS / 1000} s`;
+  for (const deadline = performance.now() + readyMs; echo && !readFileSync(logPath, 'utf8').includes('ready'); ) {
+    if (performance.now() > deadline) ended ??= `not ready within ${readyMs / 1000} s`;
     if (ended !== undefined)
       throw new EngineError(
         'LAB',

@@ -66,8 +66,9 @@ spec: { containers: [{ name: c, command: [sleep, "1000"] }] }
       '-c',
       `printf '%s\\n' 'apiVersion: v1' 'kind: Pod' 'metadata: { name: a }' 'spec: {}' 'status: { podIPs: [{ ip: 10.0.0.300 }] }' > ${broken}`,
     ]);
-    const { code } = await node.sluice('lab', 'up', broken, '--name', `${node.name}-b`);
-    expect(code).toBe(1);
+    const late = ['lab', 'up', join(node.directory, 'lab.yaml'), '--name', `${node.name}-b`, '--ready-timeout', '1ms'];
+    expect((await node.sluice(...late)).stderr).toContain('not ready within 0.001 s');
+    expect((await node.sluice('lab', 'up', broken, '--name', `${node.name}-b`)).code).toBe(1);
     expect(readdirSync('/run/netns').filter((name) => name.startsWith(`sluice.${node.name}-b.`))).toEqual([]);
     expect(existsSync(`/run/sluice/lab/${node.name}-b`)).toBe(false);
   });

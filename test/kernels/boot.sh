@@ -8,7 +8,7 @@ set -eu
 [ $# -ge 2 ] || { echo "usage: boot.sh DEB COMMAND [ARG...]" >&2; exit 2; }
 deb=$(realpath "$1")
 shift
-limit=${LIMIT_SECONDS:-540}
+limit=${LIMIT_SECONDS:-1800}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM

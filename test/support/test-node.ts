@@ -61,7 +61,8 @@ export class TestNode {
   async lab(manifests: string): Promise<void> {
     const path = join(this.directory, 'lab.yaml');
     writeFileSync(path, manifests);
-    const { stdout } = await this.sluiceOk('lab', 'up', path, '--name', this.name, '-o', 'json');
+    const slowly = SLOW > 1 ? ['--ready-timeout', `${10 * SLOW}s`] : [];
+    const { stdout } = await this.sluiceOk('lab', 'up', path, '--name', this.name, ...slowly, '-o', 'json');
     this.source = (JSON.parse(stdout) as { source: string }).source;
   }
 
