@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { TestNode } from '../support/test-node.ts';
-import { bringUp, buildLoad, type Measured, median, PORT, root, type Turn, takeTurns, type Variant, variant } from './pairs.ts';
+import { bringUp, buildLoad, type Measured, median, PORT, ratioOf, root, type Turn, takeTurns, type Variant, variant } from './pairs.ts';
 import { otherRule, RIVALS, type Rival } from './rivals.ts';
 
 const { values: options } = parseArgs({
@@ -172,7 +172,7 @@ function print(turns: ReadonlyMap<Variant, readonly Turn[]>, lost: ReadonlyMap<V
   console.log(table.toString());
   const none = OURS[0] as Variant;
   const most = OURS.at(-1) as Variant;
-  const ratio = (a: Variant, b: Variant, pick: Pick): string => (toPlain(a, pick) / toPlain(b, pick)).toFixed(3);
+  const ratio = (a: Variant, b: Variant, pick: Pick): string => ratioOf(turns.get(a) ?? [], turns.get(b) ?? [], pick).toFixed(3);
   const more = (percentile: 'p50' | 'p99'): string =>
     (of(ASKED, (m) => m.connect[percentile]) - of(none, (m) => m.connect[percentile])).toFixed(1);
   console.log(`first packet decided by a plugin: p50 ${more('p50')} µs, p99 ${more('p99')} µs more than the same connect without one`);

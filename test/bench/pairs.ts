@@ -100,10 +100,11 @@ export async function takeTurns(
 ): Promise<ReadonlyMap<Variant, readonly Turn[]>> {
   const turns = new Map<Variant, Turn[]>(variants.map((each) => [each, []]));
   for (let round = 0; round <= rounds; round++) {
-    // Every other round in the opposite order: what a turn leaves behind hits others in the next one.
-    for (const each of round % 2 ? [...variants].reverse() : variants) {
-      // And who goes first takes turns too.
-      const early = round % 4 < 2 ? await measure(plain, load, connections) : undefined;
+    // Each round begins with another one: nobody stands first, last, or twice in a row more often than the others.
+    const first = round % variants.length;
+    for (const each of [...variants.slice(first), ...variants.slice(0, first)]) {
+      // And who goes first of the two takes turns too.
+      const early = round % 2 ? await measure(plain, load, connections) : undefined;
       const own = await measure(each, load, connections);
       const turn = { own, plain: early ?? (await measure(plain, load, connections)) };
       if (round) turns.get(each)?.push(turn);
@@ -112,6 +113,11 @@ export async function takeTurns(
   }
   process.stderr.write('\n');
   return turns;
+}
+
+/** How much more one took than another: of their turns in the same round. */
+export function ratioOf(a: readonly Turn[], b: readonly Turn[], pick: (measured: Measured) => number): number {
+  return median(a.flatMap(({ own }, round) => (b[round] ? [pick(own) / pick(b[round].own)] : [])));
 }
 
 export function median(values: readonly number[]): number {
