@@ -36,9 +36,14 @@ export interface Wrk {
 }
 
 export class HttpStand {
-  readonly node = new TestNode();
+  readonly node: TestNode;
   readonly addresses = new Map<string, string>();
   #engine = 0;
+
+  /** `checkout`: whose engine runs here; this one's unless given. */
+  constructor(checkout?: string) {
+    this.node = new TestNode(checkout);
+  }
 
   async open(): Promise<void> {
     const { node } = this;

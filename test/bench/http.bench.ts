@@ -2,7 +2,8 @@
  * What does it cost to decide each HTTP request? wrk from a pod to two versions of a service by cookie: through the engine's proxy,
  * nginx, HAProxy, a plain proxy of node:http, and without anything; and with a verdict that the kernel has. Each round gives
  * each a turn; ratios are of medians. Then: a gigabyte through the proxy, connections that wait, swaps of the plugin under load. Run
- * with `npm run bench http`; --rounds, --seconds, --connections, --idle, --swaps and --only (names, by ;) change what is done.
+ * with `npm run bench http`; --rounds, --seconds, --connections, --idle, --swaps and --only (names, by ;) change what is done,
+ * --beside DIR has the engine of another, built checkout in the same turns.
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -15,6 +16,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '4' },
     connections: { type: 'string', default: '16,64' },
     only: { type: 'string', default: '' },
+    beside: { type: 'string' },
     idle: { type: 'string', default: '10000' },
     swaps: { type: 'string', default: '1000' },
   },
@@ -22,26 +24,38 @@ const { values: options } = parseArgs({
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
+interface Measured extends Way {
+  readonly stand: HttpStand;
+}
+
 const stand = new HttpStand();
+const beside = options.beside ? new HttpStand(options.beside) : undefined;
 try {
   await stand.open();
+  await beside?.open();
   const only = options.only.split(';').filter(Boolean);
-  const ways = stand.ways().filter(({ name }) => !only.length || only.includes(name));
+  const ways: Measured[] = stand.ways().flatMap((way) => {
+    if (only.length && !only.includes(way.name)) return [];
+    const same = way.name.startsWith('sluice') ? beside?.ways().find(({ name }) => name === way.name) : undefined;
+    return [{ ...way, stand }, ...(same && beside ? [{ ...same, name: `beside ${way.name}`, stand: beside }] : [])];
+  });
   console.log(`${cpus()[0]?.model}, ${cpus().length} processors; ${options.rounds} rounds of ${options.seconds} s`);
   for (const connections of options.connections.split(',').map(Number)) {
-    const results = new Map<Way, Wrk[]>(ways.map((way) => [way, []]));
-    for (let round = 0; round < Number(options.rounds); round++)
-      for (const way of ways) {
+    const results = new Map<Measured, Wrk[]>(ways.map((way) => [way, []]));
+    for (let round = 0; round < Number(options.rounds); round++) {
+      const first = round % ways.length;
+      for (const way of [...ways.slice(first), ...ways.slice(0, first)]) {
         const process = way.start?.();
         await new Promise((resolve) => setTimeout(resolve, process ? 1000 : 200));
-        await stand.wrk(way.url, connections, 1);
-        results.get(way)?.push(await stand.wrk(way.url, connections, Number(options.seconds)));
+        await way.stand.wrk(way.url, connections, 1);
+        results.get(way)?.push(await way.stand.wrk(way.url, connections, Number(options.seconds)));
         if (process) {
           const ended = new Promise((resolve) => process.once('exit', resolve));
           process.kill();
           await ended;
         }
       }
+    }
     const of = (name: string, read: (wrk: Wrk) => number): number =>
       median([...results].find(([way]) => way.name === name)?.[1].map(read) ?? []);
     const table = new Table({
@@ -64,6 +78,13 @@ try {
       ]);
     }
     console.log(table.toString());
+    for (const [way, all] of results) {
+      const before = [...results].find(([{ name }]) => name === `beside ${way.name}`)?.[1];
+      const over = (read: (wrk: Wrk) => number): string =>
+        median(all.flatMap((wrk, round) => (before?.[round] ? [read(wrk) / read(before[round])] : []))).toFixed(3);
+      if (before)
+        console.log(`${way.name} over ${way.name} beside: requests/s × ${over((wrk) => wrk.perSecond)}, p99 × ${over((wrk) => wrk.p99)}`);
+    }
   }
   if (!only.length) {
     const large = stand.makeLarge();
@@ -80,5 +101,6 @@ try {
     );
   }
 } finally {
+  await beside?.close();
   await stand.close();
 }
