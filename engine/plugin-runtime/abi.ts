@@ -3,6 +3,7 @@
  * costs and needs. plugins/README.md documents this table; a test compares the two.
  */
 import { Context } from '../abi.gen.ts';
+import type { Capability } from '../policy/objects.ts';
 
 export const ABI = 1;
 /** The custom section in which a module says what it is. */
@@ -36,10 +37,6 @@ export const GUEST_EXPORTS: ReadonlyMap<string, GuestExport> = new Map([
   ['sluice_init', { params: [I32], results: [I32], required: false }],
   ['_initialize', { params: [], results: [], required: false }],
 ]);
-
-/** Rights that a PolicyPlugin grants, and a manifest asks for. */
-export const CAPABILITIES = ['counters', 'sets', 'clock'] as const;
-export type Capability = (typeof CAPABILITIES)[number];
 
 export interface HostFunction extends Signature {
   /** The right that must be granted for it; absent: every plugin has it. */

@@ -2,7 +2,7 @@
  * The functions that a guest may call. Import objects have no prototype, so that no name leads out of them; every pointer is checked
  * against the guest's memory; every function takes a bounded time, which the guest has paid for in fuel.
  */
-import type { Capability } from './abi.ts';
+import type { Capability } from '../policy/objects.ts';
 import type { CounterTable } from './counter-table.ts';
 import { LineLimiter } from './line-limiter.ts';
 import { KEY_BYTES_MAX, type NamedSet } from './named-set.ts';

@@ -5,6 +5,7 @@
  * can read, helpers in other files included and dead code left out.
  */
 import { Transform } from 'assemblyscript/transform';
+import { HOST_FUNCTIONS, MANIFEST_SECTION } from '../plugin-runtime/abi.ts';
 import { entrySource } from './entry-source.ts';
 import { type AstRange, type AstSource, type PolicySource, readPolicySource } from './policy-source.ts';
 
@@ -13,7 +14,6 @@ const COMPILED = 1 << 23;
 const USER_DEFINED = 102;
 const SDK = '~lib/@sluice/plugin-sdk/';
 const ENTRY = 'sluice-plugin.ts';
-export const MANIFEST_SECTION = 'sluice.manifest';
 
 /** Instances of the compiled SDK, and the field that each reads. Party<u8> is the source, Party<u16> the destination. */
 const PARTY_FIELDS = {
@@ -52,12 +52,14 @@ const ACCESSOR_FIELDS: ReadonlyMap<string, string> = new Map([
   ['hooks/HttpRequest#get:path', 'path'],
   ['hooks/HttpRequest#get:query', 'query'],
 ]);
-const HOST_CAPABILITIES: ReadonlyMap<string, string> = new Map([
-  ['host/kvAdd', 'counters'],
-  ['host/kvGet', 'counters'],
-  ['host/setHas', 'sets'],
-  ['host/nowMs', 'clock'],
-]);
+/** The SDK's declarations, host/kvAdd of sluice.kv_add, and the capability that each needs. */
+const HOST_CAPABILITIES: ReadonlyMap<string, string> = new Map(
+  [...HOST_FUNCTIONS].flatMap(([name, { capability }]): [string, string][] =>
+    capability
+      ? [[`host/${name.replace('sluice.', '').replace(/_([a-z])/g, (_bar, letter: string) => letter.toUpperCase())}`, capability]]
+      : [],
+  ),
+);
 
 /** Fields that the compiler sets on a transform before it runs; see Transform in assemblyscript's documentation. */
 interface Compiler {

@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { PluginSlot, pluginContextCodec, pluginHeaderCodec } from '../../../engine/abi.gen.ts';
-import { CAPABILITIES, formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS } from '../../../engine/plugin-runtime/abi.ts';
+import { formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS } from '../../../engine/plugin-runtime/abi.ts';
 import { FIELD_NAMES } from '../../../engine/plugin-runtime/fields.ts';
+import { CAPABILITIES } from '../../../engine/policy/objects.ts';
 
 const page = readFileSync(new URL('../../../plugins/README.md', import.meta.url), 'utf8');
 const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(\([^`]*)` \|([^|]*)\|/gm)].map(([, name, type, third]) => ({
