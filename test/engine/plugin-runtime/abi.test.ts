@@ -13,6 +13,18 @@ const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(\([^`]*)` \|([^|]*)\|/gm)].m
   third: third?.trim(),
 }));
 
+test('the SDK declares each import by its name, which tells the build what capability a plugin needs', () => {
+  const sdk = readFileSync(new URL('../../../plugins/sdk/host.ts', import.meta.url), 'utf8');
+  const declared = [...sdk.matchAll(/@external\("sluice", "(\w+)"\) declare function (\w+)/g)].map(([, name, as]) => [
+    `sluice.${name}`,
+    as,
+  ]);
+  const named = (name: string): string => name.slice('sluice.'.length).replace(/_(.)/g, (_bar, letter: string) => letter.toUpperCase());
+  const wanted = [...HOST_FUNCTIONS].filter(([name]) => name !== 'env.abort');
+  expect(declared.map(([name]) => name).sort()).toEqual(wanted.map(([name]) => name).sort());
+  for (const [name, { capability }] of wanted) if (capability) expect(declared).toContainEqual([name, named(name)]);
+});
+
 describe('plugins/README.md', () => {
   test('lists every export with its type, and which are optional', () => {
     for (const [name, wanted] of GUEST_EXPORTS) {
