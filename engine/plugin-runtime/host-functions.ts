@@ -57,7 +57,7 @@ export class HostFunctions {
     return this.#seen;
   }
 
-  /** What a guest with these capabilities may import. */
+  /** The imports of a guest with these capabilities. */
   imports(capabilities: readonly Capability[]): WebAssembly.Imports {
     const functions: Readonly<Record<HostFunctionName, WebAssembly.ImportValue>> = {
       'env.abort': this.#abort,
