@@ -282,14 +282,12 @@ describe('a verdict that holds for longer', () => {
   });
 
   test('is not kept for a plugin that declares what the key does not have', () => {
-    for (const field of ['SOURCE_PORT', 'FLOW', 'TIME', 'ESTABLISHED', 'HOST_STATE'] as const) {
+    const fields = ['SOURCE_PORT', 'FLOW', 'TIME', 'ESTABLISHED', 'HOST_STATE'] as const;
+    for (const field of [...fields, ...fields]) {
       bench.guest.reads.fields = PluginField[field];
       bench.decide();
     }
-    bench.guest.reads.fields = 1 << 31;
-    bench.decide();
-    bench.decide();
-    expect([bench.asked, bench.counts.cached]).toEqual([7, 0]);
+    expect([bench.asked, bench.counts.cached]).toEqual([10, 0]);
   });
 
   test.each([
