@@ -422,7 +422,7 @@ export const FUNCTIONS = {
   sluice_cgroup__detach: ['int', ['string']],
   sluice_map__update: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32', 'pointer']],
   sluice_map__delete: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer']],
-  sluice_map__size: ['int', ['int']],
+  sluice_map__sizes: ['int', ['int', 'pointer']],
   sluice_map__lookup: ['int', ['int', 'pointer', 'pointer']],
   sluice_map__dump: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32']],
   sluice_map__open: ['int', ['string']],

@@ -50,13 +50,18 @@ int sluice_map__delete(int map, const void *keys, uint32_t key_size, uint32_t co
 	return 0;
 }
 
-int sluice_map__size(int map)
+int sluice_map__sizes(int map, uint32_t sizes[3])
 {
 	struct bpf_map_info info = {};
 	uint32_t size = sizeof(info);
 	int error = bpf_obj_get_info_by_fd(map, &info, &size);
 
-	return error ? error : (int)info.max_entries;
+	if (error)
+		return error;
+	sizes[0] = info.key_size;
+	sizes[1] = info.value_size;
+	sizes[2] = info.max_entries;
+	return 0;
 }
 
 int sluice_map__lookup(int map, const void *key, void *value)

@@ -195,11 +195,13 @@ int sluice_names__collect(int known, int connections, int shares, int endpoints,
 {
 	uint32_t now_s = (uint32_t)(now_ns / SECOND_NS);
 	struct collecting collecting = { .now_ns = now_ns, .limit_s = now_s > grace_s ? now_s - grace_s : 0 };
-	int capacity = sluice_map__size(known), error = -ENOMEM;
+	uint32_t sizes[3];
+	int error = sluice_map__sizes(known, sizes);
 
-	if (capacity < 0)
-		return capacity;
-	collecting.capacity = (uint32_t)capacity;
+	if (error)
+		return error;
+	error = -ENOMEM;
+	collecting.capacity = sizes[2];
 	collecting.over = calloc(collecting.capacity, sizeof(*collecting.over));
 	collecting.kept = calloc(collecting.capacity, sizeof(*collecting.kept));
 	collecting.used = calloc(collecting.capacity, 1);

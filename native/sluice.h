@@ -94,8 +94,8 @@ SLUICE_API int sluice_map__update(int map, const void *keys, uint32_t key_size, 
 				  uint32_t count, uint32_t *done);
 /* An entry that is not there counts as deleted. */
 SLUICE_API int sluice_map__delete(int map, const void *keys, uint32_t key_size, uint32_t count, uint32_t *done);
-/* Returns how many entries the map has room for, or -errno. */
-SLUICE_API int sluice_map__size(int map);
+/* Says the bytes of a key and of a value, and how many entries the map has room for. */
+SLUICE_API int sluice_map__sizes(int map, uint32_t sizes[3]);
 SLUICE_API int sluice_map__lookup(int map, const void *key, void *value);
 /* Copies all entries, at most capacity. Returns how many, or -ENOSPC when there are more. */
 SLUICE_API int sluice_map__dump(int map, void *keys, uint32_t key_size, void *values, uint32_t value_size,

@@ -8,6 +8,7 @@ export interface BtfType {
   readonly size?: number;
   readonly type_id?: number;
   readonly nr_elems?: number;
+  /** Of an enum; as numbers without a sign, whatever the compiler took them for: so records have them. */
   readonly values?: readonly { readonly name: string; readonly val: number }[];
   readonly members?: readonly {
     readonly name: string;
@@ -25,7 +26,9 @@ const POINTER_BYTES = 8;
 /** Every type of a BPF object, in the order of their numbers. */
 export function readBtf(objectPath: string): BtfTypes {
   const json = execFileSync('bpftool', ['-j', 'btf', 'dump', 'file', objectPath], { encoding: 'utf8', maxBuffer: 64 << 20 });
-  return new Map((JSON.parse(json) as { types: BtfType[] }).types.map((type) => [type.id, type]));
+  // bpftool writes 1 << 31 as 64 bits with the sign in all upper ones, or as a negative number: more digits than a number has.
+  const unsigned = json.replace(/"val":(-?\d+)/g, (_all, digits: string) => `"val":${BigInt.asUintN(32, BigInt(digits))}`);
+  return new Map((JSON.parse(unsigned) as { types: BtfType[] }).types.map((type) => [type.id, type]));
 }
 
 /** @throws Error where BTF does not have that number. */

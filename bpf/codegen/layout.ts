@@ -8,6 +8,7 @@ import { type BtfType, type BtfTypes, readBtf, typeOf } from './btf.ts';
 
 export interface EnumLayout {
   readonly name: string;
+  /** From 0 to 2^32 - 1. Of several, combined by `|`, JavaScript makes a negative number where one has the last bit: `>>> 0` before it is written. */
   readonly values: readonly { readonly name: string; readonly value: number }[];
 }
 
@@ -50,7 +51,7 @@ export function readLayouts(objectPath: string, pointers: 'refused' | 'addresses
   const enums: EnumLayout[] = [];
   const structs: StructLayout[] = [];
   for (const type of types.values()) {
-    if (type.kind === 'ENUM') enums.push(readEnum(type));
+    if (type.kind === 'ENUM' || type.kind === 'ENUM64') enums.push(readEnum(type));
     if (type.kind === 'STRUCT') structs.push(readStruct(type, types));
     if (type.kind === 'UNION' || (type.kind === 'PTR' && pointers === 'refused'))
       throw new Error(`Cannot generate ${type.kind} ${type.name}`);
@@ -59,6 +60,7 @@ export function readLayouts(objectPath: string, pointers: 'refused' | 'addresses
 }
 
 function readEnum(type: BtfType): EnumLayout {
+  if (type.size !== 4) throw new Error(`Cannot generate enum ${type.name}: it does not fit into 32 bits`);
   return { name: type.name, values: (type.values ?? []).map((v) => ({ name: v.name, value: v.val })) };
 }
 

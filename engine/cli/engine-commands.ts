@@ -1,11 +1,14 @@
 /** `sluice run` and `sluice cleanup`: the commands that touch the kernel. */
 import type { Argv, CommandModule } from 'yargs';
-import { DEFAULT_BPFFS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
+import { DEFAULT_BPFFS, DEFAULT_CONNTRACK, DEFAULT_LIMITS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
 import { readConfigFile, readConfigFlags } from '../config-file.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { createLogger } from '../log.ts';
 
 const bpffs = { type: 'string', default: DEFAULT_BPFFS, describe: 'where maps and links are pinned, on a BPF file system' } as const;
+
+const { openingS, establishedS, closingS, unansweredS, answeredS, connectionsShare } = DEFAULT_CONNTRACK;
+const CONNTRACK_DEFAULTS = `opening=${openingS}s established=${establishedS}s closing=${closingS}s unanswered=${unansweredS}s answered=${answeredS}s share=${connectionsShare}`;
 
 /** Fails early, and in one sentence, where nothing could work. */
 function requireRoot(): void {
@@ -38,14 +41,13 @@ const run: CommandModule<object, RunFlags> = {
       .option('hold-timeout', {
         type: 'string',
         default: '100ms',
-        describe: 'after this, a held packet gets its plugin’s failure policy',
+        describe: 'after this, a held packet gets its plugin’s failure policy: 1ms to 10s',
       })
       .option('conntrack', {
         type: 'string',
         array: true,
         default: [],
-        describe:
-          'how long connections live without packets: opening=60s established=8000s closing=10s unanswered=30s answered=120s; how many one endpoint may have: share=32768',
+        describe: `how long connections live without packets, and how many one endpoint may have; by default ${CONNTRACK_DEFAULTS}`,
       })
       .option('resolver', {
         type: 'string',
@@ -57,8 +59,7 @@ const run: CommandModule<object, RunFlags> = {
         type: 'string',
         array: true,
         default: [],
-        describe:
-          'how long an answer holds at least: minimum-ttl=30s; what queries about names without a rule are answered: refusal=refused or nxdomain; which: outside=pass (where only names allow the resolver) or refuse (all of a pod with names); how many addresses one endpoint may know: share=16384',
+        describe: `how long an answer holds at least: minimum-ttl=${DEFAULT_LIMITS.nameMinimumS}s; what queries about names without a rule are answered: refusal=refused, or nxdomain; which: outside=pass (where only names allow the resolver), or refuse (all of a pod with names); how many addresses one endpoint may know: share=${DEFAULT_LIMITS.addressesShare}. The first of each is the default`,
       })
       .option('host-firewall', {
         type: 'string',
@@ -67,12 +68,16 @@ const run: CommandModule<object, RunFlags> = {
       .option('confirm-timeout', {
         type: 'string',
         default: '60s',
-        describe: 'a change of the host firewall goes back to what was before, unless sluice host confirm comes within this',
+        describe: 'a change of the host firewall goes back to what was before, unless sluice host confirm comes within this: 1s to 1h',
       })
       .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
       .config('config', 'a YAML or JSON file with any of these options, and with access and trustedKeys', readConfigFlags)
       .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
-      .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API') as Argv<never>,
+      .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API')
+      .example(
+        '$0 run --source dir:. --conntrack established=2h --conntrack share=10000',
+        'any of its settings, the others as they are',
+      ) as Argv<never>,
   handler: async (flags) => {
     const config = readConfig({
       ...flags,

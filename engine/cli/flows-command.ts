@@ -34,15 +34,11 @@ export const flowsCommand: CommandModule<object, FlowsFlags> = {
   describe: 'Show flows that a plugin decided, the kernel denied, or a failure policy let pass, with the reason',
   builder: (yargs) =>
     yargs
-      .options(feedOptions)
-      .option('output', {
-        ...feedOptions.output,
-        choices: ['text', 'table', 'json', 'jsonl'] as const,
-      })
+      .options({ ...feedOptions, output: { ...feedOptions.output, choices: ['text', 'table', 'json', 'jsonl'] as const } })
       .option('last', { ...lastOption, describe: 'how many of the latest to show first; 100, or with --since all of them' })
       .options(filterOptions)
-      .option('record', { type: 'string', describe: 'write what plugins decide to a file, for sluice plugin test and bench, until Ctrl-C' })
-      .option('for', { type: 'string', implies: 'record', describe: 'how long to record, such as 30s' })
+      .option('record', { type: 'string', describe: 'write what plugins decide to a file, for sluice plugin test and bench' })
+      .option('for', { type: 'string', implies: 'record', describe: 'how long to record, such as 30s; until Ctrl-C without it' })
       .example('$0 flows --follow', 'watch decisions as they fall')
       .example('$0 flows --verdict deny --pod shop/web --since 5m', 'what a pod was denied')
       .example('$0 flows --reason spoofed --reason malformed -f', 'what should not be there')

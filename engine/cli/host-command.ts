@@ -29,11 +29,16 @@ function show(status: Status, output: string): void {
   for (const policy of status.policies) console.log(`  HostPolicy ${policy}`);
 }
 
-function command(name: string, describe: string, method: 'GET' | 'POST', path: string): CommandModule<object, Flags> {
+function command(
+  name: string,
+  describe: string,
+  [method, path]: readonly ['GET' | 'POST', string],
+  example: string,
+): CommandModule<object, Flags> {
   return {
     command: name,
     describe,
-    builder: (yargs) => yargs.option('output', outputOption).example(`$0 host ${name}`, describe.toLowerCase()) as Argv<never>,
+    builder: (yargs) => yargs.option('output', outputOption).example(`$0 host ${name}`, example) as Argv<never>,
     handler: async ({ api, output }) => show(await new ApiClient(api).request<Status>(method, path), output),
   };
 }
@@ -44,9 +49,19 @@ export const hostCommand: CommandModule = {
   builder: (yargs) =>
     yargs
       .command([
-        command('status', 'Show whether a change waits for its confirmation', 'GET', '/v1/host-firewall'),
-        command('confirm', 'Make the pending change last', 'POST', '/v1/host-firewall/confirm'),
-        command('retry', 'Put a change that lapsed in force once more', 'POST', '/v1/host-firewall/retry'),
+        command(
+          'status',
+          'Show whether a change waits for its confirmation',
+          ['GET', '/v1/host-firewall'],
+          'until when it can be confirmed',
+        ),
+        command('confirm', 'Make the pending change last', ['POST', '/v1/host-firewall/confirm'], 'once you know that you still get in'),
+        command(
+          'retry',
+          'Put a change that lapsed in force once more',
+          ['POST', '/v1/host-firewall/retry'],
+          'then sluice host confirm, in time',
+        ),
       ] as CommandModule[])
       .demandCommand(1, 'Say what to do: status, confirm or retry.'),
   handler: () => {},

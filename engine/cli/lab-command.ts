@@ -4,8 +4,9 @@ import type { Argv, CommandModule } from 'yargs';
 import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import { getLabPod, HTTP_ECHO_IMAGE, inPod, labDown, labUp, listLabs } from '../lab/lab.ts';
+import { outputOption } from './output.ts';
 
-const name = { type: 'string', default: 'lab', describe: 'of the lab' } as const;
+const name = { type: 'string', default: 'lab', describe: 'of the lab: several can be up' } as const;
 
 const up: CommandModule<object, { name: string; manifests: string[]; readyTimeout: string; output: string }> = {
   command: 'up <manifests..>',
@@ -15,8 +16,8 @@ const up: CommandModule<object, { name: string; manifests: string[]; readyTimeou
       .positional('manifests', { type: 'string', array: true, demandOption: true, describe: 'files or directories' })
       .option('name', name)
       .option('ready-timeout', { type: 'string', default: '10s', describe: 'how long the pods may take until they answer' })
-      .option('output', { alias: 'o', type: 'string', choices: ['text', 'json'], default: 'text' })
-      .example('$0 lab up deploy/demo/cluster.yaml', '')
+      .option('output', outputOption)
+      .example('$0 lab up deploy/demo/cluster.yaml', 'then sluice run with the source that it names')
       .epilogue(
         `A container of image ${HTTP_ECHO_IMAGE} answers HTTP on its ports; one with a command runs that command of this machine.`,
       ) as Argv<never>,
@@ -37,7 +38,7 @@ const exec: CommandModule<object, { name: string; pod: string; '--'?: string[] }
     yargs
       .positional('pod', { type: 'string', demandOption: true, describe: 'NAMESPACE/NAME, or NAME' })
       .option('name', name)
-      .example('$0 lab exec frontend -- curl -s http://10.88.0.2', '') as Argv<never>,
+      .example('$0 lab exec frontend -- curl -s http://10.88.0.2', 'what the pod frontend can reach') as Argv<never>,
   handler: async ({ name: lab, pod, '--': command }) => {
     if (!command?.length)
       throw new EngineError(
@@ -61,8 +62,8 @@ const down: CommandModule<object, { name: string; all: boolean }> = {
   builder: (yargs) =>
     yargs
       .option('name', name)
-      .option('all', { type: 'boolean', default: false, describe: 'every lab' })
-      .example('$0 lab down --all', '') as Argv<never>,
+      .option('all', { type: 'boolean', default: false, describe: 'every lab, whatever --name says' })
+      .example('$0 lab down --all', 'leave nothing behind') as Argv<never>,
   handler: ({ name: lab, all }) => {
     const labs = all ? listLabs() : [lab];
     for (const each of labs) console.log(`lab ${each}: removed ${labDown(each).length} pods`);

@@ -19,7 +19,9 @@ const create: CommandModule<object, { directory: string }> = {
   command: 'new <directory>',
   describe: 'Make a folder with a plugin to start from',
   builder: (yargs) =>
-    yargs.positional('directory', { type: 'string', demandOption: true }).example('$0 plugin new my-policy', '') as Argv<never>,
+    yargs
+      .positional('directory', { type: 'string', demandOption: true, describe: 'to be made; its name is the plugin’s' })
+      .example('$0 plugin new my-policy', 'a policy, its cases, and what to say in manifests') as Argv<never>,
   handler: async ({ directory }) => {
     const { newPlugin } = await import('../plugin-tools/new-plugin.ts');
     for (const file of newPlugin(directory)) console.log(`wrote ${file}`);
@@ -70,8 +72,10 @@ interface TestFlags {
 const flowsOption = {
   type: 'string',
   array: true,
+  nargs: 1,
   default: [],
-  describe: 'flows that sluice flows --record wrote, to be decided as they were; those in DIRECTORY/flows are taken anyway',
+  describe:
+    'a file with flows that sluice flows --record wrote, to be decided as they were; may be repeated; those in DIRECTORY/flows are taken anyway',
 } as const;
 
 const test: CommandModule<object, TestFlags> = {
@@ -134,9 +138,9 @@ const bench: CommandModule<object, TestFlags & { evaluations: number }> = {
     yargs
       .positional('directory', directoryOption)
       .option('flows', flowsOption)
-      .option('evaluations', { type: 'number', default: 200_000, describe: 'of each case' })
+      .option('evaluations', { type: 'number', default: 200_000, describe: 'how many of each case' })
       .option('output', outputOption)
-      .example('$0 plugin bench my-policy', '') as Argv<never>,
+      .example('$0 plugin bench my-policy', 'nanoseconds, fuel and memory of each case') as Argv<never>,
   handler: async ({ directory, flows, evaluations, output }) => {
     if (!(evaluations >= 1)) throw new EngineError('CONFIG_INVALID', 'Cannot use --evaluations: must be at least 1');
     const { runner, cases } = await load(directory, flows);
@@ -161,7 +165,9 @@ const keygen: CommandModule<object, { file: string }> = {
   command: 'keygen <file>',
   describe: 'Make a pair of Ed25519 keys: FILE signs, FILE.pub is what engines trust',
   builder: (yargs) =>
-    yargs.positional('file', { type: 'string', demandOption: true }).example('$0 plugin keygen release.pem', '') as Argv<never>,
+    yargs
+      .positional('file', { type: 'string', demandOption: true, describe: 'to be written, PEM; refused where it is there already' })
+      .example('$0 plugin keygen release.pem', 'writes release.pem and release.pem.pub') as Argv<never>,
   handler: async ({ file }) => {
     const { keyId } = await import('../plugins/signature.ts');
     if (existsSync(file))
@@ -181,7 +187,7 @@ const sign: CommandModule<object, { module: string; key: string }> = {
     yargs
       .positional('module', { type: 'string', demandOption: true, describe: 'a .wasm file, or a plugin’s folder that is built' })
       .option('key', { type: 'string', demandOption: true, describe: 'a private Ed25519 key, PEM: keygen or openssl genpkey makes one' })
-      .example('$0 plugin sign my-policy --key release.pem', '') as Argv<never>,
+      .example('$0 plugin sign my-policy --key release.pem', 'my-policy/build/my-policy.wasm is signed then') as Argv<never>,
   handler: async ({ module, key }) => {
     const { keyId, signModule } = await import('../plugins/signature.ts');
     const path = moduleFile(module);

@@ -28,9 +28,9 @@ const push: CommandModule<object, PushFlags> = {
       .option('mode', {
         choices: ['enforce', 'shadow', 'canary'] as const,
         default: 'enforce' as const,
-        describe: 'at once; beside the live one and only compared; or for a share of the flows',
+        describe: 'enforce: at once; shadow: beside the live one, only compared; canary: for a share of the flows',
       })
-      .option('weight', { type: 'number', default: 10, describe: 'of 100 flows, with --mode canary' })
+      .option('weight', { type: 'number', default: 10, describe: 'how many of 100 flows it decides, 1 to 99, with --mode canary' })
       .option('output', outputOption)
       .example('$0 plugin push my-policy my-policy', 'my-policy/build/my-policy.wasm is in force when this returns')
       .example('$0 plugin push my-policy my-policy --mode shadow', 'see first what would change') as Argv<never>,
@@ -60,7 +60,7 @@ const watch: CommandModule<object, { api: string; directory: string; name: strin
 const list: CommandModule<object, { api: string; output: string }> = {
   command: 'list',
   describe: 'Show the plugins, which version is in force and how it does',
-  builder: (yargs) => yargs.option('output', outputOption).example('$0 plugin list', '') as Argv<never>,
+  builder: (yargs) => yargs.option('output', outputOption).example('$0 plugin list', 'all of them, a line each') as Argv<never>,
   handler: async ({ api, output }) => {
     const plugins = await new ApiClient(api).request<Plugin[]>('GET', '/v1/plugins');
     if (output === 'json') {
@@ -86,7 +86,10 @@ const show: CommandModule<object, { api: string; name: string; output: string }>
   command: 'show <name>',
   describe: 'Show one plugin: its versions, what a shadow would change, its history',
   builder: (yargs) =>
-    yargs.positional('name', nameOption).option('output', outputOption).example('$0 plugin show my-policy', '') as Argv<never>,
+    yargs
+      .positional('name', nameOption)
+      .option('output', outputOption)
+      .example('$0 plugin show my-policy', 'after a push as shadow: what it would change') as Argv<never>,
   handler: async ({ api, name, output }) => {
     const plugin = await new ApiClient(api).request<Plugin>('GET', pluginPath(name));
     if (output === 'json') console.log(JSON.stringify(plugin, null, 2));
@@ -128,7 +131,8 @@ function changeCommand(
   return {
     command: `${command} <name>`,
     describe,
-    builder: (yargs) => yargs.positional('name', nameOption).example(`$0 plugin ${command} my-policy`, '') as Argv<never>,
+    builder: (yargs) =>
+      yargs.positional('name', nameOption).example(`$0 plugin ${command} my-policy`, 'my-policy is the PolicyPlugin’s name') as Argv<never>,
     handler: async ({ api, name }) => {
       if (!name) throw new EngineError('CONFIG_INVALID', 'Cannot change a plugin without a name');
       const plugin = await new ApiClient(api).request<Plugin>(request[0], pluginPath(name, request[1]));
@@ -146,7 +150,12 @@ export const lifeCommands = [
   list,
   show,
   changeCommand('promote', 'Put the version that runs as shadow or canary in force', ['POST', '/promote'], inForce),
-  changeCommand('rollback', 'Take that version away; without one, put the version before in force again', ['POST', '/rollback'], inForce),
+  changeCommand(
+    'rollback',
+    'Take a shadow or canary away; without one, put the version before in force again',
+    ['POST', '/rollback'],
+    inForce,
+  ),
   changeCommand('rm', 'Forget what was pushed: the declared file is in force again, or nothing', ['DELETE', ''], (plugin) =>
     plugin.state === 'on'
       ? inForce(plugin)

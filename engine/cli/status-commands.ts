@@ -13,7 +13,11 @@ type Status = z.infer<typeof statusSchema>;
 const status: CommandModule<object, { api: string; output: string }> = {
   command: 'status',
   describe: 'Show what is in force, and what is not',
-  builder: (yargs) => yargs.option('output', outputOption).example('$0 status -o json', 'for programs') as Argv<never>,
+  builder: (yargs) =>
+    yargs
+      .option('output', outputOption)
+      .example('$0 status', 'the endpoints, and what is not in force')
+      .example('$0 status -o json', 'for programs') as Argv<never>,
   handler: async ({ api, output: format }) => {
     const state = await new ApiClient(api).request<Status>('GET', '/v1/status');
     if (format === 'json') console.log(JSON.stringify(state, null, 2));
@@ -44,8 +48,8 @@ const wait: CommandModule<object, { api: string; timeout: string }> = {
   describe: 'Wait until everything that is in the source now is in force in the kernel',
   builder: (yargs) =>
     yargs
-      .option('timeout', { type: 'string', default: '30s', describe: 'how long to wait' })
-      .example('$0 wait --timeout 30s && echo enforced', 'after changing a manifest') as Argv<never>,
+      .option('timeout', { type: 'string', default: '30s', describe: 'how long to wait, such as 30s or 2m' })
+      .example('$0 wait --timeout 2m && echo enforced', 'after changing a manifest') as Argv<never>,
   handler: async ({ api, timeout }) => {
     const client = new ApiClient(api);
     const limitMs = parseDuration(timeout, '--timeout');

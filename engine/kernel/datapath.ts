@@ -14,7 +14,7 @@ import { Attachment as NativeAttachment } from '../native.gen.ts';
 import { KernelMap } from './kernel-map.ts';
 import { loadObject, type MapSizes } from './load.ts';
 import { check, kernelNowNs, native, readHandle } from './native.ts';
-import { detachEndpoint, requireAlone, requireBpffs, STALE_MS } from './pins.ts';
+import { detachEndpoint, requireAlone, requireBpffs, requireSameLayouts, STALE_MS } from './pins.ts';
 import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces } from './programs.ts';
 import { ENGINE_STAGES, STAGES } from './stages.gen.ts';
 import { ALL_ON, eitherOf, leftSwitches } from './switches.ts';
@@ -116,6 +116,7 @@ export class Datapath {
   static async load(pinDirectory: string, sizes: MapSizes = {}, switches: StageSwitches = ALL_ON): Promise<Datapath> {
     requireBpffs(pinDirectory);
     await requireAlone(pinDirectory);
+    requireSameLayouts(pinDirectory);
     const needed = eitherOf(switches, leftSwitches(pinDirectory));
     return new Datapath({ object: loadObject({ pinDirectory, sizes, switches: needed }), switches: needed }, pinDirectory);
   }

@@ -16,14 +16,22 @@ export class KernelMap {
   readonly valueSize: number;
   readonly maxEntries: number;
 
-  /** `fd`: of a map with the layout that bpf/maps.h gives that name; its owner closes it. */
+  /** `fd`: of a map whose owner closes it. Sizes are the map's own: one that another version pinned may have others than bpf/maps.h. */
   constructor(name: MapName, fd: number) {
-    const { kind, keyBytes, valueBytes } = MAPS[name];
+    const sizes = new Uint32Array(3);
+    check(native.sluice_map__sizes(fd, Buffer.from(sizes.buffer)), `size map ${name}`);
+    const [keySize = 0, valueSize = 0, maxEntries = 0] = sizes;
     this.name = name;
     this.fd = fd;
-    this.keySize = keyBytes;
-    this.valueSize = kind === 'percpu_array' ? valueBytes * native.sluice_kernel__cpus() : valueBytes;
-    this.maxEntries = check(native.sluice_map__size(fd), `size map ${name}`);
+    this.keySize = keySize;
+    this.valueSize = MAPS[name].kind === 'percpu_array' ? valueSize * native.sluice_kernel__cpus() : valueSize;
+    this.maxEntries = maxEntries;
+  }
+
+  /** Whether keys and values have as many bytes as this engine's. */
+  get hasKnownSizes(): boolean {
+    const { keyBytes, valueBytes } = MAPS[this.name];
+    return this.keySize === keyBytes && this.valueSize === valueBytes;
   }
 
   /**

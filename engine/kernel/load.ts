@@ -52,13 +52,16 @@ export function loadObject({ pinDirectory, switches, sizes = {}, loaded }: Wante
   return readHandle(cell);
 }
 
+export function mapMismatch(pinDirectory: string, problem: string): EngineError {
+  return new EngineError(
+    'MAP_MISMATCH',
+    `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`,
+  );
+}
+
 function loadError(result: number, problem: string, pinDirectory: string): EngineError {
   const name = errnoName(result);
-  if (result === -EUCLEAN)
-    return new EngineError(
-      'MAP_MISMATCH',
-      `Cannot take over ${pinDirectory}: ${problem}; another version made it; run sluice cleanup --bpffs ${pinDirectory} first`,
-    );
+  if (result === -EUCLEAN) return mapMismatch(pinDirectory, problem);
   if (name === 'EPERM')
     return new EngineError(
       'NOT_ROOT',

@@ -1,9 +1,10 @@
 /** The directory of a BPF file system that everything is pinned in: whether it can be used, and taking it away again. */
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { EndpointId, engineStateCodec } from '../abi.gen.ts';
+import { Abi, EndpointId, engineStateCodec } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import { openPinnedMap } from './kernel-map.ts';
+import { mapMismatch } from './load.ts';
 import { check, errnoName, kernelNowNs, native } from './native.ts';
 import { CGROUP_PROGRAMS, INTERFACE_PROGRAMS, ownInterfaces } from './programs.ts';
 
@@ -65,6 +66,20 @@ export function requireBpffs(pinDirectory: string): void {
     mkdirSync(pinDirectory, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new EngineError('NOT_ROOT', `Cannot make ${pinDirectory}: ${(error as NodeJS.ErrnoException).code}; run as root`, error);
+  }
+}
+
+/** @throws EngineError `MAP_MISMATCH` where an engine with other layouts made what is there: not every other layout has another size. */
+export function requireSameLayouts(pinDirectory: string): void {
+  const state = openPinnedMap(pinDirectory, 'engine_states');
+  if (!state) return;
+  try {
+    // Of another size it is refused as every map is that is.
+    const version = state.hasKnownSizes ? state.find(Buffer.alloc(4))?.readUInt32LE(engineStateCodec.offsets.abiVersion) : 0;
+    if (!version || version === Abi.VERSION) return;
+    throw mapMismatch(pinDirectory, `its maps have the layouts of ABI version ${version}, wanted ${Abi.VERSION}`);
+  } finally {
+    native.sluice_map__close(state.fd);
   }
 }
 

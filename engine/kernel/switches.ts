@@ -14,12 +14,12 @@ export function neededSwitches(endpoints: Iterable<Buffer>): StageSwitches {
   return { names: 0 };
 }
 
-/** The parts that the endpoints need which an earlier engine left. */
+/** The parts that the endpoints need which an earlier engine left; none, where these have another layout: they are not taken over. */
 export function leftSwitches(pinDirectory: string): StageSwitches {
   const endpoints = openPinnedMap(pinDirectory, 'endpoints');
   if (!endpoints) return neededSwitches([]);
   try {
-    return neededSwitches(endpoints.dump().values());
+    return neededSwitches(endpoints.hasKnownSizes ? endpoints.dump().values() : []);
   } finally {
     native.sluice_map__close(endpoints.fd);
   }

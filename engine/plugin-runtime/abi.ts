@@ -3,6 +3,7 @@
  * costs and needs. plugins/README.md documents this table; a test compares the two.
  */
 import { Context } from '../abi.gen.ts';
+import type { Capability } from '../policy/objects.ts';
 
 export const ABI = 1;
 /** The custom section in which a module says what it is. */
@@ -37,10 +38,6 @@ export const GUEST_EXPORTS: ReadonlyMap<string, GuestExport> = new Map([
   ['_initialize', { params: [], results: [], required: false }],
 ]);
 
-/** Rights that a PolicyPlugin grants, and a manifest asks for. */
-export const CAPABILITIES = ['counters', 'sets', 'clock'] as const;
-export type Capability = (typeof CAPABILITIES)[number];
-
 export interface HostFunction extends Signature {
   /** The right that must be granted for it; absent: every plugin has it. */
   readonly capability?: Capability;
@@ -48,14 +45,16 @@ export interface HostFunction extends Signature {
   readonly weight: number;
 }
 
-export const HOST_FUNCTIONS: ReadonlyMap<string, HostFunction> = new Map<string, HostFunction>([
-  ['env.abort', { params: [I32, I32, I32, I32], results: [], weight: 0 }],
-  ['sluice.log', { params: [I32, I32], results: [], weight: 1000 }],
-  ['sluice.kv_add', { params: [I32, I32, I32, I32], results: [I32], capability: 'counters', weight: 500 }],
-  ['sluice.kv_get', { params: [I32, I32, I32], results: [I32], capability: 'counters', weight: 500 }],
-  ['sluice.set_has', { params: [I32, I32, I32], results: [I32], capability: 'sets', weight: 2000 }],
-  ['sluice.now_ms', { params: [], results: [F64], capability: 'clock', weight: 200 }],
-]);
+const FUNCTIONS = {
+  'env.abort': { params: [I32, I32, I32, I32], results: [], weight: 0 },
+  'sluice.log': { params: [I32, I32], results: [], weight: 1000 },
+  'sluice.kv_add': { params: [I32, I32, I32, I32], results: [I32], capability: 'counters', weight: 500 },
+  'sluice.kv_get': { params: [I32, I32, I32], results: [I32], capability: 'counters', weight: 500 },
+  'sluice.set_has': { params: [I32, I32, I32], results: [I32], capability: 'sets', weight: 2000 },
+  'sluice.now_ms': { params: [], results: [F64], capability: 'clock', weight: 200 },
+} as const satisfies Readonly<Record<string, HostFunction>>;
+export type HostFunctionName = keyof typeof FUNCTIONS;
+export const HOST_FUNCTIONS: ReadonlyMap<string, HostFunction> = new Map(Object.entries(FUNCTIONS));
 
 export function sameSignature(a: Signature, b: Signature): boolean {
   return a.params.join() === b.params.join() && a.results.join() === b.results.join();

@@ -2,7 +2,8 @@
  * The functions that a guest may call. Import objects have no prototype, so that no name leads out of them; every pointer is checked
  * against the guest's memory; every function takes a bounded time, which the guest has paid for in fuel.
  */
-import type { Capability } from './abi.ts';
+import type { Capability } from '../policy/objects.ts';
+import { HOST_FUNCTIONS, type HostFunctionName } from './abi.ts';
 import type { CounterTable } from './counter-table.ts';
 import { LineLimiter } from './line-limiter.ts';
 import { KEY_BYTES_MAX, type NamedSet } from './named-set.ts';
@@ -56,20 +57,24 @@ export class HostFunctions {
     return this.#seen;
   }
 
+  /** The imports of a guest with these capabilities. */
   imports(capabilities: readonly Capability[]): WebAssembly.Imports {
-    const granted = (
-      capability: Capability,
-      functions: Record<string, WebAssembly.ImportValue>,
-    ): Record<string, WebAssembly.ImportValue> => (capabilities.includes(capability) ? functions : {});
-    return bare({
-      env: bare({ abort: this.#abort }),
-      sluice: bare({
-        log: this.#log,
-        ...granted('counters', { kv_add: this.#add, kv_get: this.#get }),
-        ...granted('sets', { set_has: this.#has }),
-        ...granted('clock', { now_ms: this.#now }),
-      }),
-    });
+    const functions: Readonly<Record<HostFunctionName, WebAssembly.ImportValue>> = {
+      'env.abort': this.#abort,
+      'sluice.log': this.#log,
+      'sluice.kv_add': this.#add,
+      'sluice.kv_get': this.#get,
+      'sluice.set_has': this.#has,
+      'sluice.now_ms': this.#now,
+    };
+    const modules: Record<string, Record<string, WebAssembly.ImportValue>> = { env: {}, sluice: {} };
+    for (const [whole, given] of Object.entries(functions)) {
+      const [module = '', name = ''] = whole.split('.');
+      const capability = HOST_FUNCTIONS.get(whole)?.capability;
+      const names = modules[module];
+      if (names && (!capability || capabilities.includes(capability))) names[name] = given;
+    }
+    return bare(Object.fromEntries(Object.entries(modules).map(([module, names]) => [module, bare(names)])));
   }
 
   /** UTF-8 of the guest's, without what would steer a terminal or break a line of the log; at most TEXT_BYTES_MAX bytes of it. */

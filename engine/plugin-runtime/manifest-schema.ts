@@ -6,7 +6,8 @@
  */
 import { z } from 'zod';
 import { EngineError } from '../errors.ts';
-import { ABI, CAPABILITIES, HOOKS, MANIFEST_SECTION } from './abi.ts';
+import { CAPABILITIES } from '../policy/objects.ts';
+import { ABI, HOOKS, MANIFEST_SECTION } from './abi.ts';
 import { FIELD_NAMES } from './fields.ts';
 
 const MANIFEST_BYTES_MAX = 65_536;

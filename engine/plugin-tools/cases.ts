@@ -11,6 +11,7 @@ import { Context, Direction } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import { ADDRESS_WORDS, type IdentityTexts, type PodTexts, Question } from '../plugin-runtime/question.ts';
 import { parseAddress } from '../policy/address.ts';
+import { CAPABILITIES, type Capability } from '../policy/objects.ts';
 import { flattenConfig, hostSet } from '../sources/plugin-schema.ts';
 import { shownPath } from './paths.ts';
 
@@ -131,7 +132,7 @@ const fileSchema = z.strictObject({
   ...settings,
   sets: z.record(z.string(), hostSet).default({}),
   /** Grants; all, unless this says otherwise. */
-  capabilities: z.array(z.enum(['counters', 'sets', 'clock'])).default(['counters', 'sets', 'clock']),
+  capabilities: z.array(z.enum(CAPABILITIES)).default([...CAPABILITIES]),
   cases: z.array(z.unknown()),
 });
 
@@ -155,7 +156,7 @@ export interface PluginCases {
   readonly config: string;
   readonly clockMs: number | undefined;
   readonly sets: Readonly<Record<string, z.infer<typeof hostSet>>>;
-  readonly capabilities: readonly ('counters' | 'sets' | 'clock')[];
+  readonly capabilities: readonly Capability[];
   readonly cases: readonly PluginCase[];
 }
 
@@ -166,9 +167,7 @@ function refuse(file: string, line: number, reason: string): EngineError {
 /** The cases of a plugin's folder: its cases.yaml, and recorded flows in flows/*.ndjson. @throws EngineError `PLUGIN_TEST` */
 export function readCases(directory: string, recordings: readonly string[] = []): PluginCases {
   const path = join(directory, 'cases.yaml');
-  const found = existsSync(path)
-    ? readCaseFile(path)
-    : { config: '', clockMs: undefined, sets: {}, capabilities: ['counters', 'sets', 'clock'] as const, cases: [] };
+  const found = existsSync(path) ? readCaseFile(path) : { config: '', clockMs: undefined, sets: {}, capabilities: CAPABILITIES, cases: [] };
   const folder = join(directory, 'flows');
   const files = [
     ...(existsSync(folder)

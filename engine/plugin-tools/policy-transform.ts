@@ -5,6 +5,8 @@
  * can read, helpers in other files included and dead code left out.
  */
 import { Transform } from 'assemblyscript/transform';
+import { MANIFEST_SECTION } from '../plugin-runtime/abi.ts';
+import { ACCESSOR_FIELDS, HOST_CAPABILITIES } from './accessors.ts';
 import { entrySource } from './entry-source.ts';
 import { type AstRange, type AstSource, type PolicySource, readPolicySource } from './policy-source.ts';
 
@@ -13,51 +15,6 @@ const COMPILED = 1 << 23;
 const USER_DEFINED = 102;
 const SDK = '~lib/@sluice/plugin-sdk/';
 const ENTRY = 'sluice-plugin.ts';
-export const MANIFEST_SECTION = 'sluice.manifest';
-
-/** Instances of the compiled SDK, and the field that each reads. Party<u8> is the source, Party<u16> the destination. */
-const PARTY_FIELDS = {
-  'get:identity': 'identity',
-  'get:namespace': 'namespace',
-  label: 'labels',
-  'get:pod': 'pod',
-  'get:address': 'address',
-};
-const ACCESSOR_FIELDS: ReadonlyMap<string, string> = new Map([
-  ...Object.entries(PARTY_FIELDS).flatMap(([accessor, field]): [string, string][] => [
-    [`flow/Party<u8>#${accessor}`, `source-${field}`],
-    [`flow/Party<u16>#${accessor}`, `destination-${field}`],
-  ]),
-  ['flow/Source#get:serviceAccount', 'source-service-account'],
-  ['flow/Destination#get:service', 'destination-service'],
-  ['flow/Flow#get:port', 'destination-port'],
-  ['flow/Flow#get:sourcePort', 'source-port'],
-  ['flow/Flow#get:protocol', 'protocol'],
-  ['flow/Flow#get:isEgress', 'direction'],
-  ['flow/Flow#get:timeMs', 'time'],
-  ['flow/Flow#get:isEstablished', 'established'],
-  ['flow/Flow#get:id', 'flow'],
-  ['flow/Flow#get:tag', 'tag'],
-  ['hooks/Connection#get:destinationName', 'dns-name'],
-  ['hooks/DnsAnswer#get:name', 'dns-name'],
-  ['hooks/DnsAnswer#get:type', 'dns-answer'],
-  ['hooks/DnsAnswer#get:ttlSeconds', 'dns-answer'],
-  ['hooks/DnsAnswer#get:addresses', 'dns-answer'],
-  ['hooks/TlsHello#get:serverName', 'server-name'],
-  ['hooks/TlsHello#get:isEncrypted', 'server-name'],
-  ['hooks/TlsHello#get:applicationProtocols', 'application-protocols'],
-  ['hooks/TlsHello#get:destinationName', 'dns-name'],
-  ['hooks/HttpRequest#get:method', 'method'],
-  ['hooks/HttpRequest#get:host', 'host'],
-  ['hooks/HttpRequest#get:path', 'path'],
-  ['hooks/HttpRequest#get:query', 'query'],
-]);
-const HOST_CAPABILITIES: ReadonlyMap<string, string> = new Map([
-  ['host/kvAdd', 'counters'],
-  ['host/kvGet', 'counters'],
-  ['host/setHas', 'sets'],
-  ['host/nowMs', 'clock'],
-]);
 
 /** Fields that the compiler sets on a transform before it runs; see Transform in assemblyscript's documentation. */
 interface Compiler {

@@ -3,17 +3,10 @@
  * Every refusal tells its author what to do.
  */
 import { EngineError } from '../errors.ts';
-import {
-  type Capability,
-  formatSignature,
-  GUEST_EXPORTS,
-  HOST_FUNCTIONS,
-  MANIFEST_SECTION,
-  type Signature,
-  sameSignature,
-} from '../plugin-runtime/abi.ts';
+import { formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS, MANIFEST_SECTION, type Signature, sameSignature } from '../plugin-runtime/abi.ts';
 import type { Manifest } from '../plugin-runtime/manifest.ts';
 import { readManifest } from '../plugin-runtime/manifest-schema.ts';
+import type { Capability } from '../policy/objects.ts';
 import { METER_EXPORTS, meter } from './fuel.ts';
 import { findSigner, isSigned, type TrustedKey } from './signature.ts';
 import { MalformedWasm } from './wasm/binary.ts';

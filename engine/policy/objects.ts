@@ -231,6 +231,10 @@ export interface HttpRoute {
   readonly rules: readonly RequestRule[];
 }
 
+/** Rights that a PolicyPlugin grants, and a plugin's manifest asks for: what of the host's a plugin may use. */
+export const CAPABILITIES = ['counters', 'sets', 'clock'] as const;
+export type Capability = (typeof CAPABILITIES)[number];
+
 /** A plugin and how to treat it. */
 export interface PolicyPlugin {
   readonly name: string;
@@ -244,7 +248,7 @@ export interface PolicyPlugin {
   readonly memoryPages: number;
   /** Units for one evaluation. */
   readonly fuel: number;
-  readonly capabilities: readonly ('counters' | 'sets' | 'clock')[];
+  readonly capabilities: readonly Capability[];
   /** The sets that the plugin may look into, by name. */
   readonly sets: Readonly<Record<string, PluginSet>>;
   /** One `path = value` a line. */

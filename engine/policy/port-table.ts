@@ -121,8 +121,10 @@ class PortSpace {
   }
 }
 
+const RULE_FIELDS = Object.keys(ALLOWED) as readonly (keyof Rule)[];
+
 export function sameRule(a: Rule, b: Rule): boolean {
-  return a === b || (a.id === b.id && a.plugin === b.plugin && a.action === b.action && a.context === b.context);
+  return a === b || RULE_FIELDS.every((name) => a[name] === b[name]);
 }
 
 const NO_PORT: PortRule = { rule: { id: 0, plugin: 0, action: 0, context: 0 }, first: 0, last: 0, protocol: 0 };

@@ -4,7 +4,16 @@ import { z } from 'zod';
 import { Context, Direction } from '../abi.gen.ts';
 import { canonicalName } from '../policy/domain-name.ts';
 import { objectName } from '../policy/object-name.ts';
-import type { AskRule, BackendRef, Peer, PortSpec, Requests, ServerNames, ServicePeer } from '../policy/objects.ts';
+import {
+  type AskRule,
+  type BackendRef,
+  CAPABILITIES,
+  type Peer,
+  type PortSpec,
+  type Requests,
+  type ServerNames,
+  type ServicePeer,
+} from '../policy/objects.ts';
 import {
   absent,
   askDestination,
@@ -218,7 +227,7 @@ export const policyPluginSpec = z
         fuel: absent(z.int().min(1000).max(1_000_000_000)),
       }),
     ),
-    capabilities: list(z.enum(['counters', 'sets', 'clock'])),
+    capabilities: list(z.enum(CAPABILITIES)),
     sets: absent(z.record(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'must be a name such as allowed-domains'), hostSet)),
     config: absent(z.record(z.string(), z.unknown())),
   })

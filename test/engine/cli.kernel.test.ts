@@ -77,6 +77,12 @@ describe.skipIf(inject('missing'))('sluice', () => {
       text: 'it has neither index.ts nor plugin.wat; sluice plugin new makes one',
     },
     {
+      name: 'flows before the plugin’s folder',
+      args: ['plugin', 'test', '--flows', '/nowhere.ndjson', directory],
+      code: 1,
+      text: 'Cannot read /nowhere.ndjson',
+    },
+    {
       name: 'a module that is not there',
       args: ['plugin', 'push', 'p', '/nowhere.wasm'],
       code: 1,
@@ -109,28 +115,24 @@ describe.skipIf(inject('missing'))('sluice', () => {
     expect(status).toBe(1);
   });
 
-  test('every command has help with an example, and shells complete it', () => {
-    for (const command of [
-      ['run'],
-      ['cleanup'],
-      ['status'],
-      ['wait'],
-      ['flows'],
-      ['events'],
-      ['explain'],
-      ['host', 'status'],
-      ['host', 'confirm'],
-      ['host', 'retry'],
-      ['plugin', 'new'],
-      ['plugin', 'build'],
-      ['plugin', 'push'],
-      ['lab', 'up'],
-      ['lab', 'exec'],
-      ['lab', 'down'],
-    ]) {
+  /** The commands that the help of a command names: those below it, and itself where there are none. */
+  function commandsBelow(...path: string[]): string[][] {
+    const { text } = sluice(...path, '--help');
+    const below = [...text.matchAll(new RegExp(`^  ${['sluice', ...path].join(' ')} (\\w+)`, 'gm'))].map(([, name = '']) => name);
+    return below.length ? below.flatMap((name) => (name === 'completion' ? [] : commandsBelow(...path, name))) : [path];
+  }
+
+  test('every command has help with an example, says a flag once, and shells complete it', { timeout: 120_000 }, () => {
+    const commands = commandsBelow();
+    expect(commands.length).toBeGreaterThan(20);
+    for (const command of commands) {
       const { code, text } = sluice(...command, '--help');
+      const [options = ''] = text.split('Examples:').slice(0, 1);
       expect(code, command.join(' ')).toBe(0);
       expect(text, command.join(' ')).toContain('Examples:');
+      expect(options, command.join(' ')).not.toMatch(/-(\w), -\1,|"(\w+)"(, "\w+")*, "\2"/);
+      for (const [, flag, described] of options.matchAll(/^ +(?:-\w, )*--([\w-]+)(.*)$/gm))
+        expect(described?.trim(), `${command.join(' ')} --${flag}`).toMatch(/^[^[]/);
     }
     expect(sluice('completion').text).toContain('###-begin-sluice-completions-###');
     expect(sluice('--get-yargs-completions', 'sluice', 'pl').text).toContain('plugin');

@@ -2,6 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { Abi, engineStateCodec } from '../../engine/abi.gen.ts';
+import { type KernelMap, openPinnedMap } from '../../engine/kernel/kernel-map.ts';
 import { buildPlugin } from '../../engine/plugin-tools/build-plugin.ts';
 import { askingPolicy, networkPolicy, webPod } from '../support/cluster.ts';
 import { type RunningEngine, TestNode, until } from '../support/test-node.ts';
@@ -181,18 +183,39 @@ describe.skipIf(inject('missing'))('takeover', () => {
     expect(await node.reaches('shop/frontend', backend, 80)).toBe(false);
   });
 
+  /** Starts an engine that is to refuse what is pinned, and returns what it says. */
+  async function refusal(): Promise<string> {
+    const refused = node.spawnEngine();
+    await new Promise((resolve) => refused.process.once('exit', resolve));
+    expect(refused.log()).toMatch(/MAP_MISMATCH/);
+    return refused.log();
+  }
+
+  test('refuses maps of the same sizes that mean another thing', async () => {
+    await engine.stop();
+    const states = openPinnedMap(node.bpffs, 'engine_states') as KernelMap;
+    const state = states.find(Buffer.alloc(4)) as Buffer;
+    const say = (version: number): void => {
+      state.writeUInt32LE(version, engineStateCodec.offsets.abiVersion);
+      states.update(new Map([['\0\0\0\0', state]]));
+    };
+    say(Abi.VERSION - 1);
+    expect(await refusal()).toMatch(/the layouts of ABI version \d+, wanted \d+; another version made it; run sluice cleanup/);
+    say(Abi.VERSION);
+    engine = await node.engine();
+  });
+
   test('refuses maps of another layout with what to do, and cleanup takes everything away', async () => {
     await engine.stop();
     const { code } = await node.run(
       'sh',
       '-c',
-      `rm ${node.bpffs}/fragments && bpftool map create ${node.bpffs}/fragments type lru_hash key 8 value 8 entries 16 name fragments`,
+      `rm ${node.bpffs}/engine_states && bpftool map create ${node.bpffs}/engine_states type array key 4 value 4096 entries 1 name engine_states`,
     );
     expect(code).toBe(0);
-    const refused = node.spawnEngine();
-    await new Promise((resolve) => refused.process.once('exit', resolve));
-    expect(refused.log()).toMatch(/map fragments has key, value and entries of 8, 8 and 16, wanted 44, 8 and 8192.*run sluice cleanup/);
-    expect(refused.log()).toMatch(/MAP_MISMATCH/);
+    expect(await refusal()).toMatch(
+      /map engine_states has key, value and entries of 4, 4096 and 1, wanted 4, 48 and 1.*run sluice cleanup/,
+    );
     expect((await node.sluiceOk('cleanup', '--bpffs', node.bpffs)).stdout).toMatch(/removed \d+ things/);
     expect(() => readdirSync(node.bpffs)).toThrow(/ENOENT/);
     expect(await node.reaches('shop/frontend', backend, 80)).toBe(true);

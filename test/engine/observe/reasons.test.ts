@@ -9,6 +9,7 @@ test('has a code and a text for each, and no two the same', () => {
   const codes = reasons.map(([, reason]) => reasonCode(reason));
   expect(codes).toEqual(REASON_CODES);
   expect(new Set(codes).size).toBe(reasons.length);
+  for (const [name, reason] of reasons) expect(reason, `${name} has a counter`).toBeLessThan(Reason.MAX);
   const texts = reasons.map(([, reason]) => reasonText(reason));
   expect(new Set(texts).size).toBe(reasons.length);
 });

@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { PluginSlot, pluginContextCodec, pluginHeaderCodec } from '../../../engine/abi.gen.ts';
-import { CAPABILITIES, formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS } from '../../../engine/plugin-runtime/abi.ts';
+import { formatSignature, GUEST_EXPORTS, HOST_FUNCTIONS } from '../../../engine/plugin-runtime/abi.ts';
 import { FIELD_NAMES } from '../../../engine/plugin-runtime/fields.ts';
+import { CAPABILITIES } from '../../../engine/policy/objects.ts';
 
 const page = readFileSync(new URL('../../../plugins/README.md', import.meta.url), 'utf8');
 const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(\([^`]*)` \|([^|]*)\|/gm)].map(([, name, type, third]) => ({
@@ -11,6 +12,18 @@ const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(\([^`]*)` \|([^|]*)\|/gm)].m
   type,
   third: third?.trim(),
 }));
+
+test('the SDK declares each import by its name, which tells the build what capability a plugin needs', () => {
+  const sdk = readFileSync(new URL('../../../plugins/sdk/host.ts', import.meta.url), 'utf8');
+  const declared = [...sdk.matchAll(/@external\("sluice", "(\w+)"\) declare function (\w+)/g)].map(([, name, as]) => [
+    `sluice.${name}`,
+    as,
+  ]);
+  const named = (name: string): string => name.slice('sluice.'.length).replace(/_(.)/g, (_bar, letter: string) => letter.toUpperCase());
+  const wanted = [...HOST_FUNCTIONS].filter(([name]) => name !== 'env.abort');
+  expect(declared.map(([name]) => name).sort()).toEqual(wanted.map(([name]) => name).sort());
+  for (const [name, { capability }] of wanted) if (capability) expect(declared).toContainEqual([name, named(name)]);
+});
 
 describe('plugins/README.md', () => {
   test('lists every export with its type, and which are optional', () => {

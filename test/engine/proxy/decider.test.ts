@@ -14,7 +14,7 @@ import { Failure } from '../../../engine/plugin-runtime/failure.ts';
 import { type Guest, LoadedPlugin } from '../../../engine/plugin-runtime/loaded-plugin.ts';
 import type { PluginCaller } from '../../../engine/plugin-runtime/plugin-caller.ts';
 import type { PluginSetup } from '../../../engine/plugin-runtime/plugin-setup.ts';
-import { Question } from '../../../engine/plugin-runtime/question.ts';
+import { type PodTexts, Question } from '../../../engine/plugin-runtime/question.ts';
 import type { RequestRule } from '../../../engine/policy/objects.ts';
 import { Decider } from '../../../engine/proxy/decider.ts';
 import { KernelVerdicts } from '../../../engine/proxy/kernel-verdicts.ts';
@@ -50,6 +50,8 @@ class Bench {
     reads: { fields: 0, headers: [] as string[], cookies: ['canary'] },
   };
   readonly plugins = new Map<number, LoadedPlugin>();
+  readonly pods = new Map<string, PodTexts>();
+  readonly services = new Map<string, Uint8Array>();
   readonly question = new Question();
   asked = 0;
   answer = word(PluginAction.ALLOW);
@@ -63,6 +65,7 @@ class Bench {
       rule: { id: 7, name: 'rule', requests: { rules }, plugins: new Map([['canary', PLUGIN]]) },
     } as unknown as TaggedFlow;
     this.install({});
+    this.tell('web', 'reader', 'shop/stable');
     const kernel = new KernelVerdicts({ writeVerdict: (key, entry) => void this.written.push({ key, entry }) });
     kernel.sets = new Map([['shop/stable:80', { id: 44, name: 'shop/stable:80', backends: [] }]]);
     this.decider = new Decider({
@@ -70,8 +73,8 @@ class Bench {
       caller: this.#caller(),
       question: this.question,
       identities: new Map(),
-      pods: new Map([[this.flow.sourceKey, { name: Buffer.from('web'), serviceAccount: Buffer.from('reader') }]]),
-      services: new Map([[this.flow.destinationKey, Buffer.from('shop/stable')]]),
+      pods: this.pods,
+      services: this.services,
       kernel,
       counts: this.counts,
       versionName: (serial) => `canary ${serial}`,
@@ -85,6 +88,13 @@ class Bench {
     const plugin = new LoadedPlugin(whole, (version) => ({ version, guest: this.guest as unknown as Guest }));
     this.plugins.set(PLUGIN, plugin);
     return plugin;
+  }
+
+  /** Says who is at the flow's addresses, as a worker is told it. */
+  tell(name: string, serviceAccount: string, service: string): void {
+    const pod = { name: new TextEncoder().encode(name), serviceAccount: new TextEncoder().encode(serviceAccount) };
+    this.pods.set(this.flow.sourceKey, pod).set(this.flow.destinationKey, pod);
+    this.services.set(this.flow.destinationKey, new TextEncoder().encode(service));
   }
 
   decide(sent: Request = request(), nowMs = 0, flow = this.flow) {
@@ -165,7 +175,8 @@ describe('a plugin', () => {
 
   test('is told the account of who asks, and the Service whose cluster address is asked for', () => {
     bench.decide();
-    expect(`${bench.question.sourcePod?.serviceAccount} ${bench.question.destinationService}`).toBe('reader shop/stable');
+    const texts = [bench.question.sourcePod?.serviceAccount, bench.question.destinationService];
+    expect(texts.map((text) => Buffer.from(text ?? []).toString())).toEqual(['reader', 'shop/stable']);
     bench.decide(request(), 0, { ...bench.flow, sourceKey: 'another', destinationKey: 'another' });
     expect([bench.question.sourcePod, bench.question.destinationService]).toEqual([undefined, undefined]);
   });
@@ -226,15 +237,57 @@ describe('a verdict that holds for longer', () => {
   });
 
   test.each([
-    { field: 'SOURCE_SERVICE_ACCOUNT', word: 3 },
-    { field: 'DESTINATION_SERVICE', word: 7 },
-    { field: 'SOURCE_LABELS', word: undefined },
-  ] as const)('that depends on $field answers no other address of the same identity, if that may have another', ({ field, word: at }) => {
+    { field: 'SOURCE_ADDRESS', word: 3, asked: 2 },
+    { field: 'DESTINATION_ADDRESS', word: 7, asked: 2 },
+    { field: 'SOURCE_ADDRESS', word: 7, asked: 1 },
+    { field: 'SOURCE_LABELS', word: 3, asked: 1 },
+  ] as const)('on $field is asked for $asked times where word $word of the addresses differs', ({ field, word: at, asked }) => {
     bench.guest.reads.fields = PluginField[field];
     bench.decide();
-    const words = bench.flow.words.map((each, i) => (i === (at ?? 3) ? each + 1 : each));
+    const words = bench.flow.words.map((each, i) => (i === at ? each + 1 : each));
     bench.decide(request(), 0, { ...bench.flow, words });
-    expect(bench.asked).toBe(at === undefined ? 1 : 2);
+    expect(bench.asked).toBe(asked);
+  });
+
+  test.each([
+    { field: 'SOURCE_POD', now: ['other', 'reader', 'shop/stable'] },
+    { field: 'SOURCE_SERVICE_ACCOUNT', now: ['web', 'writer', 'shop/stable'] },
+    { field: 'DESTINATION_POD', now: ['other', 'reader', 'shop/stable'] },
+    { field: 'DESTINATION_SERVICE', now: ['web', 'reader', 'shop/new'] },
+  ] as const)('on $field is no answer for who has the same address later', ({ field, now }) => {
+    bench.guest.reads.fields = PluginField[field];
+    bench.decide();
+    bench.decide();
+    expect(bench.asked).toBe(1);
+    const [pod, account, service] = now;
+    bench.tell(pod, account, service);
+    bench.decide();
+    expect(bench.asked).toBe(2);
+  });
+
+  test('on a header or cookie that is empty is no answer for one that is absent', () => {
+    bench.guest.reads.headers = ['x-team'];
+    const [none, header, cookie] = [[], ['x-team', ''], ['cookie', 'canary=']].map((headers) => ({ ...request(), headers }));
+    for (const sent of [none, header, cookie, none, header, cookie]) bench.decide(sent);
+    expect([bench.asked, bench.counts.cached]).toEqual([3, 3]);
+  });
+
+  test('on one text is no answer for another that only looks the same where texts are put together', () => {
+    bench.guest.reads.headers = ['a', 'b'];
+    bench.decide({ ...request(), headers: ['a', '1', 'b', '1:2'] });
+    bench.decide({ ...request(), headers: ['a', '11:', 'b', '2'] });
+    bench.decide({ ...request(), headers: ['a', '1\n1', 'b', ''] });
+    bench.decide({ ...request(), headers: ['a', '1', 'b', '1\n'] });
+    expect(bench.asked).toBe(4);
+  });
+
+  test('is not kept for a plugin that declares what the key does not have', () => {
+    const fields = ['SOURCE_PORT', 'FLOW', 'TIME', 'ESTABLISHED', 'HOST_STATE'] as const;
+    for (const field of [...fields, ...fields]) {
+      bench.guest.reads.fields = PluginField[field];
+      bench.decide();
+    }
+    expect([bench.asked, bench.counts.cached]).toEqual([10, 0]);
   });
 
   test.each([
