@@ -42,6 +42,8 @@ export class Endpoints {
   readonly compiled = new Map<Pod, CompiledEndpoint>();
   readonly #parts: EndpointsParts;
   readonly #byNamespace = new Map<string, Set<Pod>>();
+  /** By each address that they say they have. */
+  readonly #claims = new Map<string, Set<Pod>>();
   /** By their first address, which their identity is of. */
   readonly #byAddress = new Map<string, Set<Pod>>();
   readonly #addresses = new SortedKeys();
@@ -82,9 +84,10 @@ export class Endpoints {
     }
   }
 
-  /** Endpoints that came, changed or went since this was asked last. */
-  takeChanged(): ReadonlySet<Pod> {
+  /** Endpoints that came, changed or went since this was asked last, and those that say they have one of these addresses, which are somebody else's now. */
+  takeChanged(addresses: Iterable<string>): ReadonlySet<Pod> {
     const changed = this.#changed;
+    for (const key of addresses) for (const pod of this.#claims.get(key) ?? []) changed.add(pod);
     this.#changed = new Set();
     return changed;
   }
@@ -110,6 +113,7 @@ export class Endpoints {
 
   #add(pod: Pod): void {
     addTo(this.#byNamespace, pod.namespace, pod);
+    for (const claimed of pod.addresses) addTo(this.#claims, addressKey(claimed), pod);
     const [address] = pod.addresses;
     if (address) {
       addTo(this.#byAddress, addressKey(address), pod);
@@ -124,6 +128,7 @@ export class Endpoints {
     for (const key of this.#keys.get(pod) ?? []) if (key !== undefined) this.#parts.ruleSets.leave(key, pod);
     this.#keys.delete(pod);
     removeFrom(this.#byNamespace, pod.namespace, pod);
+    for (const claimed of pod.addresses) removeFrom(this.#claims, addressKey(claimed), pod);
     const [address] = pod.addresses;
     if (address) {
       removeFrom(this.#byAddress, addressKey(address), pod);
