@@ -209,6 +209,8 @@ export interface Service {
   readonly ports: readonly ServicePort[];
   /** Absent where somebody else says which endpoints it has. */
   readonly selector?: Selector;
+  /** Its manifest is damaged: it has no ports here, and of its addresses those that can be read. */
+  readonly damaged?: boolean;
 }
 
 export interface EndpointSlice {

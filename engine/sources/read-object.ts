@@ -23,7 +23,7 @@ import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, service
 import * as pluginSchema from './plugin-schema.ts';
 import { isRecord, type Origin, printable, RawObject } from './raw-object.ts';
 import * as schema from './schema.ts';
-import { endpointSlice, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
+import { endpointSlice, readableAddresses, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
 
 /** The host side of a pod's veth. */
 export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
@@ -232,12 +232,14 @@ function readPolicyPlugin(object: RawObject): PolicyPlugin | undefined {
   return { name: metadata.name, ...rest, ...(path && { file: path }) };
 }
 
-/** A damaged one has no backends: who is sent to it is told so. */
+/** A damaged one has no backends: who is sent to it is told so. What rules say of it is denied at the addresses that can be read. */
 function readService(object: RawObject): Service | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(serviceSpec, ['spec']);
   const name = looseMetadata(object);
-  return name && { ...name, ...(metadata && spec ? spec : { addresses: [], ports: [] }) };
+  if (!name) return undefined;
+  if (metadata && spec) return { ...name, ...spec };
+  return { ...name, addresses: readableAddresses(object.raw.spec), ports: [], damaged: true };
 }
 
 function readEndpointSlice(object: RawObject): EndpointSlice | undefined {
