@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
 import type {
+  AskRule,
   ClusterObject,
   ClusterPolicy,
   EndpointSlice,
@@ -62,6 +63,8 @@ const IGNORED_KINDS = new Set(
 );
 
 export const DENY_EVERYONE: TierRule = { action: 'deny', name: '' };
+/** Asks a plugin that cannot exist: whatever the tiers allow is denied. */
+export const ASK_NOBODY: AskRule = { plugin: '', context: Context.CONNECT };
 
 /**
  * Reads an object. Never throws: what is wrong is in the problems, and what is wrong with a policy closes what it selects.
@@ -209,15 +212,13 @@ function readPluginPolicy(object: RawObject): PluginPolicy | undefined {
     return { kind: 'PluginPolicy', namespace, name: metadata.name, ...spec, rules: Object.fromEntries(rules) };
   }
   const name = looseMetadata(object);
-  // A plugin that cannot exist: whatever the tiers allow in these directions is denied.
-  const closed = [{ plugin: '', context: Context.CONNECT }];
   return (
     name && {
       kind: 'PluginPolicy',
       ...name,
       selector: readableSelector(object),
       overrides: false,
-      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, closed])),
+      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, [ASK_NOBODY]])),
     }
   );
 }
