@@ -170,6 +170,11 @@ export class Compiler {
     return this.#book.requests;
   }
 
+  /** Why a pod is closed, whatever policies say; undefined where they decide. */
+  closes(pod: Pod): string | undefined {
+    return this.#selection.closes(pod);
+  }
+
   /** The policies that select a pod, endpoint or not, for `explain`. */
   membership(pod: Pod, direction: Direction): Membership | undefined {
     return this.#selection.of(pod, direction);

@@ -17,7 +17,9 @@ import { SortedKeys } from './sorted-keys.ts';
 export interface CompiledEndpoint {
   readonly pod: Pod;
   readonly identity: number;
-  /** By direction; undefined where nothing isolates or tags, or the pod is quarantined. */
+  /** In both directions, whatever policies say. */
+  readonly closed: boolean;
+  /** By direction; undefined where nothing isolates or tags, or the pod is closed. */
   readonly ruleSets: readonly [RuleSet | undefined, RuleSet | undefined];
   /** The map value. */
   readonly value: Buffer;
@@ -142,7 +144,7 @@ export class Endpoints {
   #select(pod: Pod, left: LeftRuleSet[]): void {
     const { selection, ruleSets } = this.#parts;
     const keysBefore = this.#keys.get(pod) ?? [];
-    const memberships = pod.quarantined ? [] : [selection.of(pod, Direction.INGRESS), selection.of(pod, Direction.EGRESS)];
+    const memberships = selection.closes(pod) ? [] : [selection.of(pod, Direction.INGRESS), selection.of(pod, Direction.EGRESS)];
     const [ingress, egress] = memberships.map((membership) => membership && ruleSets.use(membership, pod));
     const keys = memberships.map((membership) => membership?.key);
     this.#keys.set(pod, keys);
@@ -151,7 +153,8 @@ export class Endpoints {
   }
 
   #set(pod: Pod, { id }: IdentityInfo, ruleSets: CompiledEndpoint['ruleSets']): void {
-    this.compiled.set(pod, { pod, identity: id, ruleSets, value: endpointValue(pod, id, ruleSets) });
+    const closed = this.#parts.selection.closes(pod) !== undefined;
+    this.compiled.set(pod, { pod, identity: id, closed, ruleSets, value: endpointValue({ pod, identity: id, closed, ruleSets }) });
     this.#changed.add(pod);
   }
 
@@ -167,8 +170,8 @@ function isEndpoint(pod: Pod): boolean {
   return !pod.ended && ((pod.interface !== undefined && !pod.hostNetwork) || pod.cgroup !== undefined);
 }
 
-function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['ruleSets']): Buffer {
-  const none = pod.quarantined ? RuleSetId.CLOSED : RuleSetId.NONE;
+function endpointValue({ pod, identity, closed, ruleSets }: Omit<CompiledEndpoint, 'value'>): Buffer {
+  const none = closed ? RuleSetId.CLOSED : RuleSetId.NONE;
   const ids = [ruleSets[0]?.id ?? none, ruleSets[1]?.id ?? none];
   const answers = ruleSets[Direction.EGRESS]?.answerRules[0];
   const endpoint: Endpoint = {

@@ -22,6 +22,8 @@ export interface Namespace {
   readonly name: string;
   /** With `kubernetes.io/metadata.name`. */
   readonly labels: Labels;
+  /** Not all of its labels can be read: nobody knows which policies are about its pods, so they are closed. */
+  readonly quarantined?: boolean;
 }
 
 export interface NamedPort {

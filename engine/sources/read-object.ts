@@ -125,9 +125,14 @@ function ofKind(kind: ClusterObject['kind'], value: ClusterObject['value'] | und
   return value && ({ kind, value } as ClusterObject);
 }
 
+/** One whose labels cannot all be read closes its pods. */
 function readNamespace(object: RawObject): Namespace | undefined {
-  const metadata = object.parse(schema.metadata, ['metadata']);
-  return metadata && { name: metadata.name, labels: new Map([...metadata.labels, ['kubernetes.io/metadata.name', metadata.name]]) };
+  object.parse(schema.metadata, ['metadata']);
+  const name = looseMetadata(object)?.name;
+  if (name === undefined) return undefined;
+  const { success } = schema.labels.safeParse(object.metadata.labels);
+  const labels = new Map([...schema.readableLabels(object.metadata.labels), ['kubernetes.io/metadata.name', name]]);
+  return { name, labels, ...(!success && { quarantined: true }) };
 }
 
 /** A pod whose manifest is damaged is quarantined where it still can be recognised. */
