@@ -81,22 +81,38 @@ describe('DirectorySource', () => {
     await feed.start();
     expect(await taken()).toEqual(['+ Namespace a', '+ Namespace b']);
     execFileSync('mkfifo', [join(directory, 'pipe.yaml')]);
-    mkdirSync(join(directory, 'below'));
-    symlinkSync('below', join(directory, 'directory.yaml'));
     symlinkSync('/dev/zero', join(directory, 'device.yaml'));
     expect(await taken()).toEqual([]);
-    expect(problems().sort()).toEqual([
-      'device.yaml: not a regular file',
-      'directory.yaml: not a regular file',
-      'pipe.yaml: not a regular file',
-    ]);
+    expect(problems().sort()).toEqual(['device.yaml: not a regular file', 'pipe.yaml: not a regular file']);
     // It keeps what it said in place of a pipe, too.
     rmSync(join(directory, 'a.yaml'));
     execFileSync('mkfifo', [join(directory, 'a.yaml')]);
     expect(await taken()).toEqual([]);
     expect(problems()).toContain('a.yaml: not a regular file');
-    for (const name of ['pipe.yaml', 'directory.yaml', 'device.yaml', 'a.yaml']) rmSync(join(directory, name));
+    for (const name of ['pipe.yaml', 'device.yaml', 'a.yaml']) rmSync(join(directory, name));
     expect(await taken()).toEqual(['- Namespace a']);
+    expect(problems()).toEqual([]);
+  });
+
+  test('enters each directory once, however many links lead there, and back', async () => {
+    mkdirSync(join(directory, 'below'));
+    write('below/a.yaml', namespace('a'));
+    for (const name of ['one', 'two', 'below/three']) symlinkSync(directory, join(directory, name));
+    symlinkSync('below', join(directory, 'again'));
+    symlinkSync('self.yaml', join(directory, 'self.yaml'));
+    await feed.start();
+    expect(await taken()).toEqual(['+ Namespace a']);
+    expect(problems()).toEqual([expect.stringMatching(/^self.yaml: cannot be read: ELOOP/)]);
+    rmSync(join(directory, 'self.yaml'));
+    // A link is entered where the directory lies elsewhere.
+    const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+    try {
+      writeFileSync(join(elsewhere, 'b.yaml'), namespace('b'));
+      symlinkSync(elsewhere, join(directory, 'linked'));
+      expect(await taken()).toEqual(['+ Namespace b']);
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
     expect(problems()).toEqual([]);
   });
 
