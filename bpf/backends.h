@@ -35,16 +35,19 @@ static __always_inline int backend_default(struct journey *journey)
 	return 1;
 }
 
-/* Whether policy lets the endpoint open a connection to a backend; where requests are decided, they are by now. */
-static __always_inline int backend_is_allowed(const struct endpoint *endpoint, __u32 id, const struct translation *backend)
+/*
+ * Whether policy lets the endpoint open a connection to a backend. Where requests to it are decided, they are by now if the same rule
+ * says so; of another one nobody has asked the plugin.
+ */
+static __always_inline int backend_is_allowed(const struct endpoint *endpoint, const struct ask *ask, const struct translation *backend)
 {
 	struct judgement judgement = {};
 	struct flow flow;
 
-	flow_to(&flow, id, backend->address, backend->port, IPPROTO_TCP);
+	flow_to(&flow, ask->endpoint, backend->address, backend->port, IPPROTO_TCP);
 	endpoint_judge(endpoint, &flow, &judgement);
 	return judgement.rule.action == ACTION_ALLOW ||
-	       (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP);
+	       (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP && judgement.rule.id == ask->rule);
 }
 
 /* Finds a backend of the journey's set that policy does not deny to its endpoint; spread says where to begin. Returns whether there is one. */
@@ -69,7 +72,7 @@ static __always_inline int backend_choose(struct translation *backend, const str
 		if (!candidate || address_equals(candidate->address, journey->packet.source))
 			continue;
 		*backend = *candidate;
-		if (backend_is_allowed(endpoint, id, backend))
+		if (backend_is_allowed(endpoint, &journey->ask, backend))
 			return 1;
 	}
 	return 0;

@@ -45,11 +45,18 @@ static __always_inline void ask_fill_packet(struct ask *ask, struct __sk_buff *s
 	}
 }
 
-/*
- * Records of one reason that one endpoint may leave in a second. An eleventh of the ring, which is read ten times a second: who
- * floods has the others' records written all the same.
- */
+/* Records of one reason that one endpoint may leave in a second: an eleventh of the ring, which is read ten times a second. */
 #define RECORDS_SHARE 1024
+/*
+ * Of these the first may fill the ring, the others half of it: several that flood have the others' records written all the same. The
+ * half has room for those of 370 endpoints and reasons.
+ */
+#define RECORDS_SURE 16
+
+static __always_inline int records_are_many(void)
+{
+	return bpf_ringbuf_query(&flow_records, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&flow_records, BPF_RB_RING_SIZE) / 2;
+}
 
 /* Whether the endpoint may leave one more record, and counts one that it may not. The window is about right: CPUs may both begin it. */
 static __always_inline int record_share_take(__u32 endpoint, __u32 reason)
@@ -68,7 +75,7 @@ static __always_inline int record_share_take(__u32 endpoint, __u32 reason)
 		share->window_ns = now_ns;
 		share->records = 0;
 	}
-	if (share->records >= RECORDS_SHARE) {
+	if (share->records >= RECORDS_SHARE || (share->records >= RECORDS_SURE && records_are_many())) {
 		count_bytes(REASON_FAIL_RECORD_SHARE, 0);
 		return 0;
 	}

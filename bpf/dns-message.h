@@ -142,7 +142,6 @@ static __always_inline int message_begin(struct __sk_buff *skb, struct message *
 	message->packet = &journey->packet;
 	message->endpoint = bpf_map_lookup_elem(&endpoints, &journey->endpoint);
 	message->policy = policy_state();
-	journey->decided = packet_decided(skb);
 	return message->endpoint && message->policy;
 }
 

@@ -3,7 +3,8 @@
  * The engine as packets meet it: what it sends, and how they come to its proxy.
  *
  * Its decision about a packet's contents travels with the packet: it sends it on with a mark that only this engine
- * knows. A mark of a pod's own does not leave the pod's network namespace.
+ * knows. A mark of a pod's own does not leave the pod's network namespace. The mark is taken off where the packet enters, also
+ * one that needs no decision by now: at the next endpoint it would be a decision about what that one receives.
  */
 #ifndef SLUICE_ENGINE_H
 #define SLUICE_ENGINE_H

@@ -55,9 +55,15 @@ static __always_inline int packet_find(struct __sk_buff *skb, struct journey *jo
 static __always_inline int packet_enter(struct __sk_buff *skb, __u32 endpoint, const enum hook hook)
 {
 	struct policy_state *policy = policy_state();
+	enum decided decided = DECIDED_NOTHING;
 	struct journey *journey;
 	__u32 revision;
 
+	/* Nothing of a process's can be held. */
+	if (hook_is_interface(hook)) {
+		if (skb->mark)
+			decided = packet_decided(skb);
+	}
 	if (!policy)	/* not possible: an array map's first entry */
 		return hook_outcome(drop(skb, REASON_DROP_NO_ENDPOINT), hook);
 	/* Before the maps that it stands for: what is judged while they change is judged again. */
@@ -70,6 +76,7 @@ static __always_inline int packet_enter(struct __sk_buff *skb, __u32 endpoint, c
 		return hook_outcome(drop(skb, REASON_FAIL_BUSY), hook);
 	}
 	journey->judged.revision = revision;
+	journey->decided = decided;
 	return journey_end(journey, packet_find(skb, journey, policy, hook), hook);
 }
 

@@ -138,7 +138,6 @@ static __always_inline int hello_packet(struct __sk_buff *skb, struct journey *j
 	/* Servers leave urgent bytes out of the stream, and a fragment says what another one does not: nobody needs either here. */
 	if (tcp->urg || packet->first_fragment)
 		return packet_drop(skb, journey, direction, REASON_DROP_UNREADABLE);
-	journey->decided = packet_decided(skb);
 	tracking_begin(&tracking, journey, policy, direction);
 	connection_seek(&tracking, direction);	/* a SYN's, too: it is tracked by now */
 	if (!tracking.connection)	/* another connection took its slot meanwhile */

@@ -111,7 +111,8 @@ int release(struct __sk_buff *skb)
 	__u32 ifindex = skb->mark & ~(RELEASE_DECIDED | RELEASE_PASSED);
 	struct engine_state *engine = engine_state();
 
-	if (!ifindex || !engine)	/* of no endpoint: what the node itself sends on any interface that it has */
+	/* Of no endpoint: what the node itself sends on any interface that it has, or held for one that is gone. Nobody would read the mark. */
+	if (!engine || !bpf_map_lookup_elem(&endpoints, &ifindex))
 		return OUTCOME_DROP;
 	if (skb->mark & RELEASE_DECIDED)
 		skb->mark = engine->token + MARK_DECIDED;

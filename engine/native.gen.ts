@@ -452,6 +452,6 @@ export const FUNCTIONS = {
   sluice_flow__drain: ['int', []],
   sluice_flow__settle: ['int', []],
   sluice_memory__map: ['int', ['string', 'uint64', 'pointer']],
-  sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer', 'pointer']],
+  sluice_program__test: ['int', ['int', 'pointer', 'uint32', 'uint32', 'pointer', 'pointer', 'pointer']],
   sluice_program__ask: ['int', ['int', 'pointer', 'uint32', 'uint32', 'uint32', 'pointer']],
 } as const;

@@ -49,7 +49,9 @@ export interface WantedEntries {
 /** The entries that the maps should hold. Endpoints by id. */
 export interface PolicyState extends Readonly<Record<CompiledMap, WantedEntries>> {
   readonly endpoints: ReadonlyMap<number, PlacedEndpoint>;
-  /** Whether the endpoints are known to be those of the call before. */
+  /** Whether an address, as a key of the map peers, counts as that of an endpoint which says that it has it. */
+  ownsAddress(id: number, address: string): boolean;
+  /** Whether the endpoints, and which addresses are theirs, are known to be those of the call before. */
   readonly sameEndpoints?: boolean;
 }
 
@@ -227,7 +229,7 @@ export class PolicyMaps {
       wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
     this.#write('endpoints', wanted, attempt);
-    const local = this.#localEndpoints(state.endpoints, attempt);
+    const local = this.#localEndpoints(state, attempt);
     this.#write('local_endpoints', local, attempt);
     for (const [id, { place }] of state.endpoints)
       if (!this.#attached.has(id) && attempt(() => this.#datapath.attach(id, place))) this.#attached.add(id);
@@ -243,15 +245,18 @@ export class PolicyMaps {
   }
 
   /** Which endpoint has an address, of those with an interface: what the proxy sends there goes to that. */
-  #localEndpoints(endpoints: PolicyState['endpoints'], attempt: (act: () => void) => boolean): Entries {
+  #localEndpoints(state: PolicyState, attempt: (act: () => void) => boolean): Entries {
     const found: Entries = new Map();
-    for (const [id, { place, value }] of endpoints) {
+    for (const [id, { place, value }] of state.endpoints) {
       if ('cgroup' in place) continue;
       if (!this.#peered.has(id)) attempt(() => this.#peered.set(id, this.#datapath.isPeered(id, place)));
       const entry = Buffer.alloc(localEndpointCodec.size);
       localEndpointCodec.write(entry, 0, { id, peered: Number(this.#peered.get(id) === true) });
       const { ipv4, ipv6 } = endpointCodec.read(value, 0);
-      for (const address of [ipv4, ipv6]) if (address.some((byte) => byte)) found.set(Buffer.from(address).toString('latin1'), entry);
+      for (const address of [ipv4, ipv6]) {
+        const key = Buffer.from(address).toString('latin1');
+        if (address.some((byte) => byte) && state.ownsAddress(id, key)) found.set(key, entry);
+      }
     }
     return found;
   }

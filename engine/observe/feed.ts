@@ -18,20 +18,25 @@ export interface OutletTotals {
  * feed.latest(2) // ['b', 'c']
  */
 export class Feed<T> {
-  readonly #kept: T[] = [];
+  #kept: T[] = [];
   readonly #queues = new Set<OutletQueue<T>>();
   /** Of outlets that have left, by kind. */
   readonly #left = new Map<string, { delivered: number; lost: number }>();
   readonly #most: number;
+  readonly #crowdOf: (item: T) => string;
 
-  /** Keeps at least `most` items, and at most twice as many. */
-  constructor(most: number) {
+  /**
+   * Keeps at least `most` items, and at most twice as many. Those of one crowd take the place of each other before they take that of
+   * another crowd: each has an equal part, and what it does not need is for the others.
+   */
+  constructor(most: number, crowdOf: (item: T) => string = () => '') {
     this.#most = most;
+    this.#crowdOf = crowdOf;
   }
 
   add(item: T): void {
     this.#kept.push(item);
-    if (this.#kept.length > this.#most * 2) this.#kept.splice(0, this.#most);
+    if (this.#kept.length > this.#most * 2) this.#forget();
     for (const queue of this.#queues) queue.push(item);
   }
 
@@ -57,6 +62,27 @@ export class Feed<T> {
   /** The outlets that are there now. */
   get outlets(): OutletFacts[] {
     return [...this.#queues].map((queue) => queue.facts);
+  }
+
+  /** Forgets the oldest items of the largest crowds. */
+  #forget(): void {
+    const sizes = new Map<string, number>();
+    const crowds = this.#kept.map(this.#crowdOf);
+    for (const crowd of crowds) sizes.set(crowd, (sizes.get(crowd) ?? 0) + 1);
+    let [room, left] = [this.#most, sizes.size];
+    const surplus = new Map<string, number>();
+    for (const [crowd, size] of [...sizes].sort(([, a], [, b]) => a - b)) {
+      const part = Math.min(size, Math.floor(room / left));
+      surplus.set(crowd, size - part);
+      room -= part;
+      left -= 1;
+    }
+    this.#kept = this.#kept.filter((_, i) => {
+      const crowd = crowds[i] as string;
+      const more = surplus.get(crowd) as number;
+      if (more) surplus.set(crowd, more - 1);
+      return !more;
+    });
   }
 
   /** By kind of outlet. */

@@ -3,11 +3,11 @@ import { Feed } from './feed.ts';
 import { type FlowView, readFlow } from './flow-fields.ts';
 import type { Names, Origins } from './flow-origins.ts';
 
-/** Flows kept; older ones are forgotten. */
+/** Flows kept; older ones are forgotten, first those of whom there are most. */
 export const FLOWS_MAX = 4096;
 
 export class FlowLog {
-  readonly feed = new Feed<FlowView>(FLOWS_MAX);
+  readonly feed = new Feed<FlowView>(FLOWS_MAX, crowdOf);
   readonly #names: Names;
   /** Flows that happened and came to no outlet: rings that were full, reports that were cut. */
   lost = 0;
@@ -24,4 +24,9 @@ export class FlowLog {
   describe(flow: Origins['asked']): FlowView {
     return readFlow('asked', flow, this.#names);
   }
+}
+
+/** The flows of one endpoint with one reason: who floods pushes out nobody else's, and no other ones of its own. */
+function crowdOf({ endpoint, reasonCode }: FlowView): string {
+  return `${endpoint} ${reasonCode}`;
 }

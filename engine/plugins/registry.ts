@@ -5,11 +5,12 @@
  * same version, and none survives a change of it. They are decided here and written by who runs the versions. Changes happen one after
  * the other.
  */
-import { readFileSync } from 'node:fs';
 import { Abi, type PluginState, PluginStatus, Verdict } from '../abi.gen.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { type CandidateMode, type PluginSetup, passesFailures, type VersionsOf } from '../plugin-runtime/plugin-setup.ts';
+import { readRegularFile } from '../regular-file.ts';
+import { MODULE_BYTES_MAX } from './audit.ts';
 import { createPlugin, hash64, type ManagedPlugin, setupOf, treatment, verdictHash } from './managed-plugin.ts';
 import { PluginTally } from './plugin-tally.ts';
 import type { TrustedKey } from './signature.ts';
@@ -366,13 +367,18 @@ export class PluginRegistry {
   /** The declared module; undefined when none is declared, or it cannot be read and another version runs. */
   #readFile({ name, file }: Declaration): Uint8Array | undefined {
     if (file === undefined) return undefined;
+    let reason: string;
+    let cause: unknown;
     try {
-      return readFileSync(file);
+      const read = readRegularFile(file, MODULE_BYTES_MAX);
+      if (read.bytes) return read.bytes;
+      reason = read.refused;
     } catch (error) {
-      const reason = (error as NodeJS.ErrnoException).code ?? messageOf(error);
-      if (!this.#plugins.get(name)?.versions) throw new EngineError('PLUGIN_INVALID', `Cannot load module ${file}: ${reason}`, error);
-      this.#parts.log.debug({ plugin: name, reason }, 'module file not readable');
-      return undefined;
+      reason = (error as NodeJS.ErrnoException).code ?? messageOf(error);
+      cause = error;
     }
+    if (!this.#plugins.get(name)?.versions) throw new EngineError('PLUGIN_INVALID', `Cannot load module ${file}: ${reason}`, cause);
+    this.#parts.log.debug({ plugin: name, reason }, 'module file not readable');
+    return undefined;
   }
 }

@@ -42,7 +42,7 @@ export interface ClusterChanges {
 
 /** Changes beside the maps, for who goes by the compiled policy; see takeChanges(). */
 export interface PolicyChanges {
-  /** Endpoints that came, changed or went. */
+  /** Endpoints that came, changed or went, or have an address that they had not, or not any more. */
   readonly endpoints: ReadonlySet<Pod>;
   /** Whether rules about requests, or backend sets, are not what they were. */
   readonly requests: boolean;
@@ -170,6 +170,11 @@ export class Compiler {
     return this.#book.requests;
   }
 
+  /** Why a pod is closed, whatever policies say; undefined where they decide. */
+  closes(pod: Pod): string | undefined {
+    return this.#selection.closes(pod);
+  }
+
   /** The policies that select a pod, endpoint or not, for `explain`. */
   membership(pod: Pod, direction: Direction): Membership | undefined {
     return this.#selection.of(pod, direction);
@@ -214,6 +219,7 @@ export class Compiler {
     const identitiesGone = [...this.#identitiesGone];
     const serverNames = this.#book.touchedServerNames.size > 0;
     const requests = this.#requestsChanged;
+    const pods = this.#addresses.takeChanged();
     this.#identitiesCame = new Map();
     this.#identitiesGone = new Set();
     this.#book.touchedServerNames.clear();
@@ -221,10 +227,10 @@ export class Compiler {
     return {
       identities,
       identitiesGone,
-      pods: this.#addresses.takeChanged(),
+      pods,
       services: this.#services.takeChanged(),
       ...(serverNames && { serverNames: this.#book.serverNames }),
-      endpoints: this.#endpoints.takeChanged(),
+      endpoints: this.#endpoints.takeChanged(pods.keys()),
       requests,
     };
   }

@@ -17,7 +17,9 @@ import { SortedKeys } from './sorted-keys.ts';
 export interface CompiledEndpoint {
   readonly pod: Pod;
   readonly identity: number;
-  /** By direction; undefined where nothing isolates or tags, or the pod is quarantined. */
+  /** In both directions, whatever policies say. */
+  readonly closed: boolean;
+  /** By direction; undefined where nothing isolates or tags, or the pod is closed. */
   readonly ruleSets: readonly [RuleSet | undefined, RuleSet | undefined];
   /** The map value. */
   readonly value: Buffer;
@@ -42,6 +44,8 @@ export class Endpoints {
   readonly compiled = new Map<Pod, CompiledEndpoint>();
   readonly #parts: EndpointsParts;
   readonly #byNamespace = new Map<string, Set<Pod>>();
+  /** By each address that they say they have. */
+  readonly #claims = new Map<string, Set<Pod>>();
   /** By their first address, which their identity is of. */
   readonly #byAddress = new Map<string, Set<Pod>>();
   readonly #addresses = new SortedKeys();
@@ -82,9 +86,10 @@ export class Endpoints {
     }
   }
 
-  /** Endpoints that came, changed or went since this was asked last. */
-  takeChanged(): ReadonlySet<Pod> {
+  /** Endpoints that came, changed or went since this was asked last, and those that say they have one of these addresses, which are somebody else's now. */
+  takeChanged(addresses: Iterable<string>): ReadonlySet<Pod> {
     const changed = this.#changed;
+    for (const key of addresses) for (const pod of this.#claims.get(key) ?? []) changed.add(pod);
     this.#changed = new Set();
     return changed;
   }
@@ -110,6 +115,7 @@ export class Endpoints {
 
   #add(pod: Pod): void {
     addTo(this.#byNamespace, pod.namespace, pod);
+    for (const claimed of pod.addresses) addTo(this.#claims, addressKey(claimed), pod);
     const [address] = pod.addresses;
     if (address) {
       addTo(this.#byAddress, addressKey(address), pod);
@@ -124,6 +130,7 @@ export class Endpoints {
     for (const key of this.#keys.get(pod) ?? []) if (key !== undefined) this.#parts.ruleSets.leave(key, pod);
     this.#keys.delete(pod);
     removeFrom(this.#byNamespace, pod.namespace, pod);
+    for (const claimed of pod.addresses) removeFrom(this.#claims, addressKey(claimed), pod);
     const [address] = pod.addresses;
     if (address) {
       removeFrom(this.#byAddress, addressKey(address), pod);
@@ -137,7 +144,7 @@ export class Endpoints {
   #select(pod: Pod, left: LeftRuleSet[]): void {
     const { selection, ruleSets } = this.#parts;
     const keysBefore = this.#keys.get(pod) ?? [];
-    const memberships = pod.quarantined ? [] : [selection.of(pod, Direction.INGRESS), selection.of(pod, Direction.EGRESS)];
+    const memberships = selection.closes(pod) ? [] : [selection.of(pod, Direction.INGRESS), selection.of(pod, Direction.EGRESS)];
     const [ingress, egress] = memberships.map((membership) => membership && ruleSets.use(membership, pod));
     const keys = memberships.map((membership) => membership?.key);
     this.#keys.set(pod, keys);
@@ -146,7 +153,8 @@ export class Endpoints {
   }
 
   #set(pod: Pod, { id }: IdentityInfo, ruleSets: CompiledEndpoint['ruleSets']): void {
-    this.compiled.set(pod, { pod, identity: id, ruleSets, value: endpointValue(pod, id, ruleSets) });
+    const closed = this.#parts.selection.closes(pod) !== undefined;
+    this.compiled.set(pod, { pod, identity: id, closed, ruleSets, value: endpointValue({ pod, identity: id, closed, ruleSets }) });
     this.#changed.add(pod);
   }
 
@@ -162,8 +170,8 @@ function isEndpoint(pod: Pod): boolean {
   return !pod.ended && ((pod.interface !== undefined && !pod.hostNetwork) || pod.cgroup !== undefined);
 }
 
-function endpointValue(pod: Pod, identity: number, ruleSets: CompiledEndpoint['ruleSets']): Buffer {
-  const none = pod.quarantined ? RuleSetId.CLOSED : RuleSetId.NONE;
+function endpointValue({ pod, identity, closed, ruleSets }: Omit<CompiledEndpoint, 'value'>): Buffer {
+  const none = closed ? RuleSetId.CLOSED : RuleSetId.NONE;
   const ids = [ruleSets[0]?.id ?? none, ruleSets[1]?.id ?? none];
   const answers = ruleSets[Direction.EGRESS]?.answerRules[0];
   const endpoint: Endpoint = {

@@ -79,7 +79,8 @@ function explainEnd(
     return unconditional('shares the network of its node, and has no cgroup annotation: nothing is enforced');
   if (pod.addresses.some((address) => addressKey(address) === addressKey(peer.address)))
     return { ...unconditional('no policy is about what a pod sends to itself'), beforePolicy: true };
-  if (pod.quarantined) return { ...end, action: Action.DENY, tier: 'none', rule: '', reason: 'its manifest is damaged: the pod is closed' };
+  const closed = compiler.closes(pod);
+  if (closed) return { ...end, action: Action.DENY, tier: 'none', rule: '', reason: closed };
   const membership = compiler.membership(pod, direction);
   if (!membership) return unconditional('no policy selects it for this direction');
   if (nodes.has(addressKey(peer.address))) return unconditional('a pod and its own node always reach each other');

@@ -22,6 +22,8 @@ export interface Namespace {
   readonly name: string;
   /** With `kubernetes.io/metadata.name`. */
   readonly labels: Labels;
+  /** Not all of its labels can be read: nobody knows which policies are about its pods, so they are closed. */
+  readonly quarantined?: boolean;
 }
 
 export interface NamedPort {
@@ -209,6 +211,8 @@ export interface Service {
   readonly ports: readonly ServicePort[];
   /** Absent where somebody else says which endpoints it has. */
   readonly selector?: Selector;
+  /** Its manifest is damaged: it has no ports here, and of its addresses those that can be read. */
+  readonly damaged?: boolean;
 }
 
 export interface EndpointSlice {

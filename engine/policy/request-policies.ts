@@ -12,6 +12,8 @@ import type { AskRule, BackendRef, HttpRoute, PluginPolicy, PortSpec, RequestRul
 import { objectProblem, type Problem, type ProblemLedger } from './problem.ts';
 import { addTo, removeFrom } from './set-map.ts';
 
+const EVERY_TCP_PORT: readonly PortSpec[] = [{ protocol: TCP, first: 0, last: 65_535 }];
+
 type NetworkPeer = Extract<NonNullable<AskRule['peers']>[number], { kind: 'network' }>;
 
 /** HTTPRoutes for one Service, of one namespace. */
@@ -105,10 +107,12 @@ export class RequestPolicies {
       services.flatMap((name) => this.#problemOf(name, object)),
     );
     if (!services.length) return { policy, text: '', services, refs: this.#refsOf(policy) };
-    const egress = rules.map((rule): AskRule => {
-      if (!rule.services) return rule;
-      const found = rule.services.flatMap((name) => this.#cluster.of('Service').get(name) ?? []);
-      return { ...rule, peers: found.flatMap(peersOf), ports: portsOf(found, rule.ports) };
+    const egress = rules.flatMap((rule): AskRule[] => {
+      if (!rule.services) return [rule];
+      const named = rule.services.flatMap((name) => this.#cluster.of('Service').get(name) ?? []);
+      const found = named.filter(({ damaged }) => !damaged);
+      const asked = { ...rule, peers: found.flatMap(peersOf), ports: portsOf(found, rule.ports) };
+      return [asked, ...named.filter(({ damaged }) => damaged).map((service) => closedRule(service, rule.ports))];
     });
     const made = { ...policy, rules: { ...policy.rules, [Direction.EGRESS]: egress } };
     return { policy: made, text: JSON.stringify(made), services, refs: this.#refsOf(made) };
@@ -143,6 +147,7 @@ export class RequestPolicies {
     const own = attached.filter((each) => each.port === port).flatMap(({ route }) => route.rules);
     const [first] = own;
     const wanted = port === undefined ? undefined : [{ protocol: TCP, first: port, last: port }];
+    if (service.damaged) return closedRule(service, wanted);
     return {
       peers: peersOf(service),
       ports: portsOf([service], wanted),
@@ -156,6 +161,7 @@ export class RequestPolicies {
   #problemOf(name: string, object: { kind: string; namespace: string; name: string }): Problem[] {
     const service = this.#cluster.of('Service').get(name);
     if (!service) return [objectProblem(object, `no Service ${name}`, true)];
+    if (service.damaged) return [objectProblem(object, `Service ${name} is damaged: what is sent to it is denied`)];
     return service.addresses.length ? [] : [objectProblem(object, `Service ${name} has no cluster address: nothing is sent to it`)];
   }
 
@@ -181,6 +187,11 @@ function policyKey(key: string): string {
 
 function peersOf(service: Service): NetworkPeer[] {
   return service.addresses.map((address) => ({ kind: 'network', network: networkOf(address, ADDRESS_BITS), except: [] }));
+}
+
+/** The rule for a damaged Service: nobody knows what it would come to. It asks a plugin that cannot exist. */
+function closedRule(service: Service, ports: readonly PortSpec[] = EVERY_TCP_PORT): AskRule {
+  return { peers: peersOf(service), ports, plugin: '', context: Context.CONNECT };
 }
 
 /** The TCP ports that Services have, of those that a rule is about. */

@@ -35,6 +35,12 @@ export class Selection {
     replaceIn(this.#pluginPolicies, delta.PluginPolicy, scopeOf, (policy) => !isEverywhere(policy));
   }
 
+  /** Why a pod is closed, whatever policies say; undefined where they decide. */
+  closes(pod: Pod): string | undefined {
+    if (pod.quarantined) return 'its manifest is damaged: the pod is closed';
+    return this.#namespaces.get(pod.namespace)?.quarantined ? 'labels of its namespace are damaged: the pod is closed' : undefined;
+  }
+
   /** Whether a NetworkPolicy or PluginPolicy is about a pod. */
   isSelected(policy: Namespaced, pod: Pod): boolean {
     if ('everywhere' in policy && policy.everywhere) return true;

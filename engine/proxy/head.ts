@@ -7,6 +7,7 @@
  */
 import { createRequire } from 'node:module';
 import { HttpError, parseHead, REQUEST, RESPONSE, spans } from './llhttp.ts';
+import { hostOf, type Target, targetOf } from './request-target.ts';
 
 const constants = createRequire(import.meta.url)('undici/lib/llhttp/constants.js') as { METHODS: Record<string, number> };
 const METHODS: readonly string[] = Object.entries(constants.METHODS).reduce<string[]>((names, [name, code]) => {
@@ -23,7 +24,6 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set(['connection', 'keep-alive', 'pr
 const RESPONSE_NAME_LENGTHS: ReadonlySet<number> = new Set(
   ['connection', 'keep-alive', 'proxy-connection', 'upgrade', 'content-length', 'transfer-encoding'].map(({ length }) => length),
 );
-const HOST = /^(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
 const DIGITS = /^[0-9]{1,15}$/;
 /** Sent again it does the same (RFC 9110, 9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE']);
@@ -148,14 +148,15 @@ export function readRequest(bytes: Buffer, from: number, to: number): RequestHea
   if (length !== undefined && !DIGITS.test(length)) throw new HttpError('not a length');
   if (encoding !== undefined && (encoding.toLowerCase() !== 'chunked' || length !== undefined || minor === 0))
     throw new HttpError('a transfer encoding that is not just chunked, or beside a length');
-  if (hosts > 1 || (minor === 1 && !hosts) || (host && !HOST.test(host))) throw new HttpError('not one host');
+  const bare = hostOf(host);
+  if (hosts > 1 || (minor === 1 && !hosts) || bare === undefined) throw new HttpError('not one host');
   const options = connection ? listed(connection) : [];
   const switches = upgrade !== '' && minor === 1 && options.includes('upgrade') && upgrade.toLowerCase() !== 'h2c';
   if (spans.targetAt !== method.length + 1) throw new HttpError('more than a space in the first line');
-  const target = targetOf(text.slice(spans.targetAt, spans.targetEnd), method, host);
+  const target = readTarget(text.slice(spans.targetAt, spans.targetEnd), method, host);
   return {
     method,
-    host: host.replace(/:[0-9]*$/, ''),
+    host: bare,
     ...target,
     headers,
     body: encoding === undefined ? Number(length ?? 0) : CHUNKED,
@@ -167,7 +168,7 @@ export function readRequest(bytes: Buffer, from: number, to: number): RequestHea
 }
 
 /** Path and query of a request's target; a target with a host of its own must name the same one. */
-function targetOf(target: string, method: string, host: string): { path: string; query: string } {
+function readTarget(target: string, method: string, host: string): Target {
   if (method === 'CONNECT') throw new HttpError('CONNECT is for proxies');
   let rest = target;
   if (!target.startsWith('/')) {
@@ -176,9 +177,9 @@ function targetOf(target: string, method: string, host: string): { path: string;
     if (authority === undefined || authority.toLowerCase() !== host.toLowerCase()) throw new HttpError('a target of another host');
     rest = behind.startsWith('/') ? behind : `/${behind}`;
   }
-  if (rest.includes('#')) throw new HttpError('a fragment in the target');
-  const mark = rest.indexOf('?');
-  return mark < 0 ? { path: rest, query: '' } : { path: rest.slice(0, mark), query: rest.slice(mark + 1) };
+  const found = targetOf(rest);
+  if (!found) throw new HttpError('a fragment in the target, or what is no path');
+  return found;
 }
 
 /** Reads the head of an answer to a request of that method; `keeps`: the client's connection is kept. @throws HttpError with what is wrong with it */

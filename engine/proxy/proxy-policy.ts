@@ -23,8 +23,10 @@ export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<Pod, number>, p
     for (const { pod, identity } of compiler.endpoints.values()) {
       const id = ids.get(pod);
       if (id === undefined) continue;
-      if (pod.cgroup === undefined) for (const address of pod.addresses) endpoints.set(addressKey(address), { id, identity });
-      else processes.set(id, { id, identity, ...addressPair(pod.addresses) });
+      if (pod.cgroup !== undefined) processes.set(id, { id, identity, ...addressPair(pod.addresses) });
+      // Of several that say so it is one's, and the same one for everybody.
+      else
+        for (const key of pod.addresses.map(addressKey)) if (compiler.podsByAddress.get(key) === pod) endpoints.set(key, { id, identity });
     }
   return {
     rules,

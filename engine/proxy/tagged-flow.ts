@@ -102,13 +102,12 @@ export class TaggedFlows {
     return reachable;
   }
 
-  #allows({ endpoint, source, destinationKey, destinationPort, service }: TaggedFlow, { address, port }: Backend): boolean {
+  #allows({ endpoint, source, destinationKey, destinationPort, service, rule }: TaggedFlow, { address, port }: Backend): boolean {
     // The connection was sent here, where it was tagged: the tag says that the tiers allow it.
     if (!service && port === destinationPort && keyOf(address) === destinationKey) return true;
     const answer = this.#network.judge(endpoint, source, address, port);
-    return (
-      answer !== undefined && (answer.action === Action.ALLOW || (answer.action === Action.ASK && this.#policy.rules.has(answer.rule)))
-    );
+    // Requests that another rule has decided, nobody has asked about here.
+    return answer !== undefined && (answer.action === Action.ALLOW || (answer.action === Action.ASK && answer.rule === rule.id));
   }
 
   #tag({ endpoint, clientKey, source, destination, destinationKey, destinationPort: port }: Untagged) {

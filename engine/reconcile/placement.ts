@@ -149,7 +149,7 @@ function problemOf(pod: Pod, reason: string, pending: boolean): Problem {
   return objectProblem({ kind: 'Pod', namespace: pod.namespace, name: pod.name }, reason, pending);
 }
 
-function viewOf(id: number, { endpoint: { pod, identity, ruleSets }, place }: Wanted): EndpointView {
-  const [ingress, egress] = ruleSets.map((ruleSet) => pod.quarantined === true || ruleSet?.isolated === true) as [boolean, boolean];
+function viewOf(id: number, { endpoint: { pod, identity, closed, ruleSets }, place }: Wanted): EndpointView {
+  const [ingress, egress] = ruleSets.map((ruleSet) => closed || ruleSet?.isolated === true) as [boolean, boolean];
   return { pod: objectName(pod), id, ...place, identity, isolated: { ingress, egress } };
 }

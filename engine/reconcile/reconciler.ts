@@ -236,7 +236,12 @@ export class Reconciler {
     this.#moved = [];
     const described = describeChanges(changes);
     if (described) workers.setCluster(described);
-    const applied = maps.apply({ ...this.#compiler.maps, endpoints: this.#placement.placed, sameEndpoints: !placed });
+    const applied = maps.apply({
+      ...this.#compiler.maps,
+      endpoints: this.#placement.placed,
+      ownsAddress: (id, address) => this.#compiler.podsByAddress.get(address) === this.#placement.ownerOf(id),
+      sameEndpoints: !placed,
+    });
     if (changes.identitiesGone.length)
       workers.setCluster({ identities: [], pods: [], services: [], identitiesGone: changes.identitiesGone });
     return { ...applied, requests: changes.requests || placed };

@@ -10,7 +10,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { objectName } from '../policy/object-name.ts';
 import type { ClusterObject, ObjectChange } from '../policy/objects.ts';
 import { engineProblem, ProblemLedger } from '../policy/problem.ts';
-import { DENY_EVERYONE, type ReadObject } from './read-object.ts';
+import { ASK_NOBODY, DENY_EVERYONE, type ReadObject } from './read-object.ts';
 import type { Entry, SlotChange, Source, SourceState } from './source.ts';
 
 /** An object, and what it stands behind: source and slot. */
@@ -167,14 +167,22 @@ function keepEqual(change: ObjectChange, before: readonly ObjectChange[]): Objec
   return known && isDeepStrictEqual(known.value, change.value) ? known : change;
 }
 
+/** The rules of a policy that closes what it selects, in a direction that it is about. */
+const CLOSED_RULES = {
+  NetworkPolicy: [],
+  ClusterNetworkPolicy: [DENY_EVERYONE],
+  PluginPolicy: [ASK_NOBODY],
+} as const;
+
 /**
- * The stand-in for an object whose name another one has: of a policy one that closes what it selects; else none. Its key is that of its
- * rank, which no name is: names have no control characters.
+ * The stand-in for an object whose name another one has: of a policy one that closes what it selects, of a HTTPRoute one without rules,
+ * which refuses every request; else none. Its key is that of its rank, which no name is: names have no control characters.
  */
 function closedInstead({ rank, object }: Bearer, where: string): ObjectChange | undefined {
-  if (object.kind !== 'NetworkPolicy' && object.kind !== 'ClusterNetworkPolicy') return undefined;
-  const closed = object.kind === 'NetworkPolicy' ? [] : [DENY_EVERYONE];
-  const rules = Object.fromEntries(Object.keys(object.value.rules).map((direction) => [direction, closed]));
-  const value = { ...object.value, name: `${object.value.name} (${where})`, rules };
-  return { kind: object.kind, key: `\0${rank}`, value } as ObjectChange;
+  const { kind, value } = object;
+  const standIn = { key: `\0${rank}`, kind, value: { ...value, name: `${value.name} (${where})` } };
+  if (kind === 'HTTPRoute') return { ...standIn, value: { ...standIn.value, rules: [] } } as ObjectChange;
+  if (kind !== 'NetworkPolicy' && kind !== 'ClusterNetworkPolicy' && kind !== 'PluginPolicy') return undefined;
+  const rules = Object.fromEntries(Object.keys(value.rules).map((direction) => [direction, CLOSED_RULES[kind]]));
+  return { ...standIn, value: { ...standIn.value, rules, ...(kind === 'PluginPolicy' && { overrides: false }) } } as ObjectChange;
 }

@@ -4,12 +4,13 @@
  * A file that stops being readable keeps what it last said; one that goes away takes its objects along. What the watch names is
  * read at once; now and then, and whenever somebody must be sure, the directory is walked as a whole.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Problem } from '../policy/problem.ts';
+import { readRegularFile } from '../regular-file.ts';
 import { type Manifest, readManifest } from './manifest.ts';
 import { isManifestFile, manifestFiles } from './manifest-files.ts';
 import type { ReadObject } from './read-object.ts';
@@ -126,12 +127,14 @@ export class DirectorySource implements Source {
   #readFile(file: string): SlotChange[] {
     const before = this.#files.get(file);
     try {
-      const status = statSync(file, { throwIfNoEntry: false });
-      if (!status) return this.#forget(file);
-      const stamp = stampOf(status);
-      if (before && stamp !== undefined && before.stamp === stamp) return [];
-      if (status.size > FILE_BYTES_MAX) return this.#keep(file, `larger than ${FILE_BYTES_MAX} bytes`);
-      const text = readFileSync(file, 'utf8');
+      const seen = statSync(file, { throwIfNoEntry: false });
+      if (!seen) return this.#forget(file);
+      const unchanged = stampOf(seen);
+      if (before && unchanged !== undefined && before.stamp === unchanged) return [];
+      const read = readRegularFile(file, FILE_BYTES_MAX);
+      if (!read.bytes) return this.#keep(file, read.refused);
+      const stamp = stampOf(read.status);
+      const text = read.bytes.toString('utf8');
       if (before?.text === text) {
         this.#files.set(file, { ...before, stamp });
         return [];

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { Context, Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
 import type {
+  AskRule,
   ClusterObject,
   ClusterPolicy,
   EndpointSlice,
@@ -23,7 +24,7 @@ import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, service
 import * as pluginSchema from './plugin-schema.ts';
 import { isRecord, type Origin, printable, RawObject } from './raw-object.ts';
 import * as schema from './schema.ts';
-import { endpointSlice, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
+import { endpointSlice, readableAddresses, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
 
 /** The host side of a pod's veth. */
 export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
@@ -62,6 +63,8 @@ const IGNORED_KINDS = new Set(
 );
 
 export const DENY_EVERYONE: TierRule = { action: 'deny', name: '' };
+/** Asks a plugin that cannot exist: whatever the tiers allow is denied. */
+export const ASK_NOBODY: AskRule = { plugin: '', context: Context.CONNECT };
 
 /**
  * Reads an object. Never throws: what is wrong is in the problems, and what is wrong with a policy closes what it selects.
@@ -122,9 +125,14 @@ function ofKind(kind: ClusterObject['kind'], value: ClusterObject['value'] | und
   return value && ({ kind, value } as ClusterObject);
 }
 
+/** One whose labels cannot all be read closes its pods. */
 function readNamespace(object: RawObject): Namespace | undefined {
-  const metadata = object.parse(schema.metadata, ['metadata']);
-  return metadata && { name: metadata.name, labels: new Map([...metadata.labels, ['kubernetes.io/metadata.name', metadata.name]]) };
+  object.parse(schema.metadata, ['metadata']);
+  const name = looseMetadata(object)?.name;
+  if (name === undefined) return undefined;
+  const { success } = schema.labels.safeParse(object.metadata.labels);
+  const labels = new Map([...schema.readableLabels(object.metadata.labels), ['kubernetes.io/metadata.name', name]]);
+  return { name, labels, ...(!success && { quarantined: true }) };
 }
 
 /** A pod whose manifest is damaged is quarantined where it still can be recognised. */
@@ -209,15 +217,13 @@ function readPluginPolicy(object: RawObject): PluginPolicy | undefined {
     return { kind: 'PluginPolicy', namespace, name: metadata.name, ...spec, rules: Object.fromEntries(rules) };
   }
   const name = looseMetadata(object);
-  // A plugin that cannot exist: whatever the tiers allow in these directions is denied.
-  const closed = [{ plugin: '', context: Context.CONNECT }];
   return (
     name && {
       kind: 'PluginPolicy',
       ...name,
       selector: readableSelector(object),
       overrides: false,
-      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, closed])),
+      rules: Object.fromEntries(namedDirections(object).map((direction) => [direction, [ASK_NOBODY]])),
     }
   );
 }
@@ -232,12 +238,14 @@ function readPolicyPlugin(object: RawObject): PolicyPlugin | undefined {
   return { name: metadata.name, ...rest, ...(path && { file: path }) };
 }
 
-/** A damaged one has no backends: who is sent to it is told so. */
+/** A damaged one has no backends: who is sent to it is told so. What rules say of it is denied at the addresses that can be read. */
 function readService(object: RawObject): Service | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(serviceSpec, ['spec']);
   const name = looseMetadata(object);
-  return name && { ...name, ...(metadata && spec ? spec : { addresses: [], ports: [] }) };
+  if (!name) return undefined;
+  if (metadata && spec) return { ...name, ...spec };
+  return { ...name, addresses: readableAddresses(object.raw.spec), ports: [], damaged: true };
 }
 
 function readEndpointSlice(object: RawObject): EndpointSlice | undefined {

@@ -48,6 +48,12 @@ export const labels = absent(z.unknown())
   })
   .transform((value): Labels => new Map(Object.entries((value ?? {}) as Record<string, string>)));
 
+/** The labels of those that can be read. */
+export function readableLabels(value: unknown): Labels {
+  const entries = typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : [];
+  return new Map(entries.filter(([key, label]) => !labelKeyProblem(key) && !labelValueProblem(label)));
+}
+
 const labelValue = z.string().superRefine((value, context) => {
   const problem = labelValueProblem(value);
   if (problem) context.addIssue({ code: 'custom', message: problem });

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { parseAddress } from '../policy/address.ts';
 import type { Selector, ServicePort } from '../policy/objects.ts';
+import { isRecord } from './raw-object.ts';
 import { absent, labels, PROTOCOLS, portNumber } from './schema.ts';
 
 const address = z.string().transform((text, context): Uint8Array => {
@@ -52,6 +53,13 @@ export const serviceSpec = z
       ...(selector.length && { selector }),
     };
   });
+
+/** The cluster addresses of a Service whose spec is damaged, as far as they can be read. */
+export function readableAddresses(spec: unknown): Uint8Array[] {
+  const { clusterIP, clusterIPs } = isRecord(spec) ? spec : {};
+  const texts = [clusterIP, ...(Array.isArray(clusterIPs) ? clusterIPs : [])].filter((text) => typeof text === 'string');
+  return [...new Set(texts)].flatMap((text) => parseAddress(text) ?? []);
+}
 
 /** The Service that a slice is of. */
 export const SERVICE_LABEL = 'kubernetes.io/service-name';

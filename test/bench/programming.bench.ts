@@ -83,11 +83,13 @@ class Pipeline {
     if (problem) throw new Error(problem.reason);
     this.#compiler.update(changes, new Map(), []);
     const compiled = performance.now();
-    const applied = this.#maps.apply({ ...this.#compiler.maps, endpoints: new Map(), sameEndpoints: true });
+    const applied = this.#maps.apply({ ...this.#compiler.maps, endpoints: new Map(), ownsAddress: () => true, sameEndpoints: true });
     const programmed = performance.now();
     const retired = this.#compiler.retire();
     const tidied = performance.now();
-    const later = retired ? this.#maps.apply({ ...this.#compiler.maps, endpoints: new Map(), sameEndpoints: true }) : undefined;
+    const later = retired
+      ? this.#maps.apply({ ...this.#compiler.maps, endpoints: new Map(), ownsAddress: () => true, sameEndpoints: true })
+      : undefined;
     for (const failure of [...applied.failures, ...(later?.failures ?? [])]) throw failure;
     return {
       read: read - started,

@@ -52,7 +52,7 @@ function isDrawn(flags: number): boolean {
 }
 
 describe.skipIf(inject('missing'))('what packets say', async () => {
-  const { ProgramRunner, PASS, DROP } = await import('../support/program-runner.ts');
+  const { ProgramRunner, PASS, DROP, REDIRECT, IFINDEX } = await import('../support/program-runner.ts');
   let runner: Awaited<ReturnType<typeof ProgramRunner.load>>;
   beforeAll(async () => {
     runner = await ProgramRunner.load();
@@ -70,6 +70,56 @@ describe.skipIf(inject('missing'))('what packets say', async () => {
     runner.run('to_pod', frame(ipv4({ from: SERVER, to: POD }, transport)));
   const passes = (reason: number): object => ({ outcome: PASS, reasons: [reason] });
   const asked = { outcome: DROP, reasons: [Reason.DROP_FAILURE_POLICY, Reason.FAIL_ENGINE_ABSENT] };
+
+  describe('the mark of a packet that the engine sends on', () => {
+    const query = frame(
+      ipv4({ from: POD, to: RESOLVER }, datagram(encodeMessage({ name: 'api.example.com' }), { sport: 40_000, dport: 53 })),
+    );
+    const hello = (from: string, to: string): Buffer =>
+      frame(ipv4({ from, to }, tcp({ dport: 443, flags: 'PA', seq: 1001, ack: 9001, payload: 100 })));
+    const malformed = frame(ipv4({ from: POD, to: SERVER }, { protocol: 6, bytes: Buffer.alloc(3) }));
+    const opened = (): void => {
+      out(tcp({ dport: 443, flags: 'S', seq: 1000 }));
+      back(tcp({ sport: 443, dport: 40_000, flags: 'SA', seq: 9000, ack: 1001 }));
+    };
+    beforeEach(() => {
+      runner.plugin(PLUGIN, Verdict.DENY);
+      load(POD_MANIFEST.replace(/---\n$/, ''));
+      runner.forget();
+    });
+
+    test.each([
+      { name: 'that policy allows by now', program: 'from_pod', bytes: hello(POD, SERVER) },
+      { name: 'that goes to a pod, and that policy allows by now', program: 'to_pod', bytes: hello(SERVER, POD) },
+      { name: 'of a connection that is known by now', program: 'from_pod', bytes: hello(POD, SERVER), before: opened },
+      { name: 'with a DNS message that nobody reads any more', program: 'from_pod', bytes: query },
+      { name: 'that nobody can read', program: 'from_pod', bytes: malformed },
+      { name: 'that is no IP', program: 'to_pod', bytes: Buffer.alloc(64) },
+    ] as const)('is off one $name: it is no decision at the next endpoint', ({ program, bytes, ...rest }) => {
+      for (const decided of [Mark.DECIDED, Mark.PASSED]) {
+        if ('before' in rest) rest.before();
+        expect(runner.mark(program, bytes, runner.token + decided)).toEqual({ outcome: PASS, mark: 0 });
+      }
+    });
+
+    test('is off one that policy denies by now, and off one that is asked about', () => {
+      load(POD_MANIFEST + NAMES.replace(/^---\n/, ''));
+      expect(runner.mark('from_pod', hello(POD, SERVER), runner.token)).toEqual({ outcome: DROP, mark: 0 });
+      load(tagged('ask: { plugin: reader, context: connect }'));
+      expect(runner.mark('from_pod', hello(POD, SERVER), runner.token)).toEqual({ outcome: DROP, mark: 0 });
+    });
+
+    test('is no mark of somebody else’s, which stays', () => {
+      for (const mark of [1, 0x4000, 0xffffffff])
+        expect(runner.mark('from_pod', hello(POD, SERVER), mark)).toEqual({ outcome: PASS, mark });
+    });
+
+    test('is of no use to one that was held for an endpoint that is gone: it does not come again', () => {
+      expect(runner.mark('release', hello(POD, SERVER), IFINDEX)).toEqual({ outcome: REDIRECT, mark: 0 });
+      runner.datapath.maps.endpoints.delete(runner.datapath.maps.endpoints.dump().keys());
+      expect(runner.mark('release', hello(POD, SERVER), IFINDEX)).toMatchObject({ outcome: DROP });
+    });
+  });
 
   describe('the hello of a connection', () => {
     beforeEach(() => {

@@ -1,6 +1,6 @@
 /** The programs on packets of every shape, through test-run: what passes, what drops, and that each is counted by its reason. */
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { Direction, endpointCodec, Reason } from '../../engine/abi.gen.ts';
+import { Direction, endpointCodec, localEndpointCodec, Reason } from '../../engine/abi.gen.ts';
 import { DEFAULT_LIMITS } from '../../engine/config.ts';
 import { parseNetwork } from '../../engine/policy/address.ts';
 import { Compiler } from '../../engine/policy/compile.ts';
@@ -152,7 +152,7 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
 
   test('a new engine has every connection judged again, also when it finds nothing to change', async () => {
     const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
-    const nothing = { ...new Compiler().maps, endpoints: new Map() };
+    const nothing = { ...new Compiler().maps, endpoints: new Map(), ownsAddress: () => true };
     const revision = (): number => runner.datapath.maps.policy_states.find(Buffer.alloc(4))?.readUInt32LE(0) ?? Number.NaN;
     expect(new PolicyMaps(runner.datapath, DEFAULT_LIMITS).apply(nothing).failures).toEqual([]);
     const before = revision();
@@ -161,6 +161,23 @@ describe.skipIf(inject('missing'))('endpoint programs', async () => {
     expect(revision()).toBe(before + 1);
     maps.apply(nothing);
     expect(revision()).toBe(before + 1);
+  });
+
+  test('an address leads to the endpoint that has it, not to another one that says so', async () => {
+    const { PolicyMaps } = await import('../../engine/kernel/policy-maps.ts');
+    endpoint({});
+    const [value] = runner.datapath.maps.endpoints.dump().values() as Iterable<Buffer>;
+    const maps = new PolicyMaps(runner.datapath, DEFAULT_LIMITS);
+    const holders = (): number[] =>
+      [...runner.datapath.maps.local_endpoints.dump().values()].map((entry) => localEndpointCodec.read(entry, 0).id);
+    // No interfaces have these numbers: what is looked at is what stands in the map.
+    const endpoints = new Map([901, 902].map((id) => [id, { value: value as Buffer, place: { interface: 'none' } }]));
+    for (const owner of [901, 902, 901]) {
+      maps.apply({ ...new Compiler().maps, endpoints, ownsAddress: (id) => id === owner });
+      expect(holders()).toEqual([owner, owner]);
+    }
+    maps.apply({ ...new Compiler().maps, endpoints, ownsAddress: () => false });
+    expect(holders()).toEqual([]);
   });
 
   test('the endpoint codec writes what the kernel map takes', () => {

@@ -95,4 +95,22 @@ describe.skipIf(inject('missing'))('records of drops', async () => {
     expect(counted(Reason.DROP_MALFORMED)).toBe(flood);
     expect(counted(Reason.FAIL_RECORD_SHARE)).toBe(flood - told);
   });
+
+  test('several floods leave half of the ring to those who say little', () => {
+    const { record_shares: shares } = runner.datapath.maps;
+    const malformed = frame(ipv4({ ...to, length: 400 }, tcp()));
+    // As many floods at once as fill the ring: each is another one, for nobody knows any more of those before.
+    for (let flood = 0; flood < 13; flood++) {
+      shares.delete(shares.dump().keys());
+      for (let i = 0; i < 1024; i++) runner.send('to_pod', malformed);
+    }
+    for (let i = 0; i < 100; i++) runner.send('to_pod', frame(ipv4(to, udp({ dport: 99 }))));
+    const reasons = readAll().map(({ reason }) => reason);
+    expect(reasons.length).toBeGreaterThan(5000);
+    expect(reasons.length).toBeLessThan(7000);
+    const others = reasons.filter((reason) => reason === Reason.DROP_POLICY).length;
+    // A second may end while the packets are sent.
+    expect(others).toBeGreaterThanOrEqual(16);
+    expect(others).toBeLessThanOrEqual(2 * 16);
+  });
 });

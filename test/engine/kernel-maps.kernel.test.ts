@@ -25,7 +25,7 @@ describe.skipIf(inject('missing'))('map sizes', async () => {
       key.writeUInt32LE(i);
       peers.set(key.toString('latin1'), Buffer.from([1, 2, 3, 4]));
     }
-    return { ...new Compiler().maps, peers, endpoints: new Map() };
+    return { ...new Compiler().maps, peers, endpoints: new Map(), ownsAddress: () => true };
   }
 
   /** Starts as an engine does, and returns what a map then has room for, and how it went. */

@@ -71,7 +71,7 @@ export function ruleOfMaps(
 ): Rule {
   const endpoint = [...compiler.endpoints.values()].find((candidate) => objectName(candidate.pod) === pod);
   if (!endpoint) throw new Error(`no endpoint ${pod}`);
-  if (endpoint.pod.quarantined) return DENIED;
+  if (endpoint.closed) return DENIED;
   const ruleSet = endpoint.ruleSets[direction]?.id ?? 0;
   if (!ruleSet) return ALLOWED;
   const identity = findIdentity(compiler, peer);

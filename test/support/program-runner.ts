@@ -14,6 +14,7 @@ import { compiled, EMPTY_SNAPSHOT } from './compiled.ts';
 
 export const PASS = -1;
 export const DROP = 2;
+export const REDIRECT = 7;
 /** Loopback: what test-run takes for the packet's interface. */
 export const IFINDEX = 1;
 let runners = 0;
@@ -109,11 +110,18 @@ export class ProgramRunner {
 
   /** Runs a frame through a program, and returns the outcome. */
   send(program: 'from_pod' | 'to_pod', bytes: Buffer, mark = 0): number {
-    const outcome = Buffer.alloc(4);
+    return this.mark(program, bytes, mark).outcome;
+  }
+
+  /** The same, with the mark that the packet has afterwards. */
+  mark(program: 'from_pod' | 'to_pod' | 'release', bytes: Buffer, before: number): { outcome: number; mark: number } {
+    const [outcome, mark] = [Buffer.alloc(4), Buffer.alloc(4)];
+    mark.writeUInt32LE(before);
     const fd = this.datapath.programFd(program);
-    const result = native.sluice_program__test(fd, bytes as never, bytes.length, IFINDEX, mark, outcome as never, Buffer.alloc(4) as never);
+    const out = [mark, outcome, Buffer.alloc(4)] as never[];
+    const result = native.sluice_program__test(fd, bytes as never, bytes.length, IFINDEX, ...(out as [never, never, never]));
     if (result !== 0) throw new Error(`test-run failed: ${result}`);
-    return outcome.readInt32LE(0);
+    return { outcome: outcome.readInt32LE(0), mark: mark.readUInt32LE(0) };
   }
 
   /** The same, with the reasons that it counted. */

@@ -1,4 +1,5 @@
 /** The registry between fake workers and fake states of the kernel: what is declared, while versions are tried. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -76,6 +77,20 @@ test('a plugin that is declared once more while its removal goes on is there, un
   expect(registry.ids.get('p')).toBe(id);
   expect(ends).toHaveLength(1);
   expect(registry.plugins.map(({ declaration }) => declaration.name)).toEqual(['p']);
+});
+
+test('a module that is no regular file is waited for by nobody, and is told', async () => {
+  const pipe = join(directory, 'pipe.wasm');
+  execFileSync('mkfifo', [pipe]);
+  const { registry } = registryWith(async () => {});
+  await registry.sync([
+    { ...declared('pipe'), file: pipe },
+    { ...declared('device'), file: '/dev/zero' },
+  ]);
+  expect(registry.problems).toEqual([
+    { name: 'device', reason: 'Cannot load module /dev/zero: not a regular file' },
+    { name: 'pipe', reason: `Cannot load module ${pipe}: not a regular file` },
+  ]);
 });
 
 test('a plugin that cannot be removed keeps the others waiting for nothing, and is tried again with the next change', async () => {

@@ -212,6 +212,34 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
     );
   });
 
+  test('closes the pods of a namespace whose labels cannot all be read, until they can', () => {
+    const admin = `
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: { name: apart }
+spec:
+  tier: Admin
+  priority: 1
+  subject: { namespaces: { matchLabels: { team: red } } }
+  ingress: [{ action: Deny, from: [{ namespaces: { matchLabels: { team: blue } } }] }]
+`;
+    const compiler = new Compiler();
+    const actions = (shop: string): number[] => {
+      const { objects } = readManifest('t.yaml', `${base.replace('{ team: red }', shop)}${admin}`);
+      const of = (kind: string): never[] => objects.filter((object) => object.kind === kind).map(({ value }) => value) as never[];
+      update(compiler, { ...snapshotOf(''), Namespace: of('Namespace'), Pod: of('Pod'), ClusterNetworkPolicy: of('ClusterNetworkPolicy') });
+      compiler.retire();
+      const open = (pod: string, peer: string): number => ruleOfMaps(compiler, pod, Direction.INGRESS, address(peer), 6, 80).action;
+      return [open('shop/db', '10.0.1.1'), open('shop/db', '10.0.0.1'), open('bank/web', '10.0.0.1')];
+    };
+    const { ALLOW, DENY } = Action;
+    expect(actions('{ team: red }')).toEqual([DENY, ALLOW, ALLOW]);
+    for (const damaged of ['{ team: red, version: 1.2 }', '{ team: 7 }', '[team]', 'red', '{ team: red, "-": a }'])
+      expect(actions(damaged), damaged).toEqual([DENY, DENY, ALLOW]);
+    expect(actions('{ team: other }')).toEqual([ALLOW, ALLOW, ALLOW]);
+    expect(actions('{ team: red }, annotations: { a: 1 }')).toEqual([DENY, ALLOW, ALLOW]);
+  });
+
   test('closes a pod whose manifest is damaged', () => {
     const { objects } = readManifest('t.yaml', podText('shop', 'odd', 'app: [1]', '10.0.0.5'));
     const pod = objects[0]?.value as Pod;

@@ -4,10 +4,11 @@ import { Action, Context } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import type { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity, findRule } from '../../../engine/policy/decide.ts';
+import type { Service } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import { compiled as compiledSnapshot, snapshotOf, update } from '../../support/compiled.ts';
-import { CHECKOUT, SERVICES, tag } from '../../support/http-cluster.ts';
+import { CHECKOUT, CHECKOUT_IPV6, SERVICES, tag } from '../../support/http-cluster.ts';
 
 const pod = (name: string, ip: string, labels: string): string =>
   `apiVersion: v1\nkind: Pod\nmetadata: { name: ${name}, namespace: shop, labels: ${labels}, annotations: { sluice.dev/interface: ${name} } }\nspec: { containers: [{ name: a, ports: [{ name: web, containerPort: 8080 }] }] }\nstatus: { podIPs: [{ ip: ${ip} }] }\n`;
@@ -92,6 +93,47 @@ describe('a PluginPolicy of context http', () => {
     expect(ruleFor(compiler, CHECKOUT, 80)?.action).toBe(Action.ALLOW);
     const waiting = compiler.problems.all.filter(({ pending }) => pending);
     expect(waiting.map((problem) => formatProblem(viewProblem(problem)))).toContain('PluginPolicy shop/canary: no Service shop/checkout');
+  });
+
+  describe('about a Service that is damaged', () => {
+    const port = '{ port: 80, protocol: Tcp, targetPort: web }';
+    const damages = [
+      { name: 'a port of no protocol', text: SERVICES.replace('{ port: 80,', '{ port: 80, protocol: Tcp,') },
+      { name: 'a port beside a good one', text: SERVICES.replace('ports: [', `ports: [${port}, `) },
+      { name: 'a label that is no text', text: SERVICES.replace('name: checkout,', 'name: checkout, labels: { a: 1 },') },
+      { name: 'an address beside a good one', text: SERVICES.replace(CHECKOUT_IPV6, 'fd96::x') },
+    ];
+    const damaged = (text: string, ...more: string[]): Compiler => {
+      const { objects, problems } = readManifest('s.yaml', text);
+      expect(problems.map(({ reason }) => reason)).toEqual([expect.any(String)]);
+      const Service = objects.map(({ value }) => value) as readonly Service[];
+      return compiledSnapshot({ ...snapshotOf([PODS, ...more].join('---\n')), Service }, PLUGINS);
+    };
+
+    test.each(damages)('denies what is sent to its addresses, and says so: $name', ({ text }) => {
+      const compiler = damaged(text, tag('canary'));
+      expect(ruleFor(compiler, CHECKOUT, 80)?.action).toBe(Action.DENY);
+      expect(ruleFor(compiler, CHECKOUT, 81)?.action).toBe(Action.DENY);
+      expect(ruleFor(compiler, '10.0.0.2', 80)?.action).toBe(Action.ALLOW);
+      expect(compiler.problems.all.map((problem) => formatProblem(viewProblem(problem)))).toEqual([
+        'PluginPolicy shop/canary: Service shop/checkout is damaged: what is sent to it is denied',
+      ]);
+    });
+
+    test.each(damages)('also where a HTTPRoute is: $name', ({ text }) => {
+      const route =
+        'apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r, namespace: shop }\nspec: { parentRefs: [{ group: "", kind: Service, name: checkout }], rules: [{}] }\n';
+      expect(ruleFor(damaged(text, route), CHECKOUT, 80)?.action).toBe(Action.DENY);
+    });
+
+    test('asks about the other Services of its rule', () => {
+      const both = tag('canary').replace('to: [', 'to: [{ service: { name: checkout-v1 } }, ');
+      expect(ruleFor(compiled(PODS, SERVICES, both), '10.96.0.11', 80)?.action).toBe(Action.ASK);
+      const compiler = damaged(SERVICES.replace('{ port: 80,', '{ port: 80, protocol: Tcp,'), both);
+      expect(ruleFor(compiler, '10.96.0.11', 80)?.action).toBe(Action.ASK);
+      expect(ruleFor(compiler, '10.96.0.11', 81)?.action).toBe(Action.ALLOW);
+      expect(ruleFor(compiler, CHECKOUT, 80)?.action).toBe(Action.DENY);
+    });
   });
 
   test.each([

@@ -76,18 +76,29 @@ test('a client may be connected only where policy lets it, which is asked once',
   const flow = flows.find(ends(POD, SERVICE));
   if (!flow) throw new Error('no flow');
   const backend = (ip: string) => ({ ...backendOf(ip), address: address(ip), port: 8080 });
-  const [open, shut, tagged, itself, other] = [
+  const [open, shut, tagged, elsewhere, itself, other] = [
     backend('10.0.0.2'),
     backend('10.0.0.3'),
     backend('10.0.0.4'),
+    backend('10.0.0.5'),
     backend(POD),
     backend('2001:db8::1'),
   ];
   answers.set('10.0.0.2', { action: Action.ALLOW });
   answers.set('10.0.0.3', { action: Action.DENY });
   answers.set('10.0.0.4', { action: Action.ASK, rule: 7 });
+  // Tagged by a rule that has not decided this flow's requests: a Service in front of it is no way round its plugin.
+  answers.set('10.0.0.5', { action: Action.ASK, rule: 8 });
+  flows.set({ ...POLICY, rules: new Map([...POLICY.rules, [8, { id: 8 } as unknown as ProxyRule]]) });
   asked = [];
-  expect([open, shut, tagged, itself, other].map((each) => flows.permits(flow, each))).toEqual([true, false, true, true, false]);
+  expect([open, shut, tagged, elsewhere, itself, other].map((each) => flows.permits(flow, each))).toEqual([
+    true,
+    false,
+    true,
+    false,
+    true,
+    false,
+  ]);
   expect([open, shut].map((each) => flows.permits(flow, each))).toEqual([true, false]);
   expect(asked.filter((each) => each.includes('10.0.0.2'))).toHaveLength(1);
   // A pod would not believe a packet from its own address.

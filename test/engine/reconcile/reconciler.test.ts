@@ -6,9 +6,11 @@ import { EngineError } from '../../../engine/errors.ts';
 import type { Place } from '../../../engine/kernel/datapath.ts';
 import type { Applied, PolicyState } from '../../../engine/kernel/policy-maps.ts';
 import { silentLogger } from '../../../engine/log.ts';
+import { addressKey, parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
 import type { HostPolicy, ObjectChange, Pod, PolicyPlugin } from '../../../engine/policy/objects.ts';
 import { formatProblem, ProblemLedger, viewProblem } from '../../../engine/policy/problem.ts';
+import type { ProxyPolicy } from '../../../engine/proxy/messages.ts';
 import type { HostEndpoints } from '../../../engine/reconcile/host-firewall.ts';
 import { Reconciler, type ReconcilerParts } from '../../../engine/reconcile/reconciler.ts';
 import { changesBetween, EMPTY_SNAPSHOT, type Snapshot, snapshotOf } from '../../support/compiled.ts';
@@ -19,6 +21,8 @@ const closed =
   'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: closed, namespace: shop }\nspec: { podSelector: {} }\n---\n';
 const asks =
   'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: asks, namespace: shop }\nspec: { podSelector: {}, egress: [{ ask: { plugin: slow } }] }\n---\n';
+const requests =
+  'apiVersion: sluice.dev/v1alpha1\nkind: PluginPolicy\nmetadata: { name: requests, namespace: shop }\nspec: { podSelector: {}, egress: [{ ask: { plugin: slow, context: http } }] }\n---\n';
 const plugin =
   'apiVersion: sluice.dev/v1alpha1\nkind: PolicyPlugin\nmetadata: { name: slow }\nspec: { module: { file: /slow.wasm } }\n---\n';
 
@@ -28,6 +32,8 @@ class Stand {
   readonly log: string[] = [];
   readonly compiler = new Compiler();
   readonly applied: PolicyState[] = [];
+  /** As the proxy was told it last. */
+  proxy: ProxyPolicy | undefined;
   readonly places = new Map<string, number>();
   readonly pluginIds = new Map<string, number>();
   readonly pluginProblems: { name: string; reason: string }[] = [];
@@ -63,7 +69,10 @@ class Stand {
           for (const [, told] of pods) if (told?.serviceAccount) this.log.push(`${told.name} runs as ${told.serviceAccount}`);
           for (const [, name] of services) this.log.push(`service ${name || 'gone'}`);
         },
-        setPolicy: ({ rules }) => this.log.push(`proxy ${rules.size}`),
+        setPolicy: (policy) => {
+          this.proxy = policy;
+          this.log.push(`proxy ${policy.rules.size}`);
+        },
       },
       maps: { apply: (state) => this.#apply(state) },
       hostFirewall: { next: (_wanted: readonly HostPolicy[]) => this.host },
@@ -193,6 +202,27 @@ describe('Reconciler', () => {
     stand.tell(pod('web', '10.0.0.1'), pod('db', '10.0.0.2'));
     stand.reconciler.run();
     expect(stand.applied.map(({ sameEndpoints }) => sameEndpoints)).toEqual([false, true]);
+  });
+
+  test('an address that several pods say they have is one’s in the maps, the proxy and the compiler, also as it passes from one to another', () => {
+    for (const [i, name] of ['b', 'c', 'd'].entries()) stand.places.set(`i-${name}`, i + 1);
+    const holders = (...names: string[]): unknown => {
+      stand.tell(plugin, requests, ...names.map((name) => pod(name, '10.0.0.9')));
+      stand.reconciler.run();
+      const key = addressKey(parseAddress('10.0.0.9') as Uint8Array);
+      const state = stand.applied.filter(({ sameEndpoints }) => !sameEndpoints).at(-1);
+      const owners = [1, 2, 3].filter((id) => state?.endpoints.has(id) && state.ownsAddress(id, key));
+      return [owners, stand.proxy?.endpoints.get(key)?.id];
+    };
+    expect(holders('c')).toEqual([[2], 2]);
+    expect(holders('c', 'd')).toEqual([[2], 2]);
+    expect(holders('d')).toEqual([[3], 3]);
+    expect(holders('b', 'd')).toEqual([[1], 1]);
+    const applied = stand.applied.length;
+    // The first of all is on another node: here the address is nobody's.
+    expect(holders('a', 'b', 'd')).toEqual([[], undefined]);
+    expect(stand.applied.slice(applied).some(({ sameEndpoints }) => !sameEndpoints)).toBe(true);
+    expect(holders('b', 'd')).toEqual([[1], 1]);
   });
 
   describe('places', () => {

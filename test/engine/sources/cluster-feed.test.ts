@@ -1,10 +1,14 @@
 /** Several sources as one: names that they contest, resynchronizing, and how they are. */
 import { describe, expect, test } from 'vitest';
+import { Action, Direction } from '../../../engine/abi.gen.ts';
+import { parseAddress } from '../../../engine/policy/address.ts';
+import { Compiler } from '../../../engine/policy/compile.ts';
 import type { Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
-import { readObject } from '../../../engine/sources/read-object.ts';
+import { ASK_NOBODY, DENY_EVERYONE, readObject } from '../../../engine/sources/read-object.ts';
 import type { Entry, Source, SourceListener } from '../../../engine/sources/source.ts';
+import { ruleOfMaps } from '../../support/compiled.ts';
 
 /** A source that tells what the test says, as one that follows an API would. */
 class FakeSource implements Source {
@@ -94,6 +98,77 @@ describe('ClusterFeed', () => {
     expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: 'shop/web (dir)', value: undefined }]);
     sources[0]?.listener?.tell([change('2')]);
     expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: expect.stringMatching(/2$/), value: undefined }]);
+  });
+
+  test.each([
+    {
+      kind: 'PluginPolicy',
+      apiVersion: 'sluice.dev/v1alpha1',
+      spec: {
+        podSelector: { matchLabels: { app: 'db' } },
+        precedence: 'Admin',
+        egress: [{ ask: { plugin: 'p' } }, { ask: { plugin: 'q' } }],
+      },
+      closed: { selector: [expect.anything()], overrides: false, rules: { [Direction.EGRESS]: [ASK_NOBODY] } },
+    },
+    {
+      kind: 'ClusterNetworkPolicy',
+      apiVersion: 'policy.networking.k8s.io/v1alpha2',
+      spec: { tier: 'Admin', priority: 7, subject: { namespaces: {} }, ingress: [{ action: 'Accept', from: [{ namespaces: {} }] }] },
+      closed: { priority: 7, rules: { [Direction.INGRESS]: [DENY_EVERYONE] } },
+    },
+    {
+      kind: 'HTTPRoute',
+      apiVersion: 'gateway.networking.k8s.io/v1',
+      spec: { parentRefs: [{ group: '', kind: 'Service', name: 'api' }], rules: [{}] },
+      closed: { parents: [{ service: 'shop/api' }], rules: [] },
+    },
+  ])('of a $kind whose name another one has something stays that closes', async ({ kind, apiVersion, spec, closed }) => {
+    const { feed, sources } = await started('dir');
+    const entry = (): Entry =>
+      readObject(
+        { apiVersion, kind, metadata: { name: 'web', namespace: 'shop' }, spec },
+        { locate: () => ({ at: 'object', object: { kind, namespace: 'shop', name: 'web' } }) },
+      );
+    sources[0]?.listener?.tell([
+      { slot: '1', entry: entry() },
+      { slot: '2', entry: entry() },
+    ]);
+    const [first, other] = feed.take();
+    expect(feed.problems.all.map(({ reason }) => reason)).toEqual(['defined already in dir']);
+    expect(first?.value).toEqual(entry().object?.value);
+    expect(other).toMatchObject({ kind, value: { name: 'web (dir)', ...closed } });
+  });
+
+  test('what PluginPolicies of one name select is denied what the first one does not ask about', async () => {
+    const { feed, sources } = await started('dir');
+    const asks = (direction: string, port: number): Entry =>
+      readObject(
+        {
+          apiVersion: 'sluice.dev/v1alpha1',
+          kind: 'PluginPolicy',
+          metadata: { name: 'asks', namespace: 'shop' },
+          spec: { [direction]: [{ ports: [{ port }], ask: { plugin: 'p' } }] },
+        },
+        { locate: () => ({ at: 'object', object: { kind: 'PluginPolicy', namespace: 'shop', name: 'asks' } }) },
+      );
+    const pod = entryOf('web 10.0.0.1').object?.value as Pod;
+    const compiler = new Compiler();
+    compiler.update([{ kind: 'Pod', key: 'shop/web', value: { ...pod, interface: 'i' } }], new Map([['p', 7]]), []);
+    const action = (...slots: [string, Entry?][]): number[] => {
+      sources[0]?.listener?.tell(slots.map(([slot, entry]) => ({ slot, ...(entry && { entry }) })));
+      compiler.update(feed.take(), new Map([['p', 7]]), []);
+      const peer = parseAddress('10.0.0.9') as Uint8Array;
+      return [80, 81].flatMap((port) =>
+        [Direction.EGRESS, Direction.INGRESS].map((direction) => ruleOfMaps(compiler, 'shop/web', direction, peer, 6, port).action),
+      );
+    };
+    const { ALLOW, ASK, DENY } = Action;
+    expect(action(['1', asks('egress', 80)])).toEqual([ASK, ALLOW, ALLOW, ALLOW]);
+    expect(action(['2', asks('egress', 81)])).toEqual([ASK, ALLOW, DENY, ALLOW]);
+    expect(action(['3', asks('ingress', 80)])).toEqual([ASK, DENY, DENY, DENY]);
+    expect(action(['2'])).toEqual([ASK, DENY, ALLOW, DENY]);
+    expect(action(['3'])).toEqual([ASK, ALLOW, ALLOW, ALLOW]);
   });
 
   test('a source that tells all anew takes away what it does not list, and nothing of another one', async () => {

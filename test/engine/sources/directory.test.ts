@@ -1,5 +1,6 @@
 /** A directory as a source: what is told when files come, change, break and go. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -71,6 +72,48 @@ describe('DirectorySource', () => {
     await vi.waitFor(() => expect(seen.map(({ key }) => key)).toEqual(['a']), 5000);
     rmSync(join(directory, 'a.yaml'));
     await vi.waitFor(() => expect(seen.at(-1)).toEqual({ kind: 'Namespace', key: 'a', value: undefined }), 5000);
+  });
+
+  test('reads regular files only, waits for no pipe, and reports what is none', async () => {
+    write('a.yaml', namespace('a'));
+    write('text', namespace('b'));
+    symlinkSync('text', join(directory, 'link.yaml'));
+    await feed.start();
+    expect(await taken()).toEqual(['+ Namespace a', '+ Namespace b']);
+    execFileSync('mkfifo', [join(directory, 'pipe.yaml')]);
+    symlinkSync('/dev/zero', join(directory, 'device.yaml'));
+    expect(await taken()).toEqual([]);
+    expect(problems().sort()).toEqual(['device.yaml: not a regular file', 'pipe.yaml: not a regular file']);
+    // It keeps what it said in place of a pipe, too.
+    rmSync(join(directory, 'a.yaml'));
+    execFileSync('mkfifo', [join(directory, 'a.yaml')]);
+    expect(await taken()).toEqual([]);
+    expect(problems()).toContain('a.yaml: not a regular file');
+    for (const name of ['pipe.yaml', 'device.yaml', 'a.yaml']) rmSync(join(directory, name));
+    expect(await taken()).toEqual(['- Namespace a']);
+    expect(problems()).toEqual([]);
+  });
+
+  test('enters each directory once, however many links lead there, and back', async () => {
+    mkdirSync(join(directory, 'below'));
+    write('below/a.yaml', namespace('a'));
+    for (const name of ['one', 'two', 'below/three']) symlinkSync(directory, join(directory, name));
+    symlinkSync('below', join(directory, 'again'));
+    symlinkSync('self.yaml', join(directory, 'self.yaml'));
+    await feed.start();
+    expect(await taken()).toEqual(['+ Namespace a']);
+    expect(problems()).toEqual([expect.stringMatching(/^self.yaml: cannot be read: ELOOP/)]);
+    rmSync(join(directory, 'self.yaml'));
+    // A link is entered where the directory lies elsewhere.
+    const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+    try {
+      writeFileSync(join(elsewhere, 'b.yaml'), namespace('b'));
+      symlinkSync(elsewhere, join(directory, 'linked'));
+      expect(await taken()).toEqual(['+ Namespace b']);
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+    expect(problems()).toEqual([]);
   });
 
   test('keeps what a file said while it cannot be read as YAML, and reports it', async () => {
