@@ -99,7 +99,7 @@ export class DirectorySource implements Source {
     const touched = [...this.#touched];
     this.#touched.clear();
     const changes = touched.filter((path) => this.#isManifest(path)).flatMap((path) => this.#readFile(path));
-    const modules = new Set(touched.filter((path) => !isManifestFile(path)));
+    const modules = new Set(touched.filter((path) => !this.#isManifest(path)));
     if (modules.size) for (const file of this.#files.keys()) changes.push(...this.#stampModules(file, modules));
     if (changes.length) this.#listener?.tell(changes);
   }
@@ -120,7 +120,7 @@ export class DirectorySource implements Source {
   }
 
   #isManifest(path: string): boolean {
-    return isManifestFile(path) && path.startsWith(this.path + sep);
+    return path.startsWith(this.path + sep) && isManifestFile(this.path, path);
   }
 
   /** The slots of a file that are not as when it was read last. The objects of its last readable text stay. */

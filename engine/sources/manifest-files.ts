@@ -1,11 +1,15 @@
 /** Which files are manifests. */
 import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join, relative, sep } from 'node:path';
 import { messageOf } from '../errors.ts';
 
-export function isManifestFile(path: string): boolean {
-  const name = basename(path);
-  return /\.(ya?ml|json)$/.test(name) && !name.startsWith('.');
+/**
+ * Whether a path below a directory is that of a manifest. Nothing hidden is one, and nothing in a hidden directory: a mounted ConfigMap
+ * has its files once more in those.
+ */
+export function isManifestFile(directory: string, path: string): boolean {
+  const steps = relative(directory, path).split(sep);
+  return /\.(ya?ml|json)$/.test(path) && !steps.some((step) => step.startsWith('.'));
 }
 
 /** The manifests below a directory, sorted; where it cannot be read, why. */
@@ -24,9 +28,10 @@ function filesBelow(directory: string, entered: Set<string>): string[] {
   entered.add(`${dev} ${ino}`);
   const entries = readdirSync(directory, { withFileTypes: true }).sort(byKindAndName);
   return entries.flatMap((entry) => {
+    if (entry.name.startsWith('.')) return [];
     const path = join(directory, entry.name);
     if (isDirectory(entry, path)) return filesBelow(path, entered);
-    return isManifestFile(entry.name) ? [path] : [];
+    return isManifestFile(directory, path) ? [path] : [];
   });
 }
 

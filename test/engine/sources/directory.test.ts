@@ -1,6 +1,6 @@
 /** A directory as a source: what is told when files come, change, break and go. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -113,6 +113,25 @@ describe('DirectorySource', () => {
     } finally {
       rmSync(elsewhere, { recursive: true });
     }
+    expect(problems()).toEqual([]);
+  });
+
+  test('a mounted ConfigMap says each object once, and is followed when it is another', async () => {
+    const version = (name: string, text: string): void => {
+      mkdirSync(join(directory, name));
+      write(`${name}/a.yaml`, text);
+      symlinkSync(name, join(directory, '..data.tmp'));
+      renameSync(join(directory, '..data.tmp'), join(directory, '..data'));
+    };
+    version('..2026_01', namespace('a'));
+    symlinkSync('..data/a.yaml', join(directory, 'a.yaml'));
+    await feed.start();
+    expect(await taken()).toEqual(['+ Namespace a']);
+    expect(problems()).toEqual([]);
+    const seen: ObjectChange[] = [];
+    feed.onChange(() => seen.push(...feed.take()));
+    version('..2026_02', namespace('b'));
+    await vi.waitFor(() => expect(seen.map(({ key, value }) => `${value ? '+' : '-'} ${key}`).sort()).toEqual(['+ b', '- a']), 5000);
     expect(problems()).toEqual([]);
   });
 
