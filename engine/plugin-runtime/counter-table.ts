@@ -86,12 +86,10 @@ export class CounterTable {
     for (;;) {
       let oldest = first;
       for (let slot = first; slot < first + WAYS * Slot.WORDS; slot += Slot.WORDS) {
-        const found = Atomics.load(this.#words, slot + Slot.TAG);
-        if (found === tag) {
-          this.#touch(slot);
-          return slot;
-        }
-        if (found === 0 && Atomics.compareExchange(this.#words, slot + Slot.TAG, 0, tag) === 0) {
+        const seen = Atomics.load(this.#words, slot + Slot.TAG);
+        // Another thread may take a slot that was empty, for the same key, too.
+        const found = seen === 0 ? Atomics.compareExchange(this.#words, slot + Slot.TAG, 0, tag) : seen;
+        if (found === 0 || found === tag) {
           this.#touch(slot);
           return slot;
         }

@@ -1,4 +1,4 @@
-/** What a feed keeps: the latest, of each crowd its part. */
+/** A feed keeps the latest items, and of each crowd its part. */
 import { expect, test } from 'vitest';
 import { Feed } from '../../../engine/observe/feed.ts';
 

@@ -1,6 +1,6 @@
 /** Counters and sets that the host lends: bounded, shared, checked. */
 import { Worker } from 'node:worker_threads';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { CounterTable, tableBytes } from '../../../engine/plugin-runtime/counter-table.ts';
 import { createSet } from '../../../engine/plugin-runtime/named-set.ts';
 import { plugin, question, random, start } from '../../support/plugin-modules.ts';
@@ -64,6 +64,22 @@ describe('CounterTable', () => {
     expect(new CounterTable(memory, 64, 999).get(key(7), 0, 8)).toBe(3);
     memory[0] = 1;
     expect(new CounterTable(memory, 64, 999).get(key(7), 0, 8)).toBe(0);
+  });
+
+  test('a key that another thread claims at the same moment has one counter', () => {
+    const words = new Int32Array(tableBytes(256) / 4);
+    const [counters, other] = [5, 0].map((seed) => new CounterTable(words, 256, seed)) as [CounterTable, CounterTable];
+    const exchange = Atomics.compareExchange;
+    const spy = vi.spyOn(Atomics, 'compareExchange').mockImplementationOnce(((...call: Parameters<typeof exchange>) => {
+      other.add(key(1), 0, 8, 1);
+      return exchange(...call);
+    }) as typeof exchange);
+    try {
+      expect(counters.add(key(1), 0, 8, 1)).toBe(2);
+    } finally {
+      spy.mockRestore();
+    }
+    expect(counters.get(key(1), 0, 8)).toBe(2);
   });
 
   test('several threads add to the same counters without losing one', async () => {
