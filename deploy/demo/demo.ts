@@ -1,10 +1,12 @@
 /**
  * The demo: three pods, a NetworkPolicy, a plugin, and a swap of it under load; every table is measured with real connections.
  *
- * `npm run demo` takes everything away at the end; with `-- --keep` it stays until Ctrl-C. `-- --name` names its lab.
+ * `npm run demo` takes everything away at the end; with `-- --keep` it stays until Ctrl-C. `-- --name` names its lab, `-- --api` is where its
+ * engine listens: with both it runs beside another one.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,17 +17,25 @@ import { inPod, type Lab, type LabPod, labDown, labUp } from '../../engine/lab/l
 
 const PORTS = [80, 8080];
 const TRY_SECONDS = 0.5;
-const API = '127.0.0.1:9470';
+const DEFAULT_API = '127.0.0.1:9470';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const cli = join(root, 'engine/cli/sluice.js');
 const { values: options } = parseArgs({
-  options: { keep: { type: 'boolean', default: false }, name: { type: 'string', default: 'demo' } },
+  options: {
+    keep: { type: 'boolean', default: false },
+    name: { type: 'string', default: 'demo' },
+    api: { type: 'string', default: DEFAULT_API },
+  },
 });
 const LAB = options.name;
+const API = options.api;
 /** Of its own, so that an engine of this machine keeps its maps. */
 const BPFFS = `/sys/fs/bpf/sluice-${LAB}`;
+
+/** Aborted when everything is taken away. */
+const ending = new AbortController();
 
 const say = (text: string): void => console.log(`\n${styleText('bold', '▸')} ${text}`);
 const dim = (text: string): void => console.log(styleText('dim', `  ${text}`));
@@ -33,14 +43,16 @@ const dim = (text: string): void => console.log(styleText('dim', `  ${text}`));
 async function main(): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new EngineError('NOT_ROOT', 'Cannot run the demo: it loads BPF programs and makes network namespaces; run it as root');
+  await requireFreeApi();
   const directory = mkdtempSync(join(tmpdir(), 'sluice-demo-'));
   labDown(LAB);
   let engine: ChildProcess | undefined;
   let ended: Promise<void> | undefined;
   const takeAway = async (): Promise<void> => {
+    ending.abort();
     engine?.kill('SIGTERM');
     await new Promise((resolve) => (engine && engine.exitCode === null ? engine.once('exit', resolve) : resolve(undefined)));
-    await sluice('cleanup', '--bpffs', BPFFS);
+    await run(['cleanup', '--bpffs', BPFFS]);
     labDown(LAB);
     rmSync(directory, { recursive: true, force: true });
   };
@@ -59,7 +71,7 @@ async function main(): Promise<void> {
     if (options.keep) {
       say('Everything stays as it is until Ctrl-C. In another terminal, for example:');
       dim(`npm run sluice -- lab exec frontend --name ${LAB} -- curl -m 1 http://${address(lab, 'backend')}`);
-      dim('npm run sluice -- flows --follow');
+      dim(`npm run sluice -- flows --follow${API === DEFAULT_API ? '' : ` --api ${API}`}`);
       announceApi('is');
       await new Promise((resolve) => engine?.once('exit', resolve));
       return;
@@ -127,11 +139,14 @@ async function showSwap(lab: Lab): Promise<void> {
   going = false;
   await load;
   dim(
-    `before the swap ${counts.answered} requests were answered and ${counts.refused} not; after it ${counts.answeredAfter} were answered, ${counts.refusedAfter} refused by the limit`,
+    `before the swap ${counts.answered} requests were answered and ${counts.refused} not; after it ${counts.answeredAfter} were answered, ${counts.refusedAfter} dropped by the limit`,
   );
   await pause(2500);
-  await showMatrix(lab, 'The matrix changed without a line of policy: the new plugin allows every destination, a few connections a second');
-  say('Why the last ones were refused');
+  await showMatrix(
+    lab,
+    'The matrix changed without a line of policy: the new plugin allows every destination, 4 new connections in 2 seconds: the first ones of a row pass',
+  );
+  say('Why the last ones were dropped');
   await showFlows(4, '"verdict":"deny"');
 }
 
@@ -163,7 +178,7 @@ async function showFlows(count: number, containing = '"plugin":"frontend-egress"
     .map((line) => JSON.parse(line));
   for (const flow of flows.slice(-count)) {
     const verdict = flow.verdict === 'allow' ? styleText('green', 'allow') : styleText('red', 'deny ');
-    const held = flow.heldUs ? styleText('dim', ` decided in ${flow.heldUs} µs`) : '';
+    const held = flow.heldUs ? styleText('dim', `, decided in ${flow.heldUs} µs`) : '';
     console.log(`  ${verdict} ${flow.source.pod} → ${flow.destination.pod}:${flow.destination.port}  ${flow.reason}${held}`);
   }
 }
@@ -189,6 +204,21 @@ async function startEngine(lab: Lab, directory: string): Promise<ChildProcess> {
   return child;
 }
 
+/** Another engine there would answer for the demo's, and have its plugin replaced. */
+async function requireFreeApi(): Promise<void> {
+  const { hostname, port } = new URL(`http://${API}`);
+  const used = await new Promise<boolean>((resolve) => {
+    const socket = connect(Number(port || 80), hostname.replace(/^\[|\]$/g, ''), () => resolve(true));
+    socket.once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+  if (used)
+    throw new EngineError(
+      'API_LISTEN',
+      `Cannot run the demo: somebody listens on ${API} already, another engine or demo; stop it, or run npm run demo -- --name other --api 127.0.0.1:9471`,
+    );
+}
+
 function announceApi(verb: string): void {
   console.log(
     `\nThe API ${verb} at ${styleText('cyan', `http://${API}`)} (OpenAPI document: /openapi.json)${verb === 'was' ? '; npm run demo -- --keep leaves it running' : ''}`,
@@ -208,9 +238,14 @@ function reaches(from: LabPod, to: string, port: number, seconds: number): Promi
   return new Promise((resolve) => execFile(program, args, (error) => resolve(!error)));
 }
 
+/** Asks the demo's engine; who still waits for an answer when all is taken away gets none. */
 function sluice(...args: string[]): Promise<{ stdout: string }> {
+  return run([...args, '--api', API], ending.signal);
+}
+
+function run(args: string[], signal?: AbortSignal): Promise<{ stdout: string }> {
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, [cli, ...args, '--api', API], (error, stdout, stderr) =>
+    execFile(process.execPath, [cli, ...args], { signal }, (error, stdout, stderr) =>
       error ? reject(new Error(stderr || stdout || error.message)) : resolve({ stdout }),
     );
   });

@@ -75,9 +75,8 @@ class WatchSession {
     const cases = readCases(this.#directory);
     const runner = await CaseRunner.create(module, cases);
     const results = cases.cases.map((one) => runner.run(one));
-    const failed = results.filter(({ differences }) => differences.length);
-    if (failed.length) {
-      showResults(failed);
+    if (results.some(({ differences }) => differences.length)) {
+      showResults(results);
       return;
     }
     const { state } = await this.#client.request<Plugin>('GET', pluginPath(this.#name));

@@ -61,6 +61,12 @@ const shown = <T extends string>(place: LinePlace, before = ''): Shown<T> => ({ 
 const timeOf = ({ timeNs }: { readonly timeNs: bigint }): string =>
   new Date(Date.now() - Number(process.hrtime.bigint() - timeNs) / 1e6).toISOString();
 const protocolOf = ({ protocol }: { readonly protocol: number }): string => PROTOCOL_NAMES[protocol] ?? String(protocol);
+
+/** A protocol as flows have it, of its number or its name in any case; undefined where there is none. */
+export function protocolNamed(text: string): string | undefined {
+  if (/^\d{1,3}$/.test(text)) return Number(text) < 256 ? protocolOf({ protocol: Number(text) }) : undefined;
+  return Object.values(PROTOCOL_NAMES).find((name) => name && name.toLowerCase() === text.toLowerCase());
+}
 const directionOf = ({ direction }: { readonly direction: number }) => (direction === Direction.INGRESS ? 'ingress' : 'egress');
 const verdictOf = ({ allowed }: { readonly allowed: boolean }) => (allowed ? 'allow' : 'deny');
 const ruleOf: Reader<{ readonly rule: number }, string> = ({ rule }, names) => names.rule(rule);

@@ -7,7 +7,7 @@ import { parseDuration } from '../config.ts';
 import { EngineError } from '../errors.ts';
 import { addressKey, maskAddress, parseAddress, parseNetwork } from '../policy/address.ts';
 import type { FlowEnd } from './flow-end.ts';
-import type { FlowView } from './flow-fields.ts';
+import { type FlowView, protocolNamed } from './flow-fields.ts';
 import { REASON_CODES } from './reasons.ts';
 
 export type FlowTest = (flow: FlowView) => boolean;
@@ -145,8 +145,11 @@ export const FLOW_FILTERS = {
   port: { describe: 'a port at either end, such as 443 or 53/udp', must: 'a port such as 443 or 53/udp', parse: parsePort },
   protocol: {
     describe: 'tcp, udp, sctp, icmp, icmpv6 or a number',
-    must: 'a protocol such as tcp',
-    parse: (text) => (/^\w+$/.test(text) ? (flow) => flow.protocol.toLowerCase() === text.toLowerCase() : undefined),
+    must: 'tcp, udp, sctp, icmp, icmpv6 or a number',
+    parse: (text) => {
+      const named = protocolNamed(text);
+      return named === undefined ? undefined : (flow) => flow.protocol === named;
+    },
   },
   plugin: {
     describe: 'the plugin that decided',

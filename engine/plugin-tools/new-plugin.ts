@@ -66,7 +66,7 @@ sluice plugin push ${name} ${name} --mode shadow   # run it beside the live vers
 sluice plugin watch ${name}                 # all of this at each save
 \`\`\`
 
-\`${name}.yaml\` declares it: put that into the engine's source directory.
+\`${name}.yaml\` declares it: put that and \`build/\` side by side into a folder of the engine's source directory.
 `;
 
 /** Types for editors: AssemblyScript's own, and the SDK's. */

@@ -352,7 +352,14 @@ export class PluginRegistry {
     plugin.lasting = false;
     plugin.on = true;
     if (what) this.#keeper.note(plugin, what, about);
-    this.#parts.log.info({ plugin: declaration.name, epoch, version: versionName(about), what: what || 'restored' }, 'plugin in force');
+    const facts = {
+      plugin: declaration.name,
+      epoch,
+      version: versionName(versions.live),
+      what: what || 'restored',
+      about: versionName(about),
+    };
+    this.#parts.log.info(facts, 'plugin in force');
   }
 
   /** Ids that an earlier engine used and that nobody declares any more are free, answer nothing, and let nothing pass. */

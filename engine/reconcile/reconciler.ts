@@ -80,7 +80,8 @@ export class Reconciler {
   readonly #compiler: Compiler;
   readonly #placement: Placement;
   readonly #problems = new ProblemLedger();
-  readonly #placesTimer: NodeJS.Timeout;
+  /** From the first settle() on: an engine that does not come that far has nothing to look for. */
+  #placesTimer: NodeJS.Timeout | undefined;
   readonly #declared: Map<string, PolicyPlugin>;
   readonly #hostPolicies: Map<string, HostPolicy>;
   /** Taken, and not compiled yet. */
@@ -107,7 +108,6 @@ export class Reconciler {
     this.#placement = new Placement(parts.findPlace);
     this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
     this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
-    this.#placesTimer = setInterval(() => this.#lookForPlaces(), PLACES_MS);
   }
 
   get status(): Status {
@@ -160,6 +160,7 @@ export class Reconciler {
 
   /** Puts in force what is in the sources at the time of the call, and the versions of plugins that it declares, once they were tried. */
   async settle(): Promise<Status> {
+    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     await this.#parts.feed.catchUp();
     this.#runAnew();
     await this.#trials;

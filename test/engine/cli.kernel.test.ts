@@ -1,6 +1,7 @@
 /** The command line as a user meets it: help, exit codes, and one clear sentence for each thing that is missing. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -93,6 +94,21 @@ describe.skipIf(inject('missing'))('sluice', () => {
     expect(ran.text).toContain(text);
     expect(ran.code).toBe(code);
     expect(ran.text).not.toMatch(/^\s+at /m);
+  });
+
+  test('an engine whose API has no place says so and ends', async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    const bpffs = `/sys/fs/bpf/sluice-test-cli-${process.pid}`;
+    try {
+      const api = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
+      const { code, text } = sluice('run', '--source', `dir:${directory}`, '--bpffs', bpffs, '--state-dir', directory, '--api', api);
+      expect(text).toContain(`Cannot listen on ${api}: the address is in use`);
+      expect(code).toBe(1);
+    } finally {
+      taken.close();
+      expect(sluice('cleanup', '--bpffs', bpffs).code).toBe(0);
+    }
   });
 
   test('says so when it is not root', () => {

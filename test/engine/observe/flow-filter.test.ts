@@ -54,6 +54,7 @@ describe('parseFlowQuery()', () => {
     { name: 'a port', query: { port: ['443'] }, want: ['outside'] },
     { name: 'a port of a protocol', query: { port: ['53/udp', '53/tcp'] }, want: ['udp'] },
     { name: 'a protocol', query: { protocol: ['UDP'] }, want: ['udp'] },
+    { name: 'a protocol by its number', query: { protocol: ['17'] }, want: ['udp'] },
     { name: 'a plugin', query: { plugin: ['plugin-1'] }, want: ['failed', 'plugin', 'request'] },
     { name: 'the last minutes', query: { since: ['5m'] }, want: but('old') },
     { name: 'before the last minutes', query: { until: ['5m'] }, want: ['old'] },
@@ -66,6 +67,8 @@ describe('parseFlowQuery()', () => {
     { query: { reason: ['spoof'] }, says: 'must be one of drop_policy, ' },
     { query: { port: ['http'] }, says: 'must be a port such as 443 or 53/udp' },
     { query: { port: ['70000'] }, says: 'must be a port' },
+    { query: { protocol: ['http'] }, says: 'Cannot filter flows by protocol "http": must be tcp, udp' },
+    { query: { protocol: ['256'] }, says: 'must be tcp, udp' },
     { query: { since: ['yesterday'] }, says: 'must be a duration such as 5m, or a time such as' },
     { query: { pod: [''] }, says: 'Cannot filter flows by pod ""' },
   ])('refuses $query', ({ query, says }) => {

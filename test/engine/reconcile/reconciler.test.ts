@@ -229,10 +229,10 @@ describe('Reconciler', () => {
     beforeEach(() => void vi.useFakeTimers());
     afterEach(() => void vi.useRealTimers());
 
-    test('an interface that is not there yet is a problem, and taken when it comes, goes, or is another one', () => {
+    test('an interface that is not there yet is a problem, and taken when it comes, goes, or is another one', async () => {
       const late = new Stand();
       late.tell(pod('web', '10.0.0.1'));
-      late.reconciler.run();
+      await late.reconciler.settle();
       expect(late.problems).toEqual(['Pod shop/web: no interface i-web here']);
       expect(late.reconciler.status.problems[0]?.pending).toBe(true);
       late.places.set('i-web', 3);
