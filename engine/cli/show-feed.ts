@@ -1,4 +1,5 @@
 /** Printing a feed of the API line by line, for `sluice flows` and `sluice events`. */
+import { EngineError } from '../errors.ts';
 import type { ApiClient } from './client.ts';
 import { paint } from './output.ts';
 import { isLost, readFeed } from './read-feed.ts';
@@ -15,8 +16,13 @@ export const feedOptions = {
 } as const;
 
 export const lastOption = {
-  type: 'number',
+  type: 'string',
   requiresArg: true,
+  coerce: (text: string | undefined): number | undefined => {
+    if (text === undefined) return undefined;
+    if (!/^\d{1,9}$/.test(text)) throw new EngineError('CONFIG_INVALID', `Cannot use --last ${text}: must be a whole number such as 20`);
+    return Number(text);
+  },
   describe: 'how many of the latest to show first; 100 unless it is said',
 } as const;
 

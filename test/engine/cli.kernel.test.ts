@@ -43,6 +43,12 @@ describe.skipIf(inject('missing'))('sluice', () => {
       text: 'must be minimum-ttl= with',
     },
     { name: 'a refusal that is none', args: ['run', '--source', 'dir:.', '--dns', 'refusal=no'], code: 2, text: 'refusal=refused or' },
+    {
+      name: 'a number of flows that is none',
+      args: ['flows', '--last', 'x'],
+      code: 2,
+      text: 'Cannot use --last x: must be a whole number',
+    },
     { name: 'a port that is none', args: ['status', '--api', 'localhost:99999'], code: 2, text: 'must be HOST:PORT' },
     {
       name: 'a bpffs that is none',
