@@ -1,10 +1,10 @@
 /**
  * A directory of manifests as a source: every *.yaml, *.yml and *.json below it, watched.
  *
- * A file that stops being readable keeps what it last said; one that goes away takes its objects along. What the watch names is
- * read at once; now and then, and whenever somebody must be sure, the directory is walked as a whole.
+ * A file that stops being readable keeps what it last said; one that goes away takes its objects along. A file that the watch
+ * names is read at once; when one comes or goes, now and then, and whenever somebody must be sure, the directory is walked as a whole.
  */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { EngineError, messageOf } from '../errors.ts';
@@ -97,8 +97,14 @@ export class DirectorySource implements Source {
   /** Reads what the watch named, and manifests that name it. */
   #readTouched(): void {
     const touched = [...this.#touched];
+    const manifests = touched.filter((path) => this.#isManifest(path));
+    // The watch names a file by each path that leads there. Which of them counts, only a walk knows.
+    if (manifests.some((path) => !this.#files.has(path) || !existsSync(path))) {
+      this.#walk();
+      return;
+    }
     this.#touched.clear();
-    const changes = touched.filter((path) => this.#isManifest(path)).flatMap((path) => this.#readFile(path));
+    const changes = manifests.flatMap((path) => this.#readFile(path));
     const modules = new Set(touched.filter((path) => !this.#isManifest(path)));
     if (modules.size) for (const file of this.#files.keys()) changes.push(...this.#stampModules(file, modules));
     if (changes.length) this.#listener?.tell(changes);

@@ -1,5 +1,5 @@
 /** Which files are manifests. */
-import { type Dirent, readdirSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { messageOf } from '../errors.ts';
 
@@ -15,35 +15,46 @@ export function isManifestFile(directory: string, path: string): boolean {
 /** The manifests below a directory, sorted; where it cannot be read, why. */
 export function manifestFiles(directory: string): { readonly files: readonly string[]; readonly problem: string } {
   try {
-    return { files: filesBelow(directory, new Set()).sort(), problem: '' };
+    return { files: filesBelow(directory).sort(), problem: '' };
   } catch (error) {
     return { files: [], problem: messageOf(error) };
   }
 }
 
-/** Links lead into directories, too: each is entered once, so that none that leads back is followed for ever. */
-function filesBelow(directory: string, entered: Set<string>): string[] {
+/**
+ * Links lead into directories, too. Each directory is entered once, so that none that leads back is followed for ever, and where it
+ * lies rather than by a link: whoever makes or removes a link there takes no file of others along.
+ */
+function filesBelow(directory: string): string[] {
+  const found: Found = { files: [], links: [directory], entered: new Set() };
+  // Also links that are found behind a link.
+  for (const link of found.links) enter(link, found);
+  return found.files;
+}
+
+interface Found {
+  readonly files: string[];
+  /** Links to directories, which are entered after everything that lies in the directory itself. */
+  readonly links: string[];
+  readonly entered: Set<string>;
+}
+
+function enter(directory: string, found: Found): void {
   const { dev, ino } = statSync(directory, { bigint: true });
-  if (entered.has(`${dev} ${ino}`)) return [];
-  entered.add(`${dev} ${ino}`);
-  const entries = readdirSync(directory, { withFileTypes: true }).sort(byKindAndName);
-  return entries.flatMap((entry) => {
-    if (entry.name.startsWith('.')) return [];
+  if (found.entered.has(`${dev} ${ino}`)) return;
+  found.entered.add(`${dev} ${ino}`);
+  for (const entry of readdirSync(directory, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    if (entry.name.startsWith('.')) continue;
     const path = join(directory, entry.name);
-    if (isDirectory(entry, path)) return filesBelow(path, entered);
-    return isManifestFile(directory, path) ? [path] : [];
-  });
+    if (entry.isDirectory()) enter(path, found);
+    else if (entry.isSymbolicLink() && leadsToDirectory(path)) found.links.push(path);
+    else if (isManifestFile(directory, path)) found.files.push(path);
+  }
 }
 
-/** A directory is found where it lies before it is by a link. */
-function byKindAndName(a: Dirent, b: Dirent): number {
-  return Number(a.isSymbolicLink()) - Number(b.isSymbolicLink()) || (a.name < b.name ? -1 : 1);
-}
-
-function isDirectory(entry: Dirent, path: string): boolean {
-  if (!entry.isSymbolicLink()) return entry.isDirectory();
+function leadsToDirectory(link: string): boolean {
   try {
-    return statSync(path).isDirectory();
+    return statSync(link).isDirectory();
   } catch {
     // A link that leads nowhere, or to itself, is told where it has the name of a manifest.
     return false;
