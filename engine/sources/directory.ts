@@ -4,7 +4,7 @@
  * A file that stops being readable keeps what it last said; one that goes away takes its objects along. A file that the watch
  * names is read at once; when one comes or goes, now and then, and whenever somebody must be sure, the directory is walked as a whole.
  */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, type Stats, statSync } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { EngineError, messageOf } from '../errors.ts';
@@ -12,7 +12,7 @@ import type { Logger } from '../log.ts';
 import type { Problem } from '../policy/problem.ts';
 import { readRegularFile } from '../regular-file.ts';
 import { type Manifest, readManifest } from './manifest.ts';
-import { isManifestFile, manifestFiles } from './manifest-files.ts';
+import { isManifestFile, manifestFiles, repeatedLinks } from './manifest-files.ts';
 import type { ReadObject } from './read-object.ts';
 import type { Entry, SlotChange, Source, SourceListener } from './source.ts';
 
@@ -64,7 +64,9 @@ export class DirectorySource implements Source {
 
   async start(listener: SourceListener): Promise<void> {
     this.#listener = listener;
-    this.#watcher = watch(this.path, { ignoreInitial: true });
+    const isRepeated = repeatedLinks(this.path);
+    const ignored = (path: string, status?: Stats): boolean => status?.isSymbolicLink() === true && isRepeated(path);
+    this.#watcher = watch(this.path, { ignoreInitial: true, ignored });
     this.#watcher.on('all', (_event, path) => this.#note(path));
     // Until then changes are not seen.
     this.#watcher.on('ready', () => this.#walk());

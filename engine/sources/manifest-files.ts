@@ -1,5 +1,5 @@
 /** Which files are manifests. */
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, realpathSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { messageOf } from '../errors.ts';
 
@@ -8,8 +8,39 @@ import { messageOf } from '../errors.ts';
  * has its files once more in those.
  */
 export function isManifestFile(directory: string, path: string): boolean {
-  const steps = relative(directory, path).split(sep);
-  return /\.(ya?ml|json)$/.test(path) && !steps.some((step) => step.startsWith('.'));
+  return /\.(ya?ml|json)$/.test(path) && isOpenBelow(directory, path);
+}
+
+/** Whether a path is that of a directory, or below it with nothing hidden on the way. */
+function isOpenBelow(directory: string, path: string): boolean {
+  return !relative(directory, path)
+    .split(sep)
+    .some((step) => step.startsWith('.'));
+}
+
+/**
+ * Tells of a link below a directory whether it leads to a directory that is found without it: because it lies there, or because
+ * another link led to it. Who follows such links, too, has ever more paths where two of them lead back.
+ */
+export function repeatedLinks(directory: string): (link: string) => boolean {
+  const first = new Map<string, string>();
+  return (link) => {
+    const target = leadsToDirectory(link) ? truePath(link) : undefined;
+    if (target === undefined) return false;
+    if (isOpenBelow(truePath(directory) ?? directory, target)) return true;
+    const other = first.get(target);
+    if (other !== undefined && other !== link && truePath(other) === target) return true;
+    first.set(target, link);
+    return false;
+  };
+}
+
+function truePath(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The manifests below a directory, sorted; where it cannot be read, why. */

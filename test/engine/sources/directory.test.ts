@@ -158,6 +158,27 @@ describe('DirectorySource', () => {
     });
   });
 
+  test('watches a directory once, however many links lead there, and back', async () => {
+    const watches = (): number => process.getActiveResourcesInfo().filter((resource) => resource === 'FSEventWrap').length;
+    const before = watches();
+    mkdirSync(join(directory, '.hidden'));
+    mkdirSync(join(directory, 'below'));
+    for (const name of ['one', 'two', 'below/three', '.hidden/four']) symlinkSync(directory, join(directory, name));
+    symlinkSync('.hidden', join(directory, 'shown'));
+    for (const name of ['five', 'six']) symlinkSync('.', join(directory, '.hidden', name));
+    await feed.start();
+    const seen: string[] = [];
+    feed.onChange(() => seen.push(...feed.take().map(({ key }) => key)));
+    for (const [place, name] of [
+      ['below', 'a'],
+      ['.hidden', 'b'],
+    ] as const) {
+      write(`${place}/${name}.yaml`, namespace(name));
+      await vi.waitFor(() => expect(seen).toContain(name), 5000);
+    }
+    expect(watches() - before).toBeLessThan(20);
+  });
+
   test('a file that is known by a link alone is known by another one when that goes', async () => {
     const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
     try {
