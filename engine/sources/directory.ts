@@ -44,6 +44,8 @@ export class DirectorySource implements Source {
   readonly #touched = new Set<string>();
   #listener: SourceListener | undefined;
   #watcher: FSWatcher | undefined;
+  /** As they were at the last walk. */
+  #places: ReadonlyMap<string, string> = new Map();
   #settle: NodeJS.Timeout | undefined;
   #rest: NodeJS.Timeout | undefined;
   /** Why changes are not seen; empty: they are. */
@@ -64,10 +66,18 @@ export class DirectorySource implements Source {
 
   async start(listener: SourceListener): Promise<void> {
     this.#listener = listener;
+    this.#watch();
+    this.#walk();
+  }
+
+  #watch(): void {
     const isRepeated = repeatedLinks(this.path);
     const ignored = (path: string, status?: Stats): boolean => status?.isSymbolicLink() === true && isRepeated(path);
+    this.#unwatched = '';
     this.#watcher = watch(this.path, { ignoreInitial: true, ignored });
     this.#watcher.on('all', (_event, path) => this.#note(path));
+    // Of a link that leads elsewhere by now, nothing else is told.
+    this.#watcher.on('raw', () => this.#walkAfterRest());
     // Until then changes are not seen.
     this.#watcher.on('ready', () => this.#walk());
     this.#watcher.on('error', (error) => {
@@ -75,7 +85,15 @@ export class DirectorySource implements Source {
       this.#log.error({ err: error }, 'source not watched');
       this.#walk();
     });
-    this.#walk();
+  }
+
+  /** A watch goes on following what lay at a path when it began. */
+  #watchAnewIfMoved(places: ReadonlyMap<string, string>): void {
+    const moved = [...places].some(([path, place]) => (this.#places.get(path) ?? place) !== place);
+    this.#places = places;
+    if (!moved || !this.#watcher) return;
+    this.#watcher.close().catch((error: unknown) => this.#log.error({ err: error }, 'watch not ended'));
+    this.#watch();
   }
 
   async catchUp(): Promise<void> {
@@ -85,13 +103,19 @@ export class DirectorySource implements Source {
   async close(): Promise<void> {
     clearTimeout(this.#settle);
     clearTimeout(this.#rest);
-    await this.#watcher?.close();
+    const watcher = this.#watcher;
+    this.#watcher = undefined;
+    await watcher?.close();
   }
 
   #note(path: string): void {
     this.#touched.add(path);
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => this.#readTouched(), SETTLE_MS);
+    this.#walkAfterRest();
+  }
+
+  #walkAfterRest(): void {
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#walk(), REST_MS);
   }
@@ -115,10 +139,11 @@ export class DirectorySource implements Source {
   /** Looks at every file. Their number decides what that costs: nobody else knows what a watch has missed. */
   #walk(): void {
     this.#touched.clear();
-    const { files, problem } = manifestFiles(this.path);
+    const { files, places, problem } = manifestFiles(this.path);
     const reason = problem ? `cannot be read: ${problem}` : this.#unwatched;
     const changes = files.flatMap((file) => this.#readFile(file));
     if (!problem) {
+      this.#watchAnewIfMoved(places);
       const seen = new Set(files);
       for (const file of [...this.#files.keys()]) if (!seen.has(file)) changes.push(...this.#forget(file));
     }

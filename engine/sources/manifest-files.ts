@@ -43,12 +43,23 @@ function truePath(path: string): string | undefined {
   }
 }
 
-/** The manifests below a directory, sorted; where it cannot be read, why. */
-export function manifestFiles(directory: string): { readonly files: readonly string[]; readonly problem: string } {
+/** A directory as a walk found it. */
+export interface ManifestFiles {
+  /** Sorted. */
+  readonly files: readonly string[];
+  /** By path, of each directory which one it is, of each other link where it leads: a watch follows what was there when it began. */
+  readonly places: ReadonlyMap<string, string>;
+  /** Why it cannot be read; empty where it can. */
+  readonly problem: string;
+}
+
+/** The manifests below a directory. */
+export function manifestFiles(directory: string): ManifestFiles {
   try {
-    return { files: filesBelow(directory).sort(), problem: '' };
+    const { files, places } = filesBelow(directory);
+    return { files: files.sort(), places, problem: '' };
   } catch (error) {
-    return { files: [], problem: messageOf(error) };
+    return { files: [], places: new Map(), problem: messageOf(error) };
   }
 }
 
@@ -56,11 +67,11 @@ export function manifestFiles(directory: string): { readonly files: readonly str
  * Links lead into directories, too. Each directory is entered once, so that none that leads back is followed for ever, and where it
  * lies rather than by a link: whoever makes or removes a link there takes no file of others along.
  */
-function filesBelow(directory: string): string[] {
-  const found: Found = { files: [], links: [directory], entered: new Set() };
+function filesBelow(directory: string): Found {
+  const found: Found = { files: [], links: [directory], entered: new Set(), places: new Map() };
   // Also links that are found behind a link.
   for (const link of found.links) enter(link, found);
-  return found.files;
+  return found;
 }
 
 interface Found {
@@ -68,18 +79,24 @@ interface Found {
   /** Links to directories, which are entered after everything that lies in the directory itself. */
   readonly links: string[];
   readonly entered: Set<string>;
+  readonly places: Map<string, string>;
 }
 
 function enter(directory: string, found: Found): void {
   const { dev, ino } = statSync(directory, { bigint: true });
-  if (found.entered.has(`${dev} ${ino}`)) return;
-  found.entered.add(`${dev} ${ino}`);
+  const place = `${dev} ${ino}`;
+  found.places.set(directory, place);
+  if (found.entered.has(place)) return;
+  found.entered.add(place);
   for (const entry of readdirSync(directory, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
     if (entry.name.startsWith('.')) continue;
     const path = join(directory, entry.name);
     if (entry.isDirectory()) enter(path, found);
     else if (entry.isSymbolicLink() && leadsToDirectory(path)) found.links.push(path);
-    else if (isManifestFile(directory, path)) found.files.push(path);
+    else {
+      if (entry.isSymbolicLink()) found.places.set(path, truePath(path) ?? '');
+      if (isManifestFile(directory, path)) found.files.push(path);
+    }
   }
 }
 

@@ -179,6 +179,45 @@ describe('DirectorySource', () => {
     expect(watches() - before).toBeLessThan(20);
   });
 
+  test('follows a link that leads elsewhere by now, and what changes there', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+    const lead = (name: string, target: string): void => {
+      symlinkSync(join(elsewhere, target), join(directory, '.new'));
+      renameSync(join(directory, '.new'), join(directory, name));
+    };
+    const say = (place: string, name: string): void => writeFileSync(join(elsewhere, place), namespace(name));
+    const seen: string[] = [];
+    const changes = (...wanted: string[]): Promise<void> =>
+      vi.waitFor(() => {
+        expect(seen.toSorted()).toEqual(wanted);
+        seen.length = 0;
+      }, 5000);
+    try {
+      for (const version of ['1', '2']) {
+        mkdirSync(join(elsewhere, version));
+        say(`${version}/a.yaml`, `a${version}`);
+        say(`${version}.yaml`, `b${version}`);
+      }
+      lead('link', '1');
+      lead('link.yaml', '1.yaml');
+      await feed.start();
+      feed.onChange(() => seen.push(...feed.take().map(({ key, value }) => `${value ? '+' : '-'} ${key}`)));
+      await changes('+ a1', '+ b1');
+      say('1/a.yaml', 'a');
+      await changes('+ a', '- a1');
+      lead('link', '2');
+      await changes('+ a2', '- a');
+      say('2/a.yaml', 'a3');
+      await changes('+ a3', '- a2');
+      lead('link.yaml', '2.yaml');
+      await changes('+ b2', '- b1');
+      say('2.yaml', 'b3');
+      await changes('+ b3', '- b2');
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+  });
+
   test('a file that is known by a link alone is known by another one when that goes', async () => {
     const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
     try {
