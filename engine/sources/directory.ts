@@ -1,10 +1,10 @@
 /**
  * A directory of manifests as a source: every *.yaml, *.yml and *.json below it, watched.
  *
- * A file that stops being readable keeps what it last said; one that goes away takes its objects along. What the watch names is
- * read at once; now and then, and whenever somebody must be sure, the directory is walked as a whole.
+ * A file that stops being readable keeps what it last said; one that goes away takes its objects along. A file that the watch
+ * names is read at once; when one comes or goes, now and then, and whenever somebody must be sure, the directory is walked as a whole.
  */
-import { statSync } from 'node:fs';
+import { existsSync, type Stats, statSync } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { EngineError, messageOf } from '../errors.ts';
@@ -12,7 +12,7 @@ import type { Logger } from '../log.ts';
 import type { Problem } from '../policy/problem.ts';
 import { readRegularFile } from '../regular-file.ts';
 import { type Manifest, readManifest } from './manifest.ts';
-import { isManifestFile, manifestFiles } from './manifest-files.ts';
+import { isManifestFile, manifestFiles, repeatedLinks } from './manifest-files.ts';
 import type { ReadObject } from './read-object.ts';
 import type { Entry, SlotChange, Source, SourceListener } from './source.ts';
 
@@ -44,6 +44,8 @@ export class DirectorySource implements Source {
   readonly #touched = new Set<string>();
   #listener: SourceListener | undefined;
   #watcher: FSWatcher | undefined;
+  /** As they were at the last walk. */
+  #places: ReadonlyMap<string, string> = new Map();
   #settle: NodeJS.Timeout | undefined;
   #rest: NodeJS.Timeout | undefined;
   /** Why changes are not seen; empty: they are. */
@@ -64,8 +66,18 @@ export class DirectorySource implements Source {
 
   async start(listener: SourceListener): Promise<void> {
     this.#listener = listener;
-    this.#watcher = watch(this.path, { ignoreInitial: true });
+    this.#watch();
+    this.#walk();
+  }
+
+  #watch(): void {
+    const isRepeated = repeatedLinks(this.path);
+    const ignored = (path: string, status?: Stats): boolean => status?.isSymbolicLink() === true && isRepeated(path);
+    this.#unwatched = '';
+    this.#watcher = watch(this.path, { ignoreInitial: true, ignored });
     this.#watcher.on('all', (_event, path) => this.#note(path));
+    // Of a link that leads elsewhere by now, nothing else is told.
+    this.#watcher.on('raw', () => this.#walkAfterRest());
     // Until then changes are not seen.
     this.#watcher.on('ready', () => this.#walk());
     this.#watcher.on('error', (error) => {
@@ -73,7 +85,15 @@ export class DirectorySource implements Source {
       this.#log.error({ err: error }, 'source not watched');
       this.#walk();
     });
-    this.#walk();
+  }
+
+  /** A watch goes on following what lay at a path when it began. */
+  #watchAnewIfMoved(places: ReadonlyMap<string, string>): void {
+    const moved = [...places].some(([path, place]) => (this.#places.get(path) ?? place) !== place);
+    this.#places = places;
+    if (!moved || !this.#watcher) return;
+    this.#watcher.close().catch((error: unknown) => this.#log.error({ err: error }, 'watch not ended'));
+    this.#watch();
   }
 
   async catchUp(): Promise<void> {
@@ -83,13 +103,19 @@ export class DirectorySource implements Source {
   async close(): Promise<void> {
     clearTimeout(this.#settle);
     clearTimeout(this.#rest);
-    await this.#watcher?.close();
+    const watcher = this.#watcher;
+    this.#watcher = undefined;
+    await watcher?.close();
   }
 
   #note(path: string): void {
     this.#touched.add(path);
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => this.#readTouched(), SETTLE_MS);
+    this.#walkAfterRest();
+  }
+
+  #walkAfterRest(): void {
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#walk(), REST_MS);
   }
@@ -97,8 +123,14 @@ export class DirectorySource implements Source {
   /** Reads what the watch named, and manifests that name it. */
   #readTouched(): void {
     const touched = [...this.#touched];
+    const manifests = touched.filter((path) => this.#isManifest(path));
+    // The watch names a file by each path that leads there. Which of them counts, only a walk knows.
+    if (manifests.some((path) => !this.#files.has(path) || !existsSync(path))) {
+      this.#walk();
+      return;
+    }
     this.#touched.clear();
-    const changes = touched.filter((path) => this.#isManifest(path)).flatMap((path) => this.#readFile(path));
+    const changes = manifests.flatMap((path) => this.#readFile(path));
     const modules = new Set(touched.filter((path) => !this.#isManifest(path)));
     if (modules.size) for (const file of this.#files.keys()) changes.push(...this.#stampModules(file, modules));
     if (changes.length) this.#listener?.tell(changes);
@@ -107,10 +139,11 @@ export class DirectorySource implements Source {
   /** Looks at every file. Their number decides what that costs: nobody else knows what a watch has missed. */
   #walk(): void {
     this.#touched.clear();
-    const { files, problem } = manifestFiles(this.path);
+    const { files, places, problem } = manifestFiles(this.path);
     const reason = problem ? `cannot be read: ${problem}` : this.#unwatched;
     const changes = files.flatMap((file) => this.#readFile(file));
     if (!problem) {
+      this.#watchAnewIfMoved(places);
       const seen = new Set(files);
       for (const file of [...this.#files.keys()]) if (!seen.has(file)) changes.push(...this.#forget(file));
     }

@@ -1,5 +1,5 @@
 /** Which files are manifests. */
-import { type Dirent, readdirSync, statSync } from 'node:fs';
+import { readdirSync, realpathSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { messageOf } from '../errors.ts';
 
@@ -8,42 +8,101 @@ import { messageOf } from '../errors.ts';
  * has its files once more in those.
  */
 export function isManifestFile(directory: string, path: string): boolean {
-  const steps = relative(directory, path).split(sep);
-  return /\.(ya?ml|json)$/.test(path) && !steps.some((step) => step.startsWith('.'));
+  return /\.(ya?ml|json)$/.test(path) && isOpenBelow(directory, path);
 }
 
-/** The manifests below a directory, sorted; where it cannot be read, why. */
-export function manifestFiles(directory: string): { readonly files: readonly string[]; readonly problem: string } {
+/** Whether a path is that of a directory, or below it with nothing hidden on the way. */
+function isOpenBelow(directory: string, path: string): boolean {
+  return !relative(directory, path)
+    .split(sep)
+    .some((step) => step.startsWith('.'));
+}
+
+/**
+ * Tells of a link below a directory whether it leads to a directory that is found without it: because it lies there, or because
+ * another link led to it. Who follows such links, too, has ever more paths where two of them lead back.
+ */
+export function repeatedLinks(directory: string): (link: string) => boolean {
+  const first = new Map<string, string>();
+  return (link) => {
+    const target = leadsToDirectory(link) ? truePath(link) : undefined;
+    if (target === undefined) return false;
+    if (isOpenBelow(truePath(directory) ?? directory, target)) return true;
+    const other = first.get(target);
+    if (other !== undefined && other !== link && truePath(other) === target) return true;
+    first.set(target, link);
+    return false;
+  };
+}
+
+function truePath(path: string): string | undefined {
   try {
-    return { files: filesBelow(directory, new Set()).sort(), problem: '' };
-  } catch (error) {
-    return { files: [], problem: messageOf(error) };
+    return realpathSync(path);
+  } catch {
+    return undefined;
   }
 }
 
-/** Links lead into directories, too: each is entered once, so that none that leads back is followed for ever. */
-function filesBelow(directory: string, entered: Set<string>): string[] {
-  const { dev, ino } = statSync(directory, { bigint: true });
-  if (entered.has(`${dev} ${ino}`)) return [];
-  entered.add(`${dev} ${ino}`);
-  const entries = readdirSync(directory, { withFileTypes: true }).sort(byKindAndName);
-  return entries.flatMap((entry) => {
-    if (entry.name.startsWith('.')) return [];
-    const path = join(directory, entry.name);
-    if (isDirectory(entry, path)) return filesBelow(path, entered);
-    return isManifestFile(directory, path) ? [path] : [];
-  });
+/** A directory as a walk found it. */
+export interface ManifestFiles {
+  /** Sorted. */
+  readonly files: readonly string[];
+  /** By path, of each directory which one it is, of each other link where it leads: a watch follows what was there when it began. */
+  readonly places: ReadonlyMap<string, string>;
+  /** Why it cannot be read; empty where it can. */
+  readonly problem: string;
 }
 
-/** A directory is found where it lies before it is by a link. */
-function byKindAndName(a: Dirent, b: Dirent): number {
-  return Number(a.isSymbolicLink()) - Number(b.isSymbolicLink()) || (a.name < b.name ? -1 : 1);
-}
-
-function isDirectory(entry: Dirent, path: string): boolean {
-  if (!entry.isSymbolicLink()) return entry.isDirectory();
+/** The manifests below a directory. */
+export function manifestFiles(directory: string): ManifestFiles {
   try {
-    return statSync(path).isDirectory();
+    const { files, places } = filesBelow(directory);
+    return { files: files.sort(), places, problem: '' };
+  } catch (error) {
+    return { files: [], places: new Map(), problem: messageOf(error) };
+  }
+}
+
+/**
+ * Links lead into directories, too. Each directory is entered once, so that none that leads back is followed for ever, and where it
+ * lies rather than by a link: whoever makes or removes a link there takes no file of others along.
+ */
+function filesBelow(directory: string): Found {
+  const found: Found = { files: [], links: [directory], entered: new Set(), places: new Map() };
+  // Also links that are found behind a link.
+  for (const link of found.links) enter(link, found);
+  return found;
+}
+
+interface Found {
+  readonly files: string[];
+  /** Links to directories, which are entered after everything that lies in the directory itself. */
+  readonly links: string[];
+  readonly entered: Set<string>;
+  readonly places: Map<string, string>;
+}
+
+function enter(directory: string, found: Found): void {
+  const { dev, ino } = statSync(directory, { bigint: true });
+  const place = `${dev} ${ino}`;
+  found.places.set(directory, place);
+  if (found.entered.has(place)) return;
+  found.entered.add(place);
+  for (const entry of readdirSync(directory, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    if (entry.name.startsWith('.')) continue;
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) enter(path, found);
+    else if (entry.isSymbolicLink() && leadsToDirectory(path)) found.links.push(path);
+    else {
+      if (entry.isSymbolicLink()) found.places.set(path, truePath(path) ?? '');
+      if (isManifestFile(directory, path)) found.files.push(path);
+    }
+  }
+}
+
+function leadsToDirectory(link: string): boolean {
+  try {
+    return statSync(link).isDirectory();
   } catch {
     // A link that leads nowhere, or to itself, is told where it has the name of a manifest.
     return false;

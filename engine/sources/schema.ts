@@ -15,7 +15,8 @@ import type { Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, Service
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 export const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
-export const DNS_SUBDOMAIN = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$/;
+/** As Kubernetes checks names and the prefixes of label keys (IsDNS1123Subdomain): no part has a bound of its own. */
+export const DNS_SUBDOMAIN = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 /** IANA service name: RFC 6335, section 5.1. */
 export const PORT_NAME = /^(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/;
 
@@ -26,7 +27,7 @@ export const list = <T extends z.ZodType>(schema: T) => absent(z.array(schema));
 
 function labelKeyProblem(key: string): string | undefined {
   const [prefix, name] = key.includes('/') ? [key.slice(0, key.indexOf('/')), key.slice(key.indexOf('/') + 1)] : [undefined, key];
-  const good = LABEL_NAME.test(name) && (prefix === undefined || (prefix.length <= 253 && DNS_SUBDOMAIN.test(prefix)));
+  const good = LABEL_NAME.test(name) && (prefix === undefined || DNS_SUBDOMAIN.test(prefix));
   return good ? undefined : `"${key}" is not a label key`;
 }
 
@@ -265,7 +266,7 @@ export const podStatus = absent(
 );
 
 export const metadata = z.looseObject({
-  name: z.string().regex(DNS_SUBDOMAIN, 'must be a lower-case DNS name').max(253),
+  name: z.string().regex(DNS_SUBDOMAIN, 'must be a lower-case DNS name of at most 253 characters'),
   namespace: absent(z.string().regex(DNS_LABEL, 'must be a lower-case DNS label')),
   labels,
   annotations: absent(z.record(z.string(), z.string())),

@@ -116,6 +116,139 @@ describe('DirectorySource', () => {
     expect(problems()).toEqual([]);
   });
 
+  describe('with a link to a directory that lies beside it', () => {
+    beforeEach(() => {
+      for (const name of ['aaa', 'bank']) mkdirSync(join(directory, name));
+      write('bank/a.yaml', `${namespace('a')}---\nkind: [`);
+      symlinkSync('../bank', join(directory, 'aaa/link'));
+    });
+
+    test('knows its files where they lie', async () => {
+      await feed.start();
+      expect(problems()).toEqual([expect.stringMatching(/^bank\/a.yaml:\d+: not valid YAML/)]);
+      write('bank/a.yaml', namespace('a'));
+      expect(await taken()).toEqual(['+ Namespace a']);
+      expect(problems()).toEqual([]);
+    });
+
+    test('the watch makes no second definition of them, and the end of the link is none of theirs', async () => {
+      write('bank/a.yaml', namespace('a'));
+      await feed.start();
+      await feed.catchUp();
+      const seen: string[] = [];
+      const reported: string[] = [];
+      feed.onChange(() => {
+        seen.push(...feed.take().map(({ key, value }) => `${value ? '+' : '-'} ${key}`));
+        reported.push(...problems());
+      });
+      // Once a change is seen everything is watched, both ways.
+      let count = 0;
+      const touch = async (): Promise<void> => {
+        const name = `n${++count}`;
+        write('bank/b.yaml', namespace(name));
+        await vi.waitFor(() => expect(seen).toContain(`+ ${name}`), 5000);
+      };
+      for (let i = 0; i < 3; i++) await touch();
+      rmSync(join(directory, 'aaa/link'));
+      for (let i = 0; i < 3; i++) await touch();
+      rmSync(join(directory, 'bank/b.yaml'));
+      await vi.waitFor(() => expect(seen.at(-1)).toBe(`- n${count}`), 5000);
+      expect(seen.filter((change) => change.endsWith(' a'))).toEqual(['+ a']);
+      expect(reported).toEqual([]);
+    });
+  });
+
+  test('watches a directory once, however many links lead there, and back', async () => {
+    const watches = (): number => process.getActiveResourcesInfo().filter((resource) => resource === 'FSEventWrap').length;
+    const before = watches();
+    mkdirSync(join(directory, '.hidden'));
+    mkdirSync(join(directory, 'below'));
+    for (const name of ['one', 'two', 'below/three', '.hidden/four']) symlinkSync(directory, join(directory, name));
+    symlinkSync('.hidden', join(directory, 'shown'));
+    for (const name of ['five', 'six']) symlinkSync('.', join(directory, '.hidden', name));
+    await feed.start();
+    const seen: string[] = [];
+    feed.onChange(() => seen.push(...feed.take().map(({ key }) => key)));
+    for (const [place, name] of [
+      ['below', 'a'],
+      ['.hidden', 'b'],
+    ] as const) {
+      write(`${place}/${name}.yaml`, namespace(name));
+      await vi.waitFor(() => expect(seen).toContain(name), 5000);
+    }
+    expect(watches() - before).toBeLessThan(20);
+  });
+
+  test('follows a link that leads elsewhere by now, and what changes there', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+    const lead = (name: string, target: string): void => {
+      symlinkSync(join(elsewhere, target), join(directory, '.new'));
+      renameSync(join(directory, '.new'), join(directory, name));
+    };
+    const say = (place: string, name: string): void => writeFileSync(join(elsewhere, place), namespace(name));
+    const seen: string[] = [];
+    const changes = (...wanted: string[]): Promise<void> =>
+      vi.waitFor(() => {
+        expect(seen.toSorted()).toEqual(wanted);
+        seen.length = 0;
+      }, 5000);
+    try {
+      for (const version of ['1', '2']) {
+        mkdirSync(join(elsewhere, version));
+        say(`${version}/a.yaml`, `a${version}`);
+        say(`${version}.yaml`, `b${version}`);
+      }
+      lead('link', '1');
+      lead('link.yaml', '1.yaml');
+      await feed.start();
+      feed.onChange(() => seen.push(...feed.take().map(({ key, value }) => `${value ? '+' : '-'} ${key}`)));
+      await changes('+ a1', '+ b1');
+      say('1/a.yaml', 'a');
+      await changes('+ a', '- a1');
+      lead('link', '2');
+      await changes('+ a2', '- a');
+      say('2/a.yaml', 'a3');
+      await changes('+ a3', '- a2');
+      lead('link.yaml', '2.yaml');
+      await changes('+ b2', '- b1');
+      say('2.yaml', 'b3');
+      await changes('+ b3', '- b2');
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+  });
+
+  test('a file that is known by a link alone is known by another one when that goes', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+    try {
+      writeFileSync(join(elsewhere, 'a.yaml'), namespace('a'));
+      for (const name of ['one', 'two']) symlinkSync(elsewhere, join(directory, name));
+      await feed.start();
+      const seen: string[] = [];
+      feed.onChange(() => seen.push(...feed.take().map(({ key, value }) => `${value ? '+' : '-'} ${key}`)));
+      write('b.yaml', namespace('b'));
+      await vi.waitFor(() => expect(seen).toContain('+ b'), 5000);
+      // The watch names what is gone in this order.
+      rmSync(join(directory, 'one'));
+      rmSync(join(directory, 'b.yaml'));
+      await vi.waitFor(() => expect(seen).toContain('- b'), 5000);
+      expect(seen.filter((change) => change.endsWith(' a'))).toEqual(['+ a']);
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+  });
+
+  test('a link that is too deep for its files to have a path loses none', async () => {
+    const deep = Array.from({ length: 39 }, () => 'd'.repeat(100)).join('/');
+    mkdirSync(join(directory, deep), { recursive: true });
+    mkdirSync(join(directory, 'ways'));
+    write(`ways/${'a'.repeat(240)}.yaml`, namespace('a'));
+    symlinkSync(join(directory, 'ways'), join(directory, deep, 'link'));
+    await feed.start();
+    expect(await taken()).toEqual(['+ Namespace a']);
+    expect(problems()).toEqual([]);
+  });
+
   test('a mounted ConfigMap says each object once, and is followed when it is another', async () => {
     const version = (name: string, text: string): void => {
       mkdirSync(join(directory, name));

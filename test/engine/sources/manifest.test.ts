@@ -239,6 +239,37 @@ describe('readManifest()', () => {
     expect(problems[0]?.reason).toContain('must be a domain name such as example.com or *.example.com');
   });
 
+  const part = 'a'.repeat(64);
+  const longest = `${'a'.repeat(188)}.${part}`;
+  test.each([
+    { name: 'a part of 64 characters', key: `${part}.example.com/team`, good: true },
+    { name: '253 characters', key: `${longest}/team`, good: true },
+    { name: '254 characters', key: `a${longest}/team`, good: false },
+    { name: 'no character', key: '/team', good: false },
+    { name: 'an empty part', key: 'a..b/team', good: false },
+    { name: 'a dash at the end of a part', key: 'a-.b/team', good: false },
+    { name: 'a capital letter', key: 'Example.com/team', good: false },
+    { name: 'a prefix of its own', key: 'a/b/team', good: false },
+  ])('a label key whose prefix has $name is as good as in Kubernetes: $good', ({ key, good }) => {
+    const text = `apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { "${key}": red } }\n`;
+    const { objects, problems } = readManifest('f.yaml', text);
+    expect(problems.map(({ reason }) => reason)).toEqual(good ? [] : [expect.stringContaining(`"${key}" is not a label key`)]);
+    expect(objects[0]?.value).toEqual({
+      name: 'shop',
+      labels: new Map([...(good ? [[key, 'red'] as const] : []), ['kubernetes.io/metadata.name', 'shop']]),
+      ...(!good && { quarantined: true }),
+    });
+  });
+
+  test.each([
+    { name: longest, good: true },
+    { name: `a${longest}`, good: false },
+  ])('an object’s name has 253 characters at most, and no bound for a part: $good', ({ name, good }) => {
+    const text = networkPolicy('  podSelector: {}').replace('name: web', `name: ${name}`);
+    const { problems } = readManifest('f.yaml', text);
+    expect(problems.map(({ reason }) => reason)).toEqual(good ? [] : [expect.stringContaining('of at most 253 characters')]);
+  });
+
   test('a HostPolicy whose text changes has another name; one that is invalid says so', () => {
     const host = (spec: string) =>
       readManifest('f.yaml', `apiVersion: sluice.dev/v1alpha1\nkind: HostPolicy\nmetadata: { name: h }\nspec: ${spec}\n`);
