@@ -49,7 +49,7 @@ export interface WantedEntries {
 /** The entries that the maps should hold. Endpoints by id. */
 export interface PolicyState extends Readonly<Record<CompiledMap, WantedEntries>> {
   readonly endpoints: ReadonlyMap<number, PlacedEndpoint>;
-  /** Whether an address, as a key of the map peers, counts as that of an endpoint which says that it has it. */
+  /** Whether an address, as a key of the map peers, is that of an endpoint which says that it has it: on this node, whoever else says so. */
   ownsAddress(id: number, address: string): boolean;
   /** Whether the endpoints, and which addresses are theirs, are known to be those of the call before. */
   readonly sameEndpoints?: boolean;

@@ -138,9 +138,17 @@ export class Compiler {
     return this.#endpoints.compiled;
   }
 
-  /** Address key → the pod that has it. */
+  /** Address key → the pod that has it, as a peer. */
   get podsByAddress(): ReadonlyMap<string, Pod> {
     return this.#addresses.owners;
+  }
+
+  /**
+   * The pod whose packets are from and to an address on this node, of those that `isAttached` says have their endpoint here: who only
+   * claims the address, on another node or on one that is lost, takes nothing from it. Undefined where it is none's, or the node's.
+   */
+  ownerHere(address: string, isAttached: (pod: Pod) => boolean): Pod | undefined {
+    return this.podsByAddress.has(address) ? this.#endpoints.claimantOf(address, isAttached) : undefined;
   }
 
   /** Address key → `namespace/name` of the Service that has it as a cluster address. */

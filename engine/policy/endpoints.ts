@@ -7,6 +7,7 @@ import { addressKey, addressPair, lastKey, type Network } from './address.ts';
 import type { ClusterDelta, Replaced } from './cluster.ts';
 import type { Identities, IdentityInfo } from './identities.ts';
 import type { NetworkIndex } from './network-index.ts';
+import { objectName } from './object-name.ts';
 import type { Pod } from './objects.ts';
 import type { RuleSet } from './rule-set.ts';
 import type { RuleSets } from './rule-sets.ts';
@@ -92,6 +93,14 @@ export class Endpoints {
     for (const key of addresses) for (const pod of this.#claims.get(key) ?? []) changed.add(pod);
     this.#changed = new Set();
     return changed;
+  }
+
+  /** The first by name, of those with an interface that `isAttached` says are here, of who say they have an address; undefined where none does. */
+  claimantOf(address: string, isAttached: (pod: Pod) => boolean): Pod | undefined {
+    let first: Pod | undefined;
+    for (const pod of this.#claims.get(address) ?? [])
+      if (pod.cgroup === undefined && isAttached(pod) && !(first && objectName(first) < objectName(pod))) first = pod;
+    return first;
   }
 
   /** Those that a policy which changed is about, or was, and those of namespaces with other labels. */

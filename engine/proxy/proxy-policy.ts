@@ -24,9 +24,10 @@ export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<Pod, number>, p
       const id = ids.get(pod);
       if (id === undefined) continue;
       if (pod.cgroup !== undefined) processes.set(id, { id, identity, ...addressPair(pod.addresses) });
-      // Of several that say so it is one's, and the same one for everybody.
+      // Of several here that say so it is one's, and the same one in the kernel.
       else
-        for (const key of pod.addresses.map(addressKey)) if (compiler.podsByAddress.get(key) === pod) endpoints.set(key, { id, identity });
+        for (const key of pod.addresses.map(addressKey))
+          if (compiler.ownerHere(key, (each) => ids.has(each)) === pod) endpoints.set(key, { id, identity });
     }
   return {
     rules,

@@ -54,6 +54,12 @@ export class Placement {
     return this.#owners.get(id);
   }
 
+  /** Whether a pod has its place. */
+  isPlaced(pod: Pod): boolean {
+    const id = this.#wanted.get(pod)?.id;
+    return id !== undefined && this.#owners.get(id) === pod;
+  }
+
   get views(): EndpointView[] {
     return [...this.#owners].map(([id, pod]) => viewOf(id, this.#wanted.get(pod) as Wanted));
   }

@@ -240,7 +240,8 @@ export class Reconciler {
     const applied = maps.apply({
       ...this.#compiler.maps,
       endpoints: this.#placement.placed,
-      ownsAddress: (id, address) => this.#compiler.podsByAddress.get(address) === this.#placement.ownerOf(id),
+      ownsAddress: (id, address) =>
+        this.#compiler.ownerHere(address, (pod) => this.#placement.isPlaced(pod)) === this.#placement.ownerOf(id),
       sameEndpoints: !placed,
     });
     if (changes.identitiesGone.length)

@@ -71,6 +71,19 @@ describe('requests of a pod', () => {
     );
   });
 
+  test('go on where a pod that is not here says that it has the address of their pod, and comes before it by name', async () => {
+    const own = (await node.exec('shop/client', 'hostname', '-I')).stdout.trim().split(' ')[0];
+    node.write(
+      'stale.yaml',
+      `apiVersion: v1\nkind: Pod\nmetadata: { name: stale, namespace: lost }\nspec: {}\nstatus: { podIPs: [{ ip: "${own}" }] }\n`,
+    );
+    expect((await node.sluice('wait')).stderr).toContain('of pod lost/stale');
+    expect(await get()).toMatch(/^v1/);
+    expect(await get(...CANARY)).toMatch(/^v2/);
+    node.delete('stale.yaml');
+    await node.apply();
+  });
+
   test('are decided one by one on one connection, one after the other and ahead of the answers', async () => {
     const { stdout, stderr } = await curl(
       '-v',

@@ -35,6 +35,7 @@ class Stand {
   /** As the proxy was told it last. */
   proxy: ProxyPolicy | undefined;
   readonly places = new Map<string, number>();
+  readonly nodeAddresses: Uint8Array[] = [];
   readonly pluginIds = new Map<string, number>();
   readonly pluginProblems: { name: string; reason: string }[] = [];
   /** Ends the trials that are under way. */
@@ -77,7 +78,7 @@ class Stand {
       maps: { apply: (state) => this.#apply(state) },
       hostFirewall: { next: (_wanted: readonly HostPolicy[]) => this.host },
       findPlace: (place: Place) => this.places.get('interface' in place ? place.interface : place.cgroup),
-      nodeAddresses: () => [],
+      nodeAddresses: () => this.nodeAddresses,
       log: silentLogger,
     };
     this.reconciler = new Reconciler(parts);
@@ -204,7 +205,7 @@ describe('Reconciler', () => {
     expect(stand.applied.map(({ sameEndpoints }) => sameEndpoints)).toEqual([false, true]);
   });
 
-  test('an address that several pods say they have is one’s in the maps, the proxy and the compiler, also as it passes from one to another', () => {
+  test('an address that several pods say they have is one’s in the maps and the proxy, also as it passes from one to another', async () => {
     for (const [i, name] of ['b', 'c', 'd'].entries()) stand.places.set(`i-${name}`, i + 1);
     const holders = (...names: string[]): unknown => {
       stand.tell(plugin, requests, ...names.map((name) => pod(name, '10.0.0.9')));
@@ -218,11 +219,24 @@ describe('Reconciler', () => {
     expect(holders('c', 'd')).toEqual([[2], 2]);
     expect(holders('d')).toEqual([[3], 3]);
     expect(holders('b', 'd')).toEqual([[1], 1]);
-    const applied = stand.applied.length;
-    // The first of all is on another node: here the address is nobody's.
-    expect(holders('a', 'b', 'd')).toEqual([[], undefined]);
-    expect(stand.applied.slice(applied).some(({ sameEndpoints }) => !sameEndpoints)).toBe(true);
-    expect(holders('b', 'd')).toEqual([[1], 1]);
+    // The first of all only says so: it is on another node, maybe one that is lost, whose address was given out anew. The packets
+    // here are from who has an interface here, and its HTTP must not end with somebody else's name.
+    expect(holders('a', 'b', 'd')).toEqual([[1], 1]);
+    expect(stand.compiler.podsByAddress.get(addressKey(parseAddress('10.0.0.9') as Uint8Array))?.name).toBe('a');
+    // Without its interface it is not here either.
+    stand.places.delete('i-b');
+    await stand.reconciler.settle();
+    expect(holders('a', 'b', 'd')).toEqual([[3], 3]);
+    expect(holders('a')).toEqual([[], undefined]);
+  });
+
+  test('an address of the node is no pod’s, also where one here says that it has it', () => {
+    stand.places.set('i-web', 1);
+    stand.nodeAddresses.push(parseAddress('10.0.0.9') as Uint8Array);
+    stand.tell(plugin, requests, pod('web', '10.0.0.9'));
+    stand.reconciler.run();
+    expect(stand.applied.at(-1)?.ownsAddress(1, addressKey(parseAddress('10.0.0.9') as Uint8Array))).toBe(false);
+    expect(stand.proxy?.endpoints.size).toBe(0);
   });
 
   describe('places', () => {
