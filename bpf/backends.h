@@ -36,8 +36,17 @@ static __always_inline int backend_default(struct journey *journey)
 }
 
 /*
- * Whether policy lets the endpoint open a connection to a backend. Where requests to it are decided, they are by now if the same rule
- * says so; of another one nobody has asked the plugin.
+ * Whether the plugin that a rule asks about every request is the one that the flow is tagged for: its verdicts hold for both rules. Lists
+ * of routes share one id, and may say anything.
+ */
+static __always_inline int rule_asks_alike(const struct rule *rule, const struct ask *ask)
+{
+	return rule->id == ask->rule || (rule->plugin == ask->plugin && rule->plugin != ABI_ROUTES);
+}
+
+/*
+ * Whether policy lets the endpoint open a connection to a backend. Where requests to it are decided, they are by now if the rule asks
+ * the same; of another one nobody has asked the plugin.
  */
 static __always_inline int backend_is_allowed(const struct endpoint *endpoint, const struct ask *ask, const struct translation *backend)
 {
@@ -47,7 +56,7 @@ static __always_inline int backend_is_allowed(const struct endpoint *endpoint, c
 	flow_to(&flow, ask->endpoint, backend->address, backend->port, IPPROTO_TCP);
 	endpoint_judge(endpoint, &flow, &judgement);
 	return judgement.rule.action == ACTION_ALLOW ||
-	       (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP && judgement.rule.id == ask->rule);
+	       (judgement.rule.action == ACTION_ASK && judgement.rule.context == CONTEXT_HTTP && rule_asks_alike(&judgement.rule, ask));
 }
 
 /* Finds a backend of the journey's set that policy does not deny to its endpoint; spread says where to begin. Returns whether there is one. */

@@ -44,6 +44,8 @@ type Untagged = Pick<TaggedFlow, 'endpoint' | 'clientKey' | 'source' | 'destinat
 export class TaggedFlows {
   readonly #network: Pick<ProxyNetwork, 'judge'>;
   readonly #tagged = new Map<string, { readonly rule: ProxyRule; readonly identity: number } | undefined>();
+  /** By a rule's id, a text of how it has requests decided: equal texts, equal decisions. */
+  #asked: ReadonlyMap<number, string> = new Map();
   #policy: ProxyPolicy = { rules: new Map(), sets: new Map(), frontends: new Map(), endpoints: new Map(), processes: new Map() };
 
   constructor(network: Pick<ProxyNetwork, 'judge'>) {
@@ -53,6 +55,7 @@ export class TaggedFlows {
   /** Takes over another revision: everything is asked anew. */
   set(policy: ProxyPolicy): void {
     this.#policy = policy;
+    this.#asked = new Map([...policy.rules].map(([id, rule]) => [id, askedBy(rule)]));
     this.#tagged.clear();
   }
 
@@ -106,8 +109,10 @@ export class TaggedFlows {
     // The connection was sent here, where it was tagged: the tag says that the tiers allow it.
     if (!service && port === destinationPort && keyOf(address) === destinationKey) return true;
     const answer = this.#network.judge(endpoint, source, address, port);
-    // Requests that another rule has decided, nobody has asked about here.
-    return answer !== undefined && (answer.action === Action.ALLOW || (answer.action === Action.ASK && answer.rule === rule.id));
+    if (answer?.action !== Action.ASK) return answer?.action === Action.ALLOW;
+    // Nobody has asked here as another rule would, unless both ask the same.
+    const asked = this.#asked.get(answer.rule);
+    return answer.rule === rule.id || (asked !== undefined && asked === this.#asked.get(rule.id));
   }
 
   #tag({ endpoint, clientKey, source, destination, destinationKey, destinationPort: port }: Untagged) {
@@ -130,6 +135,13 @@ export function endsOf({ source, sourcePort, destination, destinationPort, proce
 /** Where a connection to a backend begins: at the client's address; undefined: at the node. A pod would not believe its own address. */
 export function originOf(flow: TaggedFlow, backend: Backend): Uint8Array | undefined {
   return flow.process || isItself(flow, backend) ? undefined : flow.source;
+}
+
+/** By one plugin that is asked about every request, whose verdicts the kernel, too, keeps for all rules alike; else by all that the rule says. */
+function askedBy({ requests: { rules }, plugins }: ProxyRule): string {
+  const [first] = rules;
+  const plugin = first && rules.length === 1 && !first.matches.length ? plugins.get(first.plugin) : undefined;
+  return plugin === undefined ? JSON.stringify(rules) : String(plugin);
 }
 
 function isItself({ process, sourceKey }: TaggedFlow, { address }: Backend): boolean {

@@ -30,8 +30,9 @@ describe.skipIf(inject('missing'))('backends that the kernel chooses', async () 
   });
 
   /** The reasons for what becomes of a connection to the Service, whose plugin is not there and lets pass what it cannot decide. */
-  const open = (...policies: string[]): { outcome: number; reasons: number[] } => {
-    const compiler = compiled(snapshotOf([PODS, SERVICES, tag('canary'), ...policies].join('---\n')), PLUGINS);
+  const open = (...policies: string[]): { outcome: number; reasons: number[] } => load(tag('canary'), ...policies);
+  const load = (...policies: string[]): { outcome: number; reasons: number[] } => {
+    const compiler = compiled(snapshotOf([PODS, SERVICES, ...policies].join('---\n')), PLUGINS);
     runner.load(compiler);
     runner.attach(compiler, 'shop/client');
     runner.forget();
@@ -49,5 +50,19 @@ describe.skipIf(inject('missing'))('backends that the kernel chooses', async () 
   test('none whose requests another rule has decided: a Service in front of it is no way round its plugin', () => {
     const pods = '[{ podSelector: { matchLabels: { app: checkout } } }]';
     expect(open(tag('guard', pods)).reasons).toContain(Reason.DROP_NO_BACKEND);
+  });
+
+  test('one whose requests a rule beside it would have decided by the same plugin', () => {
+    const also = (ask: string): string =>
+      tag('canary').replace(
+        'egress:',
+        `egress:\n    - { to: [{ podSelector: { matchLabels: { app: checkout } } }], ask: { plugin: ${ask} } }`,
+      );
+    expect(load(also('canary, context: http'))).toMatchObject({
+      outcome: PASS,
+      reasons: expect.arrayContaining([Reason.PASS_FAILURE_POLICY]),
+    });
+    // In another context that plugin decides about other things.
+    expect(load(also('canary')).reasons).toContain(Reason.DROP_NO_BACKEND);
   });
 });

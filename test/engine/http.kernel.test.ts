@@ -256,6 +256,27 @@ socket.onerror = ({ message }) => console.log('error', message);`;
     await until(async () => (await get(...CANARY)).startsWith('v2'), 5000);
   });
 
+  test('reach a backend about which a rule beside theirs asks the same, by the proxy’s choice and by the kernel’s', async () => {
+    const both = (name: string): string =>
+      tag(name).replace(
+        'egress:',
+        `egress:\n    - { to: [{ podSelector: { matchLabels: { app: checkout } } }], ask: { plugin: ${name}, context: http }, http: { deny: { status: 418 } } }`,
+      );
+    const declared = plugin('canary', join(node.directory, 'canary.wasm'));
+    node.write('canary.yaml', `${declared}---\n${both('canary')}`);
+    await node.apply();
+    expect(await get()).toMatch(/^v1/);
+    expect(await get(...CANARY)).toMatch(/^v2/);
+    node.write('known.yaml', `${allowed}---\n${both('known-route')}`);
+    node.write('canary.yaml', declared);
+    await node.apply();
+    for (let i = 0; i < 3; i++) expect(await get()).toMatch(/^v1/);
+    node.delete('known.yaml');
+    node.write('canary.yaml', `${declared}---\n${tag('canary')}`);
+    await node.apply();
+    await until(async () => (await get(...CANARY)).startsWith('v2'), 5000);
+  });
+
   test('reach a backend whose own plugin decides who may connect', async () => {
     const asked = (await buildPlugin('plugins/egress-allow-list', join(node.directory, 'list.wasm'))).path;
     const list = (label: string): string =>

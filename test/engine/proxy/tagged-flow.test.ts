@@ -11,7 +11,18 @@ import { backendOf } from '../../support/proxy-stand.ts';
 const address = (text: string): Uint8Array => parseAddress(text) as Uint8Array;
 const keyOf = (text: string): string => String.fromCharCode(...address(text));
 const [POD, SERVICE, OTHER] = ['10.0.0.1', '10.96.0.1', '10.0.0.9'];
-const RULE = { id: 7 } as unknown as ProxyRule;
+/** Which asks what its rules say: the path of each, and its plugin. */
+function ruleOf(id: number, ...asked: readonly (readonly [path: string, plugin: string, route?: string])[]): ProxyRule {
+  const rules = asked.map(([value, plugin, route]) => ({
+    matches: value ? [{ path: { type: 'PathPrefix' as const, value }, headers: [], query: [] }] : [],
+    plugin,
+    routes: route ? { [route]: [{ service: 'shop/web', port: 80, weight: 1 }] } : {},
+    deny: { status: 403, body: '' },
+  }));
+  const plugins = new Map(Object.entries({ canary: 70, guard: 80 }).filter(([name]) => asked.some(([, plugin]) => plugin === name)));
+  return { id, name: `rule ${id}`, requests: { rules }, plugins };
+}
+const RULE = ruleOf(7, ['', 'canary', 'stable']);
 const POLICY: ProxyPolicy = {
   rules: new Map([[7, RULE]]),
   sets: new Map(),
@@ -89,7 +100,7 @@ test('a client may be connected only where policy lets it, which is asked once',
   answers.set('10.0.0.4', { action: Action.ASK, rule: 7 });
   // Tagged by a rule that has not decided this flow's requests: a Service in front of it is no way round its plugin.
   answers.set('10.0.0.5', { action: Action.ASK, rule: 8 });
-  flows.set({ ...POLICY, rules: new Map([...POLICY.rules, [8, { id: 8 } as unknown as ProxyRule]]) });
+  flows.set({ ...POLICY, rules: new Map([...POLICY.rules, [8, ruleOf(8, ['', 'guard', 'stable'])]]) });
   asked = [];
   expect([open, shut, tagged, elsewhere, itself, other].map((each) => flows.permits(flow, each))).toEqual([
     true,
@@ -103,4 +114,27 @@ test('a client may be connected only where policy lets it, which is asked once',
   expect(asked.filter((each) => each.includes('10.0.0.2'))).toHaveLength(1);
   // A pod would not believe a packet from its own address.
   expect([originOf(flow, open), originOf(flow, itself)]).toEqual([address(POD), undefined]);
+});
+
+test.each([
+  {
+    what: 'the same plugin about every request',
+    own: ruleOf(7, ['', 'canary', 'stable']),
+    other: ruleOf(8, ['', 'canary', 'stable']),
+    is: true,
+  },
+  { what: 'it with other routes', own: ruleOf(7, ['', 'canary', 'stable']), other: ruleOf(8, ['', 'canary']), is: true },
+  { what: 'another plugin', own: ruleOf(7, ['', 'canary']), other: ruleOf(8, ['', 'guard']), is: false },
+  { what: 'a plugin that nobody declared', own: ruleOf(7, ['', 'canary']), other: ruleOf(8, ['', 'gone']), is: false },
+  { what: 'the plugin about more', own: ruleOf(7, ['/a', 'canary']), other: ruleOf(8, ['', 'canary']), is: false },
+  { what: 'the plugin about less', own: ruleOf(7, ['', 'canary']), other: ruleOf(8, ['/a', 'canary']), is: false },
+  { what: 'the same routes', own: ruleOf(7, ['/a', ''], ['/b', 'guard']), other: ruleOf(8, ['/a', ''], ['/b', 'guard']), is: true },
+  { what: 'other routes', own: ruleOf(7, ['/a', ''], ['/b', '']), other: ruleOf(8, ['/a', ''], ['/b', 'guard']), is: false },
+  { what: 'no rule about requests', own: ruleOf(7, ['', 'canary']), other: ruleOf(9, ['', 'canary']), is: false },
+])('a backend about which another rule asks is reached only where that one asks the same: $what', ({ own, other, is }) => {
+  const rules = new Map([own, other].map((each) => [each.id, each]));
+  flows.set({ ...POLICY, rules });
+  answers.set('10.0.0.5', { action: Action.ASK, rule: 8 });
+  const flow = flows.find(ends(POD, SERVICE));
+  expect(flow && flows.permits(flow, { ...backendOf('10.0.0.5'), address: address('10.0.0.5'), port: 8080 })).toBe(is);
 });
