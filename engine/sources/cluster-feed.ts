@@ -1,7 +1,7 @@
 /**
  * All sources as one, in changes of the cluster's objects. Of several objects with one name the first counts:
- * that of the earlier source, then of the lesser slot. Of policies, the others close what they select: who knows which one
- * was meant.
+ * that of the earlier source, then of the lesser slot. Of policies, others that say something else close what they select: who knows
+ * which one was meant.
  *
  * Objects that say the same as before are the same objects: what was only written anew is no change.
  */
@@ -134,7 +134,8 @@ export class ClusterFeed {
       others.map(({ object }) => ({ place: object.place(), reason: `defined already in ${this.#whereIs(first as Bearer)}` })),
     );
     const own = first ? [{ kind: first.object.kind, key: objectName(first.object.value), value: first.object.value } as ObjectChange] : [];
-    const closed = others.flatMap((bearer) => closedInstead(bearer, this.#whereIs(bearer)) ?? []);
+    const otherwise = others.filter(({ object }) => !isDeepStrictEqual(object.value, first?.object.value));
+    const closed = otherwise.flatMap((bearer) => closedInstead(bearer, this.#whereIs(bearer)) ?? []);
     const now = [...own, ...closed].map((change) => keepEqual(change, before));
     if (now.length) this.#given.set(name, now);
     else this.#given.delete(name);
@@ -175,7 +176,7 @@ const CLOSED_RULES = {
 } as const;
 
 /**
- * The stand-in for an object whose name another one has: of a policy one that closes what it selects, of a HTTPRoute one without rules,
+ * The stand-in for an object whose name another one has that says something else: of a policy one that closes what it selects, of a HTTPRoute one without rules,
  * which refuses every request; else none. Its key is that of its rank, which no name is: names have no control characters.
  */
 function closedInstead({ rank, object }: Bearer, where: string): ObjectChange | undefined {

@@ -37,12 +37,13 @@ function entryOf(text: string): Entry {
   return readObject(raw, { locate: () => ({ at: 'object', object: { kind: 'Pod', namespace: 'shop', name } }) });
 }
 
-function policyOf(name: string): Entry {
+/** Each app another policy. */
+function policyOf(name: string, app = ''): Entry {
   const raw = {
     apiVersion: 'networking.k8s.io/v1',
     kind: 'NetworkPolicy',
     metadata: { name, namespace: 'shop' },
-    spec: { podSelector: {} },
+    spec: { podSelector: app ? { matchLabels: { app } } : {} },
   };
   return readObject(raw, { locate: () => ({ at: 'object', object: { kind: 'NetworkPolicy', namespace: 'shop', name } }) });
 }
@@ -89,7 +90,7 @@ describe('ClusterFeed', () => {
   test('each policy whose name another one has is closed by itself, though several stand in one place', async () => {
     const { feed, sources } = await started('dir');
     const change = (slot: string, entry?: Entry): { slot: string; entry?: Entry } => ({ slot, ...(entry && { entry }) });
-    sources[0]?.listener?.tell([change('1', policyOf('web')), change('2', policyOf('web')), change('3', policyOf('web'))]);
+    sources[0]?.listener?.tell([change('1', policyOf('web')), change('2', policyOf('web', 'a')), change('3', policyOf('web', 'b'))]);
     expect(feed.take().map(({ value }) => value?.name)).toEqual(['web', 'web (dir)', 'web (dir)']);
     // One that bears the name which a stand-in is shown by, and goes again, takes no stand-in along.
     sources[0]?.listener?.tell([change('4', policyOf('web (dir)'))]);
@@ -100,10 +101,26 @@ describe('ClusterFeed', () => {
     expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: expect.stringMatching(/2$/), value: undefined }]);
   });
 
+  test('a policy that says the same as the one that has its name is reported, and closes nothing: an object that moves from file to file', async () => {
+    const { feed, sources } = await started('old', 'new');
+    const tell = (source: number, entry?: Entry): string[] => {
+      sources[source]?.listener?.tell([{ slot: '1', ...(entry && { entry }) }]);
+      return feed.take().map(({ value }) => value?.name ?? 'gone');
+    };
+    expect(tell(0, policyOf('web'))).toEqual(['web']);
+    expect(tell(1, policyOf('web'))).toEqual([]);
+    expect(feed.problems.all.map(({ reason }) => reason)).toEqual(['defined already in old']);
+    expect(tell(1, policyOf('web', 'a'))).toEqual(['web (new)']);
+    expect(tell(1, policyOf('web'))).toEqual(['gone']);
+    expect(tell(0)).toEqual([]);
+    expect(problems(feed)).toEqual([]);
+  });
+
   test.each([
     {
       kind: 'PluginPolicy',
       apiVersion: 'sluice.dev/v1alpha1',
+      first: { podSelector: {}, egress: [{ ask: { plugin: 'p' } }] },
       spec: {
         podSelector: { matchLabels: { app: 'db' } },
         precedence: 'Admin',
@@ -114,29 +131,31 @@ describe('ClusterFeed', () => {
     {
       kind: 'ClusterNetworkPolicy',
       apiVersion: 'policy.networking.k8s.io/v1alpha2',
+      first: { tier: 'Admin', priority: 8, subject: { namespaces: {} }, ingress: [{ action: 'Accept', from: [{ namespaces: {} }] }] },
       spec: { tier: 'Admin', priority: 7, subject: { namespaces: {} }, ingress: [{ action: 'Accept', from: [{ namespaces: {} }] }] },
       closed: { priority: 7, rules: { [Direction.INGRESS]: [DENY_EVERYONE] } },
     },
     {
       kind: 'HTTPRoute',
       apiVersion: 'gateway.networking.k8s.io/v1',
+      first: { parentRefs: [{ group: '', kind: 'Service', name: 'api' }], rules: [{ matches: [{ method: 'GET' }] }] },
       spec: { parentRefs: [{ group: '', kind: 'Service', name: 'api' }], rules: [{}] },
       closed: { parents: [{ service: 'shop/api' }], rules: [] },
     },
-  ])('of a $kind whose name another one has something stays that closes', async ({ kind, apiVersion, spec, closed }) => {
+  ])('of a $kind whose name another one has something stays that closes', async ({ kind, apiVersion, first: said, spec, closed }) => {
     const { feed, sources } = await started('dir');
-    const entry = (): Entry =>
+    const entry = (said: unknown): Entry =>
       readObject(
-        { apiVersion, kind, metadata: { name: 'web', namespace: 'shop' }, spec },
+        { apiVersion, kind, metadata: { name: 'web', namespace: 'shop' }, spec: said },
         { locate: () => ({ at: 'object', object: { kind, namespace: 'shop', name: 'web' } }) },
       );
     sources[0]?.listener?.tell([
-      { slot: '1', entry: entry() },
-      { slot: '2', entry: entry() },
+      { slot: '1', entry: entry(said) },
+      { slot: '2', entry: entry(spec) },
     ]);
     const [first, other] = feed.take();
     expect(feed.problems.all.map(({ reason }) => reason)).toEqual(['defined already in dir']);
-    expect(first?.value).toEqual(entry().object?.value);
+    expect(first?.value).toEqual(entry(said).object?.value);
     expect(other).toMatchObject({ kind, value: { name: 'web (dir)', ...closed } });
   });
 
