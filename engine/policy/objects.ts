@@ -233,6 +233,8 @@ export interface HttpRoute {
   readonly parents: readonly { readonly service: string; readonly port?: number }[];
   /** Each with one match at most. */
   readonly rules: readonly RequestRule[];
+  /** Its manifest is damaged, or another one has its name: what is sent to its Services is refused, whatever other routes say. */
+  readonly closed?: boolean;
 }
 
 /** Rights that a PolicyPlugin grants, and a plugin's manifest asks for: what of the host's a plugin may use. */

@@ -23,6 +23,12 @@ interface Group {
   readonly routes: Map<string, HttpRoute>;
 }
 
+/** A route with a port of the Service that it is attached to; without one, with every port. */
+interface Attached {
+  readonly route: HttpRoute;
+  readonly port: number | undefined;
+}
+
 interface Made {
   readonly policy: PluginPolicy;
   /** Equal texts, equal policies; of one that is as it was written, empty. */
@@ -129,7 +135,11 @@ export class RequestPolicies {
     const name = shared ? `${names} for ${service}` : names;
     this.#problems.set(key, this.#problemOf(service, { kind: 'HTTPRoute', namespace, name: names }));
     const found = this.#cluster.of('Service').get(service);
-    const rules = found ? [...new Set(attached.map(({ port }) => port))].map((port) => this.#routeRule(attached, found, port)) : [];
+    // A port that is closed comes before what other routes say of every port.
+    const ports = [...attached]
+      .sort((a, b) => Number(isClosed(attached, b.port)) - Number(isClosed(attached, a.port)))
+      .map(({ port }) => port);
+    const rules = found ? [...new Set(ports)].map((port) => this.#routeRule(attached, found, port)) : [];
     const policy: PluginPolicy = {
       kind: 'HTTPRoute',
       namespace,
@@ -142,9 +152,9 @@ export class RequestPolicies {
     return { policy, text: JSON.stringify(policy), services: [service], refs: this.#refsOf(policy) };
   }
 
-  /** The rule of all routes for a port of a Service; without a port, for every one. */
-  #routeRule(attached: readonly { route: HttpRoute; port: number | undefined }[], service: Service, port: number | undefined): AskRule {
-    const own = attached.filter((each) => each.port === port).flatMap(({ route }) => route.rules);
+  /** The rule of all routes for a port of a Service; without a port, for every one. A closed one among them refuses what it is about. */
+  #routeRule(attached: readonly Attached[], service: Service, port: number | undefined): AskRule {
+    const own = isClosed(attached, port) ? [] : attached.filter((each) => each.port === port).flatMap(({ route }) => route.rules);
     const [first] = own;
     const wanted = port === undefined ? undefined : [{ protocol: TCP, first: port, last: port }];
     if (service.damaged) return closedRule(service, wanted);
@@ -178,6 +188,11 @@ export class RequestPolicies {
         ),
       ]);
   }
+}
+
+/** Whether a route that is closed is about a port; undefined: about every one. */
+function isClosed(attached: readonly Attached[], port: number | undefined): boolean {
+  return attached.some((each) => each.route.closed && (each.port === undefined || each.port === port));
 }
 
 /** Of a PluginPolicy; that of routes begins with their kind. */

@@ -176,13 +176,13 @@ const CLOSED_RULES = {
 } as const;
 
 /**
- * The stand-in for an object whose name another one has that says something else: of a policy one that closes what it selects, of a HTTPRoute one without rules,
- * which refuses every request; else none. Its key is that of its rank, which no name is: names have no control characters.
+ * The stand-in for an object whose name another one has that says something else: of a policy one that closes what it selects, of a HTTPRoute one
+ * that refuses every request; else none. Its key is that of its rank, which no name is: names have no control characters.
  */
 function closedInstead({ rank, object }: Bearer, where: string): ObjectChange | undefined {
   const { kind, value } = object;
   const standIn = { key: `\0${rank}`, kind, value: { ...value, name: `${value.name} (${where})` } };
-  if (kind === 'HTTPRoute') return { ...standIn, value: { ...standIn.value, rules: [] } } as ObjectChange;
+  if (kind === 'HTTPRoute') return { ...standIn, value: { ...standIn.value, rules: [], closed: true } } as ObjectChange;
   if (kind !== 'NetworkPolicy' && kind !== 'ClusterNetworkPolicy' && kind !== 'PluginPolicy') return undefined;
   const rules = Object.fromEntries(Object.keys(value.rules).map((direction) => [direction, CLOSED_RULES[kind]]));
   return { ...standIn, value: { ...standIn.value, rules, ...(kind === 'PluginPolicy' && { overrides: false }) } } as ObjectChange;

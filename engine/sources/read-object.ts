@@ -280,7 +280,8 @@ function readHttpRoute(object: RawObject): HttpRoute | undefined {
       }),
   );
   const attached = parents.success ? serviceParents(parents.data, name.namespace) : [];
-  return { ...name, parents: attached, rules: metadata && spec ? routeRules(spec, name.namespace, routes) : [] };
+  if (!metadata || !spec) return { ...name, parents: attached, rules: [], closed: true };
+  return { ...name, parents: attached, rules: routeRules(spec, name.namespace, routes) };
 }
 
 /** One that is invalid says so: what stands for the host must not fall with a typing error. */

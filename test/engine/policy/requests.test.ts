@@ -4,7 +4,7 @@ import { Action, Context } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import type { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity, findRule } from '../../../engine/policy/decide.ts';
-import type { Service } from '../../../engine/policy/objects.ts';
+import type { HttpRoute, Service } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import { compiled as compiledSnapshot, snapshotOf, update } from '../../support/compiled.ts';
@@ -190,6 +190,33 @@ describe('an HTTPRoute', () => {
     expect(compiler.problems.all).toEqual([]);
   });
 
+  test.each([
+    { at: 'every port', other: '', closed: '', want: [[], []] },
+    { at: 'its port', other: ', port: 80', closed: ', port: 80', want: [[], ['ALLOW']] },
+    { at: 'every port, beside one for a port', other: ', port: 80', closed: '', want: [[], []] },
+    { at: 'its port, beside one for every port', other: '', closed: ', port: 80', want: [[], ['/']] },
+    { at: 'its port only', other: ', port: 80', closed: ', port: 81', want: [['/'], []] },
+  ])('that is closed refuses what other ones would take: $at', ({ other, closed, want }) => {
+    const services = SERVICES.replace('ports: [', 'ports: [{ name: more, port: 81, targetPort: web }, ').replace(
+      '{ port: 80,',
+      '{ name: web, port: 80,',
+    );
+    const text = route('a', `[{ ${to('checkout-v1')} }]`, other);
+    const damaged = route('b', '[{ filters: [{ type: URLRewrite }] }]', closed);
+    const { objects } = readManifest('b.yaml', damaged);
+    const snapshot = snapshotOf([PODS, services, text].join('---\n'));
+    const compiler = compiledSnapshot(
+      { ...snapshot, HTTPRoute: [...snapshot.HTTPRoute, ...objects.map(({ value }) => value as HttpRoute)] },
+      PLUGINS,
+    );
+    const said = (port: number): unknown => {
+      const rule = ruleFor(compiler, CHECKOUT, port);
+      if (rule?.action !== Action.ASK) return ['ALLOW'];
+      return compiler.requestRules.get(rule.id)?.requests?.rules.map(({ matches: [match] }) => match?.path?.value ?? '/');
+    };
+    expect([said(80), said(81)]).toEqual(want);
+  });
+
   test('that is somebody else’s is left alone, and one with what we do not know refuses', () => {
     const gateway = readManifest(
       'g.yaml',
@@ -204,7 +231,7 @@ describe('an HTTPRoute', () => {
     ] as const) {
       const manifest = readManifest('r.yaml', route('r', rules));
       expect(manifest.problems.map((problem) => problem.reason).join(), rules).toContain(reason);
-      expect(manifest.objects[0]?.value).toMatchObject({ parents: [{ service: 'shop/checkout' }], rules: [] });
+      expect(manifest.objects[0]?.value).toMatchObject({ parents: [{ service: 'shop/checkout' }], rules: [], closed: true });
     }
   });
 });

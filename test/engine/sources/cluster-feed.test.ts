@@ -140,7 +140,7 @@ describe('ClusterFeed', () => {
       apiVersion: 'gateway.networking.k8s.io/v1',
       first: { parentRefs: [{ group: '', kind: 'Service', name: 'api' }], rules: [{ matches: [{ method: 'GET' }] }] },
       spec: { parentRefs: [{ group: '', kind: 'Service', name: 'api' }], rules: [{}] },
-      closed: { parents: [{ service: 'shop/api' }], rules: [] },
+      closed: { parents: [{ service: 'shop/api' }], rules: [], closed: true },
     },
   ])('of a $kind whose name another one has something stays that closes', async ({ kind, apiVersion, first: said, spec, closed }) => {
     const { feed, sources } = await started('dir');
