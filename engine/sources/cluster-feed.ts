@@ -135,7 +135,14 @@ export class ClusterFeed {
     );
     const own = first ? [{ kind: first.object.kind, key: objectName(first.object.value), value: first.object.value } as ObjectChange] : [];
     const otherwise = others.filter(({ object }) => !isDeepStrictEqual(object.value, first?.object.value));
-    const closed = otherwise.flatMap((bearer) => closedInstead(bearer, this.#whereIs(bearer)) ?? []);
+    const places = new Map<string, number>();
+    const closed = otherwise.flatMap((bearer) => {
+      const where = this.#whereIs(bearer);
+      const nth = (places.get(where) ?? 0) + 1;
+      places.set(where, nth);
+      // Rules are known by the names of their policies: of several in one place each needs its own.
+      return closedInstead(bearer, nth > 1 ? `${where}, ${nth}` : where) ?? [];
+    });
     const now = [...own, ...closed].map((change) => keepEqual(change, before));
     if (now.length) this.#given.set(name, now);
     else this.#given.delete(name);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { Action, Direction } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
-import type { Pod } from '../../../engine/policy/objects.ts';
+import type { ObjectChange, Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
 import { ASK_NOBODY, DENY_EVERYONE, readObject } from '../../../engine/sources/read-object.ts';
@@ -91,14 +91,17 @@ describe('ClusterFeed', () => {
     const { feed, sources } = await started('dir');
     const change = (slot: string, entry?: Entry): { slot: string; entry?: Entry } => ({ slot, ...(entry && { entry }) });
     sources[0]?.listener?.tell([change('1', policyOf('web')), change('2', policyOf('web', 'a')), change('3', policyOf('web', 'b'))]);
-    expect(feed.take().map(({ value }) => value?.name)).toEqual(['web', 'web (dir)', 'web (dir)']);
+    expect(feed.take().map(({ value }) => value?.name)).toEqual(['web', 'web (dir)', 'web (dir, 2)']);
     // One that bears the name which a stand-in is shown by, and goes again, takes no stand-in along.
     sources[0]?.listener?.tell([change('4', policyOf('web (dir)'))]);
     expect(feed.take().map(({ key }) => key)).toEqual(['shop/web (dir)']);
     sources[0]?.listener?.tell([change('4')]);
     expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: 'shop/web (dir)', value: undefined }]);
     sources[0]?.listener?.tell([change('2')]);
-    expect(feed.take()).toEqual([{ kind: 'NetworkPolicy', key: expect.stringMatching(/2$/), value: undefined }]);
+    expect(feed.take()).toEqual([
+      { kind: 'NetworkPolicy', key: expect.stringMatching(/2$/), value: undefined },
+      { kind: 'NetworkPolicy', key: expect.stringMatching(/3$/), value: expect.objectContaining({ name: 'web (dir)' }) },
+    ]);
   });
 
   test('a policy that says the same as the one that has its name is reported, and closes nothing: an object that moves from file to file', async () => {
@@ -157,6 +160,38 @@ describe('ClusterFeed', () => {
     expect(feed.problems.all.map(({ reason }) => reason)).toEqual(['defined already in dir']);
     expect(first?.value).toEqual(entry(said).object?.value);
     expect(other).toMatchObject({ kind, value: { name: 'web (dir)', ...closed } });
+  });
+
+  test('HTTPRoutes of one name in one place are closed for each of their Services by rules of their own', async () => {
+    const { feed, sources } = await started('dir');
+    const routeTo = (service: string): Entry =>
+      readObject(
+        {
+          apiVersion: 'gateway.networking.k8s.io/v1',
+          kind: 'HTTPRoute',
+          metadata: { name: 'r', namespace: 'shop' },
+          spec: { parentRefs: [{ group: '', kind: 'Service', name: service }], rules: [{}] },
+        },
+        { locate: () => ({ at: 'file', file: 'r.json', line: 1 }) },
+      );
+    const services = ['a', 'b', 'c'].map((name, i): ObjectChange => {
+      const address = parseAddress(`10.96.0.${i}`) as Uint8Array;
+      const ports = [{ name: '', protocol: 6, port: 80, target: 80 }];
+      return { kind: 'Service', key: `shop/${name}`, value: { namespace: 'shop', name, addresses: [address], ports } };
+    });
+    sources[0]?.listener?.tell(['a', 'b', 'c'].map((name) => ({ slot: name, entry: routeTo(name) })));
+    const compiler = new Compiler();
+    const web: ObjectChange = {
+      kind: 'Pod',
+      key: 'shop/web',
+      value: { ...(entryOf('web 10.0.0.1').object?.value as Pod), interface: 'i' },
+    };
+    compiler.update([web, ...services, ...feed.take()], new Map(), []);
+    expect([...compiler.requestRules.keys()].map((id) => compiler.origins.get(id)?.name).sort()).toEqual([
+      'r',
+      'r (r.json:1)',
+      'r (r.json:1, 2)',
+    ]);
   });
 
   test('what PluginPolicies of one name select is denied what the first one does not ask about', async () => {
