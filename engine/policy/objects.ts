@@ -179,6 +179,8 @@ export interface AskRule extends PolicyRule {
   readonly requests?: Requests | undefined;
   /** Of the peers of the rule: whose cluster addresses it is about. */
   readonly services?: readonly string[] | undefined;
+  /** The rule that it was made of, where one can become two: its position, and whether this is what it comes to for damaged Services. */
+  readonly written?: { readonly index: number; readonly damaged?: boolean };
 }
 
 /** Which flows ask which plugin, or are decided request by request. */

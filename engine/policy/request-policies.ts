@@ -113,12 +113,13 @@ export class RequestPolicies {
       services.flatMap((name) => this.#problemOf(name, object)),
     );
     if (!services.length) return { policy, text: '', services, refs: this.#refsOf(policy) };
-    const egress = rules.flatMap((rule): AskRule[] => {
-      if (!rule.services) return [rule];
+    const egress = rules.flatMap((rule, index): AskRule[] => {
+      if (!rule.services) return [{ ...rule, written: { index } }];
       const named = rule.services.flatMap((name) => this.#cluster.of('Service').get(name) ?? []);
       const found = named.filter(({ damaged }) => !damaged);
-      const asked = { ...rule, peers: found.flatMap(peersOf), ports: portsOf(found, rule.ports) };
-      return [asked, ...named.filter(({ damaged }) => damaged).map((service) => closedRule(service, rule.ports))];
+      const damaged = named.filter((service) => service.damaged);
+      const asked = { ...rule, peers: found.flatMap(peersOf), ports: portsOf(found, rule.ports), written: { index } };
+      return damaged.length ? [asked, { ...closedRule(damaged, rule.ports), written: { index, damaged: true } }] : [asked];
     });
     const made = { ...policy, rules: { ...policy.rules, [Direction.EGRESS]: egress } };
     return { policy: made, text: JSON.stringify(made), services, refs: this.#refsOf(made) };
@@ -157,7 +158,7 @@ export class RequestPolicies {
     const own = isClosed(attached, port) ? [] : attached.filter((each) => each.port === port).flatMap(({ route }) => route.rules);
     const [first] = own;
     const wanted = port === undefined ? undefined : [{ protocol: TCP, first: port, last: port }];
-    if (service.damaged) return closedRule(service, wanted);
+    if (service.damaged) return closedRule([service], wanted);
     return {
       peers: peersOf(service),
       ports: portsOf([service], wanted),
@@ -204,9 +205,9 @@ function peersOf(service: Service): NetworkPeer[] {
   return service.addresses.map((address) => ({ kind: 'network', network: networkOf(address, ADDRESS_BITS), except: [] }));
 }
 
-/** The rule for a damaged Service: nobody knows what it would come to. It asks a plugin that cannot exist. */
-function closedRule(service: Service, ports: readonly PortSpec[] = EVERY_TCP_PORT): AskRule {
-  return { peers: peersOf(service), ports, plugin: '', context: Context.CONNECT };
+/** The rule for damaged Services: nobody knows what it would come to. It asks a plugin that cannot exist. */
+function closedRule(services: readonly Service[], ports: readonly PortSpec[] = EVERY_TCP_PORT): AskRule {
+  return { peers: services.flatMap(peersOf), ports, plugin: '', context: Context.CONNECT };
 }
 
 /** The TCP ports that Services have, of those that a rule is about. */

@@ -237,7 +237,8 @@ export class RuleSet implements PeerUser {
   #inOrder(rules: SourcedRule[]): SourcedRule[] {
     if (rules.length < 2) return rules;
     const place = ({ policy }: SourcedRule): number => this.#places.get(policy) ?? 0;
-    return rules.sort((a, b) => place(a) - place(b) || (a.origin.index ?? 0) - (b.origin.index ?? 0));
+    const part = ({ origin }: SourcedRule): number => Number(origin.damaged ?? false);
+    return rules.sort((a, b) => place(a) - place(b) || (a.origin.index ?? 0) - (b.origin.index ?? 0) || part(a) - part(b));
   }
 
   #decide(rules: readonly SourcedRule[], identity: IdentityInfo | undefined, decided: Map<string, Decided>): Decided {

@@ -33,8 +33,10 @@ export interface RuleOrigin {
   /** Several names for what policies say together: that nothing else is allowed. */
   readonly name: string;
   readonly direction: Direction;
-  /** Position in the policy's list of that direction; absent where no rule is meant, but that there is none. */
+  /** Position in the policy's list of that direction, as it was written; absent where no rule is meant, but that there is none. */
   readonly index?: number;
+  /** It is what the rule at that position comes to for Services that are damaged. */
+  readonly damaged?: boolean;
   /** Its author's name for the rule. */
   readonly title?: string;
 }
@@ -104,6 +106,7 @@ interface RulePlace {
   readonly policy: { readonly namespace?: string; readonly name: string };
   readonly direction: Direction;
   readonly index: number;
+  readonly damaged?: boolean;
 }
 
 /** `NetworkPolicy shop/web ingress[0]` */
@@ -230,7 +233,7 @@ export class RuleBook {
     this.#unused.clear();
   }
 
-  #keep<R extends PolicyRule>(
+  #keep<R extends PolicyRule & Pick<AskRule, 'written'>>(
     kind: RuleOrigin['kind'],
     tier: TierName,
     policy: { readonly namespace?: string; readonly name: string },
@@ -242,9 +245,13 @@ export class RuleBook {
     const before = this.#kept.get(key);
     const plugins = tier === 'plugin' ? this.#pluginIds : undefined;
     if (before?.policy === policy && before.plugins === plugins) return before.rules;
-    const olds = before?.rules.rules ?? [];
-    const sourced = rules.map((rule, index) => this.#source({ kind, tier, policy, direction, index }, rule, tagOf(rule), olds[index]));
-    this.#drop(olds.slice(sourced.length));
+    const olds = new Map((before?.rules.rules ?? []).map((rule) => [originText(rule.origin), rule]));
+    const sourced = rules.map((rule, position) => {
+      const place = { kind, tier, policy, direction, index: position, ...rule.written };
+      return this.#source(place, rule, tagOf(rule), olds.get(originText(originAt(place))));
+    });
+    for (const { origin } of sourced) olds.delete(originText(origin));
+    this.#drop([...olds.values()]);
     const byPortName = rules.some(({ ports }) => ports?.some((port) => 'name' in port));
     const made: PolicyRules = { key, kind, tier, namespace: policy.namespace ?? '', name: policy.name, rules: sourced, byPortName };
     if (before) Object.assign(before, { policy, plugins, rules: made } satisfies Partial<Kept>);
@@ -257,11 +264,11 @@ export class RuleBook {
 
   /** The rule at a place of a policy; the old one where it says the same. */
   #source(at: RulePlace, rule: PolicyRule, tag: Tag, old: SourcedRule | undefined): SourcedRule {
-    const { kind, tier, policy, direction, index } = at;
+    const { kind, tier, policy, direction } = at;
     const text = ruleText(rule, tag);
     if (old?.text === text && old.origin.tier === tier) return old;
     const namespace = policy.namespace ?? '';
-    const origin: RuleOrigin = { kind, tier, namespace, name: policy.name, direction, index, ...(tag.title && { title: tag.title }) };
+    const origin = { ...originAt(at), ...(tag.title && { title: tag.title }) };
     const id = this.#ids.get(originText(origin));
     this.origins.set(id, origin);
     put(this.serverNames, this.touchedServerNames, id, tag.serverNames);
@@ -302,8 +309,12 @@ function keyOf(kind: string, policy: { readonly namespace?: string; readonly nam
   return `${kind} ${objectName(policy)} ${direction}`;
 }
 
-function originText({ kind, namespace, name, direction, index }: RuleOrigin): string {
-  return `rule ${kind} ${objectName({ namespace, name })} ${direction} ${index}`;
+function originAt({ kind, tier, policy, direction, index, damaged }: RulePlace): RuleOrigin {
+  return { kind, tier, namespace: policy.namespace ?? '', name: policy.name, direction, index, ...(damaged && { damaged }) };
+}
+
+function originText({ kind, namespace, name, direction, index, damaged }: RuleOrigin): string {
+  return `rule ${kind} ${objectName({ namespace, name })} ${direction} ${index}${damaged ? ' damaged' : ''}`;
 }
 
 function isolationText(ruleSet: string): string {

@@ -6,6 +6,7 @@ import type { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity, findRule } from '../../../engine/policy/decide.ts';
 import type { HttpRoute, Service } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
+import { formatOrigin } from '../../../engine/policy/rules.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import { compiled as compiledSnapshot, snapshotOf, update } from '../../support/compiled.ts';
 import { CHECKOUT, CHECKOUT_IPV6, SERVICES, tag } from '../../support/http-cluster.ts';
@@ -124,6 +125,26 @@ describe('a PluginPolicy of context http', () => {
       const route =
         'apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r, namespace: shop }\nspec: { parentRefs: [{ group: "", kind: Service, name: checkout }], rules: [{}] }\n';
       expect(ruleFor(damaged(text, route), CHECKOUT, 80)?.action).toBe(Action.DENY);
+    });
+
+    test('says so at the rule that names it, and the rules behind that one keep their names and ids', () => {
+      const text = tag('canary').replace(
+        'egress:',
+        'egress:\n    - { to: [{ service: { name: checkout-v1 } }, { service: { name: checkout } }, { service: { name: checkout-v2 } }], ask: { plugin: canary, context: http } }',
+      );
+      const behind = text.replace(/to: \[\{ service: \{ name: checkout \} \}\]/, 'to: [{ ipBlock: { cidr: 192.0.2.0/24 } }]');
+      const [whole, part] = [
+        compiled(PODS, SERVICES, behind),
+        damaged(SERVICES.replace('{ port: 80,', '{ port: 80, protocol: Tcp,'), behind),
+      ];
+      const named = (compiler: Compiler, to: string): string => formatOrigin(compiler.origins.get(ruleFor(compiler, to, 80)?.id ?? 0));
+      for (const compiler of [whole, part])
+        expect([CHECKOUT, '192.0.2.1'].map((to) => named(compiler, to))).toEqual([
+          'PluginPolicy shop/canary egress[0]',
+          'PluginPolicy shop/canary egress[1]',
+        ]);
+      expect(ruleFor(part, '192.0.2.1', 80)).toEqual(ruleFor(whole, '192.0.2.1', 80));
+      expect(ruleFor(part, CHECKOUT, 80)?.action).toBe(Action.DENY);
     });
 
     test('asks about the other Services of its rule', () => {
