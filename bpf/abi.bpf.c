@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Never loaded: compiled only so that its BTF names every type of abi.h, from which the codecs are generated.
+ * Never loaded: compiled only so that its BTF names every type of abi.h and plugin-abi.h, from which the codecs are generated.
  * A type that no global uses is absent from BTF, so each one stands here once.
  */
 #include "abi.h"
+#include "plugin-abi.h"
 
 #define EXPORT_ENUM(name) enum name abi_enum_##name
 #define EXPORT_STRUCT(name) struct name abi_struct_##name

@@ -1,4 +1,4 @@
-// Generated from bpf/abi.h by `npm run generate`; do not edit.
+// Generated from bpf/abi.h and bpf/plugin-abi.h by `npm run generate`; do not edit.
 //
 // Layouts that cross a boundary. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports and other numbers are in host
 // order here whatever they are in memory; *Ns is the kernel's monotonic clock.

@@ -1,7 +1,7 @@
 /** Writes the guest's views: the enums a plugin meets, and a reader and a writer for each field of the plugin structs. */
 import { camelCase, type EnumLayout, type FieldLayout, type Layouts, memberName, pascalCase, type StructLayout } from './layout.ts';
 
-const HEADER = `// Generated from bpf/abi.h by \`npm run generate\`; do not edit.
+const HEADER = `// Generated from bpf/abi.h and bpf/plugin-abi.h by \`npm run generate\`; do not edit.
 //
 // Views of the records that host and plugin share: \`at\` is where the record begins in this module's memory.
 `;

@@ -1,7 +1,7 @@
 /** Writes the engine's codecs: an interface, a reader and a writer for each struct, a frozen object for each enum. */
 import { camelCase, type EnumLayout, type FieldLayout, type Layouts, memberName, pascalCase, type StructLayout } from './layout.ts';
 
-const HEADER = `// Generated from bpf/abi.h by \`npm run generate\`; do not edit.
+const HEADER = `// Generated from bpf/abi.h and bpf/plugin-abi.h by \`npm run generate\`; do not edit.
 //
 // Layouts that cross a boundary. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports and other numbers are in host
 // order here whatever they are in memory; *Ns is the kernel's monotonic clock.

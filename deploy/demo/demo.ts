@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, styleText } from 'node:util';
 import Table from 'cli-table3';
+import { parseHostPort } from '../../engine/config.ts';
 import { EngineError } from '../../engine/errors.ts';
 import { inPod, type Lab, type LabPod, labDown, labUp } from '../../engine/lab/lab.ts';
 
@@ -206,9 +207,9 @@ async function startEngine(lab: Lab, directory: string): Promise<ChildProcess> {
 
 /** Another engine there would answer for the demo's, and have its plugin replaced. */
 async function requireFreeApi(): Promise<void> {
-  const { hostname, port } = new URL(`http://${API}`);
+  const { host, port } = parseHostPort(API, '--api');
   const used = await new Promise<boolean>((resolve) => {
-    const socket = connect(Number(port || 80), hostname.replace(/^\[|\]$/g, ''), () => resolve(true));
+    const socket = connect(port, host, () => resolve(true));
     socket.once('error', () => resolve(false));
     socket.once('connect', () => socket.destroy());
   });

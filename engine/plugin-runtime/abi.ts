@@ -1,5 +1,5 @@
 /**
- * The plugin ABI, version 1, but for its records (bpf/abi.h): what a module exports and may import, and what each import
+ * The plugin ABI, version 1, but for its records (bpf/plugin-abi.h): what a module exports and may import, and what each import
  * costs and needs. plugins/README.md documents this table; a test compares the two.
  */
 import { Context } from '../abi.gen.ts';

@@ -4,7 +4,7 @@
  *
  * Labels are Maps, never plain objects: a label may be called `constructor`.
  */
-import type { Context, Direction } from '../abi.gen.ts';
+import { Context, type Direction } from '../abi.gen.ts';
 import type { Network } from './address.ts';
 
 export type Labels = ReadonlyMap<string, string>;
@@ -182,6 +182,9 @@ export interface AskRule extends PolicyRule {
   /** The rule that it was made of, where one can become two: its position, and whether this is what it comes to for damaged Services. */
   readonly written?: { readonly index: number; readonly damaged?: boolean };
 }
+
+/** Asks a plugin that cannot exist: whatever the tiers allow is denied. */
+export const ASK_NOBODY: AskRule = { plugin: '', context: Context.CONNECT };
 
 /** Which flows ask which plugin, or are decided request by request. */
 export interface PluginPolicy {

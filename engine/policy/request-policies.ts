@@ -8,7 +8,16 @@ import { ADDRESS_BITS, networkOf } from './address.ts';
 import { type BackendSets, TCP } from './backend-sets.ts';
 import type { Cluster, ClusterDelta, Replaced } from './cluster.ts';
 import { objectName } from './object-name.ts';
-import type { AskRule, BackendRef, HttpRoute, PluginPolicy, PortSpec, RequestRule, Service } from './objects.ts';
+import {
+  ASK_NOBODY,
+  type AskRule,
+  type BackendRef,
+  type HttpRoute,
+  type PluginPolicy,
+  type PortSpec,
+  type RequestRule,
+  type Service,
+} from './objects.ts';
 import { objectProblem, type Problem, type ProblemLedger } from './problem.ts';
 import { addTo, removeFrom } from './set-map.ts';
 
@@ -205,9 +214,9 @@ function peersOf(service: Service): NetworkPeer[] {
   return service.addresses.map((address) => ({ kind: 'network', network: networkOf(address, ADDRESS_BITS), except: [] }));
 }
 
-/** The rule for damaged Services: nobody knows what it would come to. It asks a plugin that cannot exist. */
+/** The rule for damaged Services: nobody knows what it would come to. */
 function closedRule(services: readonly Service[], ports: readonly PortSpec[] = EVERY_TCP_PORT): AskRule {
-  return { peers: services.flatMap(peersOf), ports, plugin: '', context: Context.CONNECT };
+  return { ...ASK_NOBODY, peers: services.flatMap(peersOf), ports };
 }
 
 /** The TCP ports that Services have, of those that a rule is about. */

@@ -24,7 +24,7 @@ type InKey =
   | { readonly fields: number; readonly value: (question: Question, reads: Reads) => Value }
   /** By its value, whatever a plugin declares. */
   | { readonly fields: number; readonly always: (question: Question, reads: Reads) => Value }
-  /** Equal where this other part is, which is always in the key. */
+  /** Equal where this other part is, which is in the key wherever a plugin sees this one. */
   | { readonly fields: number; readonly settledBy: Part }
   /** Not: no two requests can be said to share it. Nothing is kept for a plugin that declares one of the fields. */
   | { readonly fields: number; readonly unshared: true };

@@ -8,9 +8,9 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { objectName } from '../policy/object-name.ts';
-import type { ClusterObject, ObjectChange } from '../policy/objects.ts';
+import { ASK_NOBODY, type ClusterObject, type ObjectChange } from '../policy/objects.ts';
 import { engineProblem, ProblemLedger } from '../policy/problem.ts';
-import { ASK_NOBODY, DENY_EVERYONE, type ReadObject } from './read-object.ts';
+import { DENY_EVERYONE, type ReadObject } from './read-object.ts';
 import type { Entry, SlotChange, Source, SourceState } from './source.ts';
 
 /** An object, and what it stands behind: source and slot. */

@@ -1,22 +1,22 @@
 /** From an object as it was written to the form that policy is compiled from, whatever source it comes from. */
 import { createHash } from 'node:crypto';
-import { Context, Direction } from '../abi.gen.ts';
+import { Direction } from '../abi.gen.ts';
 import { parseAddress } from '../policy/address.ts';
-import type {
-  AskRule,
-  ClusterObject,
-  ClusterPolicy,
-  EndpointSlice,
-  HostPolicy,
-  HttpRoute,
-  Namespace,
-  PluginPolicy,
-  Pod,
-  Policy,
-  PolicyPlugin,
-  Selector,
-  Service,
-  TierRule,
+import {
+  ASK_NOBODY,
+  type ClusterObject,
+  type ClusterPolicy,
+  type EndpointSlice,
+  type HostPolicy,
+  type HttpRoute,
+  type Namespace,
+  type PluginPolicy,
+  type Pod,
+  type Policy,
+  type PolicyPlugin,
+  type Selector,
+  type Service,
+  type TierRule,
 } from '../policy/objects.ts';
 import type { Problem, ProblemPlace } from '../policy/problem.ts';
 import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
@@ -63,8 +63,6 @@ const IGNORED_KINDS = new Set(
 );
 
 export const DENY_EVERYONE: TierRule = { action: 'deny', name: '' };
-/** Asks a plugin that cannot exist: whatever the tiers allow is denied. */
-export const ASK_NOBODY: AskRule = { plugin: '', context: Context.CONNECT };
 
 /**
  * Reads an object. Never throws: what is wrong is in the problems, and what is wrong with a policy closes what it selects.

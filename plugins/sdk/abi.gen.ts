@@ -1,4 +1,4 @@
-// Generated from bpf/abi.h by `npm run generate`; do not edit.
+// Generated from bpf/abi.h and bpf/plugin-abi.h by `npm run generate`; do not edit.
 //
 // Views of the records that host and plugin share: `at` is where the record begins in this module's memory.
 

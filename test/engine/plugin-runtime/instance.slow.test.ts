@@ -214,7 +214,7 @@ describe('what a guest sees', () => {
     expect(empty.evaluate(question())).toBe(0);
   });
 
-  test('is the head as bpf/abi.h lays it out', async () => {
+  test('is the head as bpf/plugin-abi.h lays it out', async () => {
     const offsets = pluginContextCodec.offsets;
     const port = await start(
       plugin({ evaluate: `(i32.load16_u (i32.const ${1024 + offsets.destinationPort}))` }, { fields: ['destination-port'] }),

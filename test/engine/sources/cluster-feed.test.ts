@@ -3,10 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { Action, Direction } from '../../../engine/abi.gen.ts';
 import { parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
-import type { ObjectChange, Pod } from '../../../engine/policy/objects.ts';
+import { ASK_NOBODY, type ObjectChange, type Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { ClusterFeed } from '../../../engine/sources/cluster-feed.ts';
-import { ASK_NOBODY, DENY_EVERYONE, readObject } from '../../../engine/sources/read-object.ts';
+import { DENY_EVERYONE, readObject } from '../../../engine/sources/read-object.ts';
 import type { Entry, Source, SourceListener } from '../../../engine/sources/source.ts';
 import { ruleOfMaps } from '../../support/compiled.ts';
 
