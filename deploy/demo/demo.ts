@@ -145,7 +145,7 @@ async function showSwap(lab: Lab): Promise<void> {
   await pause(2500);
   await showMatrix(
     lab,
-    'The matrix changed without a line of policy: the new plugin allows every destination, 4 new connections in 2 seconds: the first ones of a row pass',
+    'The matrix changed without a line of policy: the new plugin allows every destination, a few connections a second; what the backend’s NetworkPolicy denies stays denied',
   );
   say('Why the last ones were dropped');
   await showFlows(4, '"verdict":"deny"');
