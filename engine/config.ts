@@ -1,6 +1,7 @@
 /** The engine's settings, of flags and environment, as one frozen value. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 import { PolicyFlag } from './abi.gen.ts';
 import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
@@ -18,6 +19,8 @@ export interface HostPort {
 
 export interface Config {
   readonly source: { readonly kind: 'dir'; readonly path: string };
+  /** As the cluster calls this node. */
+  readonly nodeName: string;
   readonly api: HostPort;
   readonly bpffs: string;
   readonly stateDir: string;
@@ -78,11 +81,14 @@ const NAME_MINIMUM_S_MAX = 24 * 3600;
 export const DEFAULT_LIMITS = { ...DEFAULT_CONNTRACK, ...DEFAULT_NAMES };
 const CONNTRACK_S_MAX = 30 * 24 * 3600;
 
+/** As names of Nodes are. */
+const NODE_NAME = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Checks flags. @throws EngineError `CONFIG_INVALID` with the flag and what to write instead. */
 export function readConfig(flags: {
   source: string;
+  nodeName?: string | undefined;
   api: string;
   bpffs: string;
   stateDir: string;
@@ -113,6 +119,7 @@ export function readConfig(flags: {
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
   return Object.freeze({
     source: { kind: 'dir', path },
+    nodeName: readNodeName(flags.nodeName),
     api,
     bpffs: flags.bpffs,
     stateDir: flags.stateDir,
@@ -125,6 +132,14 @@ export function readConfig(flags: {
     access,
     trustedKeys,
   } as const);
+}
+
+/** The flag, what a DaemonSet says, or the host's name, as kubelet has it. @throws EngineError `CONFIG_INVALID` */
+function readNodeName(flag: string | undefined): string {
+  const name = flag ?? (process.env.NODE_NAME || hostname().toLowerCase());
+  if (flag !== undefined && !NODE_NAME.test(flag))
+    throw new EngineError('CONFIG_INVALID', `Cannot use --node-name ${flag}: must be the name of a Node, such as worker-1.example.com`);
+  return name;
 }
 
 /** An address that others can reach needs somebody who may use it, and nobody who can read along. */

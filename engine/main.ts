@@ -101,7 +101,7 @@ async function followCluster(config: Config, log: Logger, stops: Stops) {
   const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
   stops.push(() => feed.close());
   await feed.start();
-  const compiler = new Compiler(config.resolvers);
+  const compiler = new Compiler({ resolvers: config.resolvers, nodeName: config.nodeName });
   compiler.update(feed.take(), new Map(), nodeAddresses());
   return { feed, compiler };
 }
@@ -288,6 +288,7 @@ function forgetPatterns({ named }: Compiler, known: KnownNames): void {
 function mapSizes(compiler: Compiler): MapSizes {
   const size = (entries: number, least: number): number => 2 ** Math.ceil(Math.log2(Math.max(least, entries * 2)));
   return {
+    node_addresses: size(compiler.maps.node_addresses.entries.size, 1024),
     peers: size(compiler.peers.entries.size, 16_384),
     networks: size(compiler.networks.entries.size, 16_384),
     policies: size(compiler.policies.entries.size, 65_536),

@@ -17,6 +17,7 @@ function requireRoot(): void {
 
 interface RunFlags {
   source: string;
+  nodeName?: string;
   api: string;
   bpffs: string;
   stateDir: string;
@@ -36,6 +37,10 @@ const run: CommandModule<object, RunFlags> = {
   builder: (yargs) =>
     yargs
       .option('source', { type: 'string', demandOption: true, describe: 'dir:PATH, a directory of manifests' })
+      .option('node-name', {
+        type: 'string',
+        describe: 'as the cluster calls this node; by default NODE_NAME of the environment, else the name of the host',
+      })
       .option('bpffs', bpffs)
       .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where pushed plugins are kept' })
       .option('hold-timeout', {

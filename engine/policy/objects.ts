@@ -37,7 +37,7 @@ export interface Pod {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Labels;
-  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none. */
+  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none, which is `default`. */
   readonly serviceAccount?: string;
   /** 16 bytes each, as `status.podIPs` has them. */
   readonly addresses: readonly Uint8Array[];
@@ -58,6 +58,16 @@ export interface Pod {
   readonly quarantined?: boolean;
 }
 
+/** A node of the cluster. */
+export interface Node {
+  readonly name: string;
+  readonly labels: Labels;
+  /** 16 bytes each: those of `status.addresses` that it has inside the cluster and outside. */
+  readonly addresses: readonly Uint8Array[];
+  /** The addresses of its pods are of these. */
+  readonly podCidrs: readonly Network[];
+}
+
 /** A port, a range of ports, or the port that the destination pod gives a name to. */
 export type PortSpec =
   | { readonly protocol: number; readonly first: number; readonly last: number }
@@ -66,8 +76,18 @@ export type PortSpec =
 export type Peer =
   | { readonly kind: 'pods'; readonly namespaces: Selector | 'own'; readonly pods: Selector }
   | { readonly kind: 'network'; readonly network: Network; readonly except: readonly Network[] }
+  /** The addresses of nodes. */
+  | { readonly kind: 'nodes'; readonly nodes: Selector }
+  /** Pods that run as one of these. */
+  | { readonly kind: 'serviceAccounts'; readonly accounts: readonly AccountRef[] }
   /** Whatever a trusted resolver gave these names: canonical, see policy/domain-name.ts. Only of what an endpoint sends. */
   | { readonly kind: 'names'; readonly patterns: readonly string[] };
+
+/** A ServiceAccount, of the policy's own namespace where none is named. */
+export interface AccountRef {
+  readonly namespace?: string;
+  readonly name: string;
+}
 
 /** A Service as a peer of what an endpoint sends: its cluster addresses. */
 export interface ServicePeer {
@@ -95,6 +115,8 @@ export interface Policy {
 export interface HostPolicy {
   /** With its version, `ssh@1a2b3c4d`: another text, another name. */
   readonly name: string;
+  /** The nodes that it is for; absent: every one. */
+  readonly nodes?: Selector;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
   /** Its text cannot be understood. */
   readonly invalid?: boolean;
@@ -274,6 +296,7 @@ export type PluginSet =
 /** Every kind of object that something depends on. */
 export interface ObjectsByKind {
   readonly Namespace: Namespace;
+  readonly Node: Node;
   readonly Pod: Pod;
   readonly NetworkPolicy: Policy;
   readonly ClusterNetworkPolicy: ClusterPolicy;
@@ -287,6 +310,7 @@ export interface ObjectsByKind {
 export type Kind = keyof ObjectsByKind;
 export const KINDS = [
   'Namespace',
+  'Node',
   'Pod',
   'NetworkPolicy',
   'ClusterNetworkPolicy',

@@ -16,7 +16,7 @@ import type { Declaration } from '../plugins/version.ts';
 import { addressKey, formatAddress } from '../policy/address.ts';
 import type { ClusterChanges, Compiler } from '../policy/compile.ts';
 import { objectName } from '../policy/object-name.ts';
-import type { HostPolicy, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
+import type { HostPolicy, Node, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
 import { engineProblem, formatProblem, objectProblem, type Problem, ProblemLedger, viewProblem } from '../policy/problem.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
@@ -46,7 +46,7 @@ export interface ReconcilerParts {
     setPolicy(policy: ProxyPolicy): void;
   };
   readonly maps: { apply(state: PolicyState): Applied };
-  readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
+  readonly hostFirewall: { next(policies: readonly HostPolicy[], node: Node | undefined, problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
   readonly nodeAddresses: () => readonly Uint8Array[];
   readonly log: Logger;
@@ -84,6 +84,8 @@ export class Reconciler {
   #placesTimer: NodeJS.Timeout | undefined;
   readonly #declared: Map<string, PolicyPlugin>;
   readonly #hostPolicies: Map<string, HostPolicy>;
+  /** This one, as it was told last: what is for it does not fall because nobody tells of it for a while. */
+  #node: Node | undefined;
   /** Taken, and not compiled yet. */
   #changes: ObjectChange[] = [];
   /** Pods that stand for the host, and their keys. */
@@ -108,6 +110,7 @@ export class Reconciler {
     this.#placement = new Placement(parts.findPlace);
     this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
     this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
+    this.#node = parts.compiler.cluster.of('Node').get(parts.compiler.nodeName ?? '');
   }
 
   get status(): Status {
@@ -210,8 +213,9 @@ export class Reconciler {
 
   #followHost(): HostEndpoints | undefined {
     follow(this.#hostPolicies, this.#changes, 'HostPolicy');
+    for (const { kind, key, value } of this.#changes) if (kind === 'Node' && key === this.#compiler.nodeName && value) this.#node = value;
     const problems: Problem[] = [];
-    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], problems);
+    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], this.#node, problems);
     this.#problems.set('host firewall', problems);
     return host;
   }

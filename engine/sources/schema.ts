@@ -11,7 +11,7 @@ import { Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
 import { canonicalName } from '../policy/domain-name.ts';
 import { objectName } from '../policy/object-name.ts';
-import type { Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServicePeer } from '../policy/objects.ts';
+import type { AccountRef, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServicePeer } from '../policy/objects.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 export const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -113,6 +113,7 @@ export const namesPeer = ({ names }: { names: string[] }): Peer => ({
   kind: 'names',
   patterns: [...new Set(names.map(canonicalName))].sort(),
 });
+export const nodesPeer = (nodes: Selector): Peer => ({ kind: 'nodes', nodes });
 const podsPeer = (peer: { podSelector?: Selector | undefined; namespaceSelector?: Selector | undefined }): Peer => ({
   kind: 'pods',
   namespaces: peer.namespaceSelector ?? 'own',
@@ -126,6 +127,8 @@ interface PeerChoice {
   ipBlock?: z.infer<typeof ipBlock> | undefined;
   cidr?: Network | undefined;
   names?: string[] | undefined;
+  nodes?: Selector | undefined;
+  serviceAccounts?: AccountRef[] | undefined;
 }
 
 const standard = { podSelector: absent(selector), namespaceSelector: absent(selector), ipBlock: absent(ipBlock) };
@@ -150,16 +153,31 @@ function peerOf<T extends z.ZodRawShape>(shape: T) {
     .transform((parsed): Peer => {
       const value = parsed as PeerChoice;
       if (value.names) return namesPeer({ names: value.names });
+      if (value.nodes) return nodesPeer(value.nodes);
+      if (value.serviceAccounts) return { kind: 'serviceAccounts', accounts: value.serviceAccounts };
       const block = value.ipBlock ?? (value.cidr && { cidr: value.cidr });
       return block ? networkPeer(block) : podsPeer(value);
     });
 }
 
 const peer = peerOf(standard);
-/** A peer of our own policies may be a bare `cidr`, and of what is sent domain names. */
+const serviceAccount = z
+  .strictObject({
+    namespace: absent(z.string().regex(DNS_LABEL, 'must be a lower-case DNS label')),
+    name: z.string().regex(DNS_SUBDOMAIN, 'must be the name of a ServiceAccount'),
+  })
+  .transform(({ namespace, name }): AccountRef => ({ ...(namespace !== undefined && { namespace }), name }));
+/** Equal accounts, equal text: sorted. */
+const serviceAccounts = z
+  .array(serviceAccount)
+  .min(1, 'needs at least one service account')
+  .transform((accounts) => [...accounts].sort((a, b) => (objectName(a) < objectName(b) ? -1 : 1)));
+/** A peer of our own policies may be nodes, or pods by who they run as; a bare `cidr`, and of what is sent domain names. */
+const own = { ...standard, nodes: absent(selector), serviceAccounts: absent(serviceAccounts) };
 const names = absent(z.array(domainName).min(1, 'needs at least one name'));
-const hostDestination = peerOf({ ...standard, names });
-export const askSource = peerOf({ ...standard, cidr: absent(cidr) });
+const hostSource = peerOf(own);
+const hostDestination = peerOf({ ...own, names });
+export const askSource = peerOf({ ...own, cidr: absent(cidr) });
 const servicePeer = z
   .strictObject({
     service: z.strictObject({
@@ -168,7 +186,7 @@ const servicePeer = z
     }),
   })
   .transform(({ service }): ServicePeer => ({ kind: 'service', service: objectName(service) }));
-const podDestination = peerOf({ ...standard, cidr: absent(cidr), names });
+const podDestination = peerOf({ ...own, cidr: absent(cidr), names });
 /** By what it has, so that a wrong one is told what is wrong with it. */
 export const askDestination = z.unknown().transform((value, context): Peer | ServicePeer => {
   const named = typeof value === 'object' && value !== null && 'service' in value;
@@ -211,6 +229,9 @@ export function policyRule(peers: readonly Peer[] | undefined, ports: readonly P
 const ingressRule = z.strictObject({ from: list(peer), ports: list(port) }).transform((rule) => policyRule(rule.from, rule.ports));
 const egressRule = z.strictObject({ to: list(peer), ports: list(port) }).transform((rule) => policyRule(rule.to, rule.ports));
 
+const hostIngressRule = z
+  .strictObject({ from: list(hostSource), ports: list(port) })
+  .transform((rule) => policyRule(rule.from, rule.ports));
 const hostEgressRule = z
   .strictObject({ to: list(hostDestination), ports: list(port) })
   .transform((rule) => policyRule(rule.to, rule.ports));
@@ -234,20 +255,26 @@ export const networkPolicySpec = z
   .strictObject({ podSelector: absent(selector), ingress: list(ingressRule), egress: list(egressRule), policyTypes })
   .transform((spec) => ({ selector: spec.podSelector ?? [], rules: isolating(spec) }));
 
-/** As a NetworkPolicy without a podSelector: it is about the node. */
+/** Whether a peer means the namespace of its policy. */
+const meansOwnNamespace = (each: Peer | undefined): boolean =>
+  each?.kind === 'serviceAccounts'
+    ? each.accounts.some(({ namespace }) => namespace === undefined)
+    : each?.kind === 'pods' && each.namespaces === 'own';
+
+/** As a NetworkPolicy with a selector of nodes in place of pods. */
 export const hostPolicySpec = z
-  .strictObject({ ingress: list(ingressRule), egress: list(hostEgressRule), policyTypes })
+  .strictObject({ nodeSelector: absent(selector), ingress: list(hostIngressRule), egress: list(hostEgressRule), policyTypes })
   .superRefine((spec, context) => {
     for (const direction of ['ingress', 'egress'] as const)
       for (const [i, rule] of (Array.isArray(spec[direction]) ? spec[direction] : []).entries())
-        if (rule?.peers?.some?.((each) => each?.kind === 'pods' && each.namespaces === 'own'))
+        if (rule?.peers?.some?.(meansOwnNamespace))
           context.addIssue({
             code: 'custom',
             path: [direction, i],
-            message: 'podSelector needs a namespaceSelector beside it: a HostPolicy has no namespace',
+            message: 'podSelector needs a namespaceSelector, and a service account its namespace: a HostPolicy has none of its own',
           });
   })
-  .transform((spec) => isolating(spec));
+  .transform((spec) => ({ ...(spec.nodeSelector && { nodes: spec.nodeSelector }), rules: isolating(spec) }));
 
 const containerPort = z.looseObject({
   name: absent(z.string()),
@@ -264,6 +291,21 @@ export const podSpec = z.looseObject({
 export const podStatus = absent(
   z.looseObject({ phase: absent(z.string()), podIP: absent(z.string()), podIPs: list(z.looseObject({ ip: absent(z.string()) })) }),
 );
+
+/** The addresses of a node that are addresses: the other types are names. */
+const NODE_ADDRESS_TYPES = new Set(['InternalIP', 'ExternalIP']);
+
+export const nodeSpec = absent(z.looseObject({ podCIDR: absent(z.string()), podCIDRs: list(z.string()) })).transform((spec) => {
+  const texts = spec?.podCIDRs?.length ? spec.podCIDRs : [spec?.podCIDR];
+  return texts.filter((text): text is string => !!text);
+});
+
+export const nodeStatus = absent(
+  z.looseObject({ addresses: list(z.looseObject({ type: absent(z.string()), address: absent(z.string()) })) }),
+).transform((status) => {
+  const own = (status?.addresses ?? []).filter(({ type = '' }) => NODE_ADDRESS_TYPES.has(type));
+  return [...new Set(own.flatMap(({ address }) => address || []))];
+});
 
 export const metadata = z.looseObject({
   name: z.string().regex(DNS_SUBDOMAIN, 'must be a lower-case DNS name of at most 253 characters'),
