@@ -14,6 +14,7 @@ import {
   type ServerNames,
   type ServicePeer,
 } from '../policy/objects.ts';
+import { moduleSpec } from './module-schema.ts';
 import {
   absent,
   askDestination,
@@ -217,7 +218,7 @@ export const hostSet = z.union([
 
 export const policyPluginSpec = z
   .strictObject({
-    module: absent(z.strictObject({ file: z.string().min(1) })),
+    module: absent(moduleSpec),
     failurePolicy: absent(z.enum(['Allow', 'Deny'])),
     mode: absent(z.enum(['Enforce', 'Shadow'])),
     limits: absent(
@@ -232,7 +233,7 @@ export const policyPluginSpec = z
     config: absent(z.record(z.string(), z.unknown())),
   })
   .transform((spec) => ({
-    file: spec.module?.file,
+    module: spec.module,
     failurePolicy: spec.failurePolicy ?? ('Deny' as const),
     mode: spec.mode ?? ('Enforce' as const),
     evaluateMs: spec.limits?.evaluateMs ?? 5,
