@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { PolicyFlag } from './abi.gen.ts';
-import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
+import { type ApiAccess, type ConfigFile, type ModuleAccess, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
 import { MAPS } from './maps.gen.ts';
 import { parseAddress } from './policy/address.ts';
@@ -33,6 +33,11 @@ export interface Config {
   readonly access: ApiAccess;
   /** Public keys, PEM, of whose plugins are trusted; empty: plugins need no signature. */
   readonly trustedKeys: ConfigFile['trustedKeys'];
+  readonly modules: ModuleAccess & {
+    readonly namespaces: readonly string[];
+    /** A file as `docker login` writes: credentials for registries where no Secret is named. */
+    readonly registryAuth?: string | undefined;
+  };
 }
 
 /** How long connections live without packets, in seconds, and how many tracked ones one endpoint may have. */
@@ -78,6 +83,9 @@ const NAME_MINIMUM_S_MAX = 24 * 3600;
 export const DEFAULT_LIMITS = { ...DEFAULT_CONNTRACK, ...DEFAULT_NAMES };
 const CONNTRACK_S_MAX = 30 * 24 * 3600;
 
+/** Where what a cluster needs runs, unless the pod says otherwise. */
+const OWN_NAMESPACE = 'kube-system';
+
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Checks flags. @throws EngineError `CONFIG_INVALID` with the flag and what to write instead. */
@@ -93,9 +101,10 @@ export function readConfig(flags: {
   resolver: readonly string[] | undefined;
   hostFirewall: string | undefined;
   confirmMs: number;
+  registryAuth?: string | undefined;
   file?: ConfigFile;
 }): Config {
-  const { access, trustedKeys } = flags.file ?? NO_CONFIG_FILE;
+  const { access, trustedKeys, modules } = flags.file ?? NO_CONFIG_FILE;
   const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
   if (kind === 'kubernetes')
     throw new EngineError('CONFIG_INVALID', 'Cannot use --source kubernetes: this version reads directories only; use dir:PATH');
@@ -124,6 +133,11 @@ export function readConfig(flags: {
     confirmMs: flags.confirmMs,
     access,
     trustedKeys,
+    modules: {
+      ...modules,
+      namespaces: modules.namespaces ?? [process.env.POD_NAMESPACE || OWN_NAMESPACE],
+      registryAuth: flags.registryAuth,
+    },
   } as const);
 }
 

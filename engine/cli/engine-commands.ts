@@ -26,6 +26,7 @@ interface RunFlags {
   resolver: string[] | undefined;
   hostFirewall?: string;
   confirmTimeout: string;
+  registryAuth?: string;
   logLevel: string;
   config?: string;
 }
@@ -37,7 +38,7 @@ const run: CommandModule<object, RunFlags> = {
     yargs
       .option('source', { type: 'string', demandOption: true, describe: 'dir:PATH, a directory of manifests' })
       .option('bpffs', bpffs)
-      .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where pushed plugins are kept' })
+      .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where plugins are kept that were pushed or fetched' })
       .option('hold-timeout', {
         type: 'string',
         default: '100ms',
@@ -70,8 +71,13 @@ const run: CommandModule<object, RunFlags> = {
         default: '60s',
         describe: 'a change of the host firewall goes back to what was before, unless sluice host confirm comes within this: 1s to 1h',
       })
+      .option('registry-auth', {
+        type: 'string',
+        describe:
+          'credentials for registries of plugins without a pullSecret: a file as docker login or oras login writes; read at each use',
+      })
       .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
-      .config('config', 'a YAML or JSON file with any of these options, and with access and trustedKeys', readConfigFlags)
+      .config('config', 'a YAML or JSON file with any of these options, and with access, trustedKeys and modules', readConfigFlags)
       .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
       .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API')
       .example(
@@ -84,6 +90,7 @@ const run: CommandModule<object, RunFlags> = {
       holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout'),
       hostFirewall: flags.hostFirewall,
       resolver: flags.resolver,
+      registryAuth: flags.registryAuth,
       confirmMs: parseDuration(flags.confirmTimeout, '--confirm-timeout'),
       ...(flags.config !== undefined && { file: readConfigFile(flags.config) }),
     });

@@ -38,7 +38,7 @@ export interface ReconcilerParts {
     /** Ids of what is declared are there when it returns; resolves when every version was tried. */
     sync(declarations: readonly Declaration[]): Promise<unknown>;
     readonly ids: ReadonlyMap<string, number>;
-    readonly problems: readonly { readonly name: string; readonly reason: string }[];
+    readonly problems: readonly { readonly name: string; readonly reason: string; readonly pending?: boolean }[];
   };
   readonly workers: {
     setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void;
@@ -270,7 +270,7 @@ export class Reconciler {
     );
     this.#problems.set(
       'plugins',
-      this.#parts.plugins.problems.map(({ name, reason }) => objectProblem({ kind: 'PolicyPlugin', name }, reason)),
+      this.#parts.plugins.problems.map(({ name, reason, pending }) => objectProblem({ kind: 'PolicyPlugin', name }, reason, pending)),
     );
     const { log } = this.#parts;
     for (const ledger of this.#ledgers) {

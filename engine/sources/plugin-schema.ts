@@ -14,6 +14,7 @@ import {
   type ServerNames,
   type ServicePeer,
 } from '../policy/objects.ts';
+import { moduleSpec } from './module-schema.ts';
 import { MOST, note } from './note.ts';
 import {
   absent,
@@ -321,9 +322,7 @@ const limits = z.strictObject({
 
 export const policyPluginSpec = z
   .strictObject({
-    module: absent(
-      z.strictObject({ file: z.string().min(1).meta({ fileOnly: true, description: 'Path of the module, from the manifest.' }) }),
-    ).describe('Where the module comes from; it can be pushed to the API of an engine, too.'),
+    module: absent(moduleSpec).describe('Where the module comes from; it can be pushed to the API of an engine, too.'),
     failurePolicy: otherwise(z.enum(['Allow', 'Deny']), 'Deny').describe('The fate of flows that nobody can decide.'),
     mode: otherwise(z.enum(['Enforce', 'Shadow']), 'Enforce').describe('Enforce, or Shadow: evaluated and compared, and never enforced.'),
     limits: otherwise(limits, LIMITS).describe('Bounds of one evaluation.'),
@@ -339,7 +338,7 @@ export const policyPluginSpec = z
   .transform(({ module, limits: bounds, capabilities, sets, config, ...spec }) => ({
     ...spec,
     ...bounds,
-    file: module?.file,
+    module,
     capabilities: capabilities ?? [],
     sets: sets ?? {},
     config: flattenConfig(config),

@@ -9,6 +9,7 @@ import {
   type EndpointSlice,
   type HostPolicy,
   type HttpRoute,
+  type ModuleReference,
   type Namespace,
   type PluginPolicy,
   type Pod,
@@ -230,10 +231,18 @@ function readPolicyPlugin(object: RawObject): PolicyPlugin | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(pluginSchema.policyPluginSpec, ['spec']);
   if (!metadata || !spec) return undefined;
-  const { file, ...rest } = spec;
-  if (file && !object.origin.resolveFile) object.report(['spec', 'module', 'file'], 'only a manifest in a file can name one');
-  const path = file && object.origin.resolveFile?.(file);
-  return { name: metadata.name, ...rest, ...(path && { file: path }) };
+  const { module, ...rest } = spec;
+  const placed = module && placedModule(object, module, ['spec', 'module']);
+  return { name: metadata.name, ...rest, ...(placed && { module: placed }) };
+}
+
+/** The module with the path of its file as that is on this machine; undefined where the object may name no file. */
+function placedModule(object: RawObject, module: ModuleReference, at: readonly string[]): ModuleReference | undefined {
+  if (module.kind !== 'file') return module;
+  const path = object.origin.resolveFile?.(module.path);
+  if (path) return { ...module, path };
+  object.report([...at, 'file'], 'only a manifest in a file can name one');
+  return undefined;
 }
 
 /** A damaged one has no backends: who is sent to it is told so. What rules say of it is denied at the addresses that can be read. */
