@@ -382,6 +382,7 @@ const containerPort = z.looseObject({
 });
 
 export const podSpec = z.looseObject({
+  nodeName: absent(z.string()),
   hostNetwork: absent(z.boolean()),
   serviceAccountName: absent(z.string()),
   containers: list(z.looseObject({ ports: list(containerPort) })),
@@ -394,6 +395,7 @@ export const podStatus = absent(
 export const metadata = z.looseObject({
   name: dnsSubdomain('must be a lower-case DNS name of at most 253 characters'),
   namespace: absent(dnsLabel('must be a lower-case DNS label')),
+  uid: absent(z.string()),
   labels,
   annotations: absent(z.record(z.string(), z.string())),
 });
