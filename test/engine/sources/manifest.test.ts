@@ -402,7 +402,7 @@ describe('readManifest()', () => {
         spec,
       ).toContain(reason);
     const ownAccount = read('HostPolicy', '{ ingress: [{ from: [{ serviceAccounts: [{ name: a }] }] }] }');
-    expect(ownAccount.problems[0]?.reason).toContain('a service account its namespace');
+    expect(ownAccount.problems[0]?.reason).toContain('serviceAccounts[0].namespace');
   });
 
   test('a HostPolicy whose text changes has another name; one that is invalid says so', () => {
@@ -412,7 +412,7 @@ describe('readManifest()', () => {
     expect(name('{ ingress: [] }')).toMatch(/^h@[0-9a-f]{8}$/);
     expect(name('{ ingress: [] }')).not.toBe(name('{ ingress: [{}] }'));
     const invalid = host('{ ingress: [{ from: [{ podSelector: {} }] }] }');
-    expect(invalid.problems[0]?.reason).toContain('podSelector needs a namespaceSelector, and');
+    expect(invalid.problems[0]?.reason).toContain('podSelector needs a namespaceSelector beside it');
     expect(invalid.objects[0]?.value).toMatchObject({ invalid: true });
   });
 
