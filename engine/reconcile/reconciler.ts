@@ -22,7 +22,7 @@ import { formatOrigin } from '../policy/rules.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
 import { proxyPolicy } from '../proxy/proxy-policy.ts';
 import type { HostEndpoints } from './host-firewall.ts';
-import { type EndpointView, Placement } from './placement.ts';
+import { type EndpointView, Placement, type PodFinder } from './placement.ts';
 
 export interface ReconcilerParts {
   /** Changes of the cluster's objects. */
@@ -48,6 +48,8 @@ export interface ReconcilerParts {
   readonly maps: { apply(state: PolicyState): Applied };
   readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
+  /** Of pods whose place nothing names. */
+  readonly podPlaces: PodFinder;
   readonly nodeAddresses: () => readonly Uint8Array[];
   readonly log: Logger;
 }
@@ -105,7 +107,7 @@ export class Reconciler {
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
     this.#compiler = parts.compiler;
-    this.#placement = new Placement(parts.findPlace);
+    this.#placement = new Placement(parts.findPlace, parts.podPlaces);
     this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
     this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
   }
@@ -162,6 +164,8 @@ export class Reconciler {
   async settle(): Promise<Status> {
     this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     await this.#parts.feed.catchUp();
+    // What an earlier engine attached is detached unless it is known where it is.
+    await this.#placement.look(this.#compiler.endpoints.keys());
     this.#runAnew();
     await this.#trials;
     this.#runAnew();
