@@ -55,7 +55,7 @@ export interface Engine {
 
 type Stops = (() => Promise<void> | void)[];
 
-/** Starts the engine; returns when the source as it is now is in force. @throws EngineError */
+/** Starts the engine; returns when everything that the source had at its start is in force. @throws EngineError */
 export async function startEngine(config: Config, log: Logger): Promise<Engine> {
   const stops: Stops = [];
   try {
@@ -86,7 +86,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
         (error: unknown) => log.error({ err: error }, 'fetched modules not taken'),
       );
     stops.push(() => modules.close());
-    await reconciler.settle();
+    await reconciler.start();
 
     keepLooking({ cluster, kernel, observers }, stops);
     hostFirewall.onLapse = () => reconciler.schedule();

@@ -36,6 +36,15 @@ export interface NamedPort {
 export interface Pod {
   readonly namespace: string;
   readonly name: string;
+  /** Another pod of the same name has another one; absent where its manifest names none. */
+  readonly uid?: string;
+  /** The node that it runs on (`spec.nodeName`). */
+  readonly node?: string;
+  /**
+   * It runs on this node, named by an API: its place is found there: by its addresses in network namespaces, or in the host's network by its
+   * uid's cgroup.
+   */
+  readonly local?: true;
   readonly labels: Labels;
   /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none. */
   readonly serviceAccount?: string;

@@ -80,7 +80,7 @@ export class Reconciler {
   readonly #compiler: Compiler;
   readonly #placement: Placement;
   readonly #problems = new ProblemLedger();
-  /** From the first settle() on: an engine that does not come that far has nothing to look for. */
+  /** From start() on: an engine that does not come that far has nothing to look for. */
   #placesTimer: NodeJS.Timeout | undefined;
   readonly #declared: Map<string, PolicyPlugin>;
   readonly #hostPolicies: Map<string, HostPolicy>;
@@ -158,10 +158,19 @@ export class Reconciler {
     this.#scheduled ??= setImmediate(() => this.#runLogged());
   }
 
-  /** Puts in force what is in the sources at the time of the call, and the versions of plugins that it declares, once they were tried. */
+  /**
+   * Puts in force what is in the sources at the time of the call, as start() does.
+   *
+   * @throws EngineError `TIMEOUT` when a source cannot say what that is; what it told before is in force.
+   */
   async settle(): Promise<Status> {
-    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     await this.#parts.feed.catchUp();
+    return await this.start();
+  }
+
+  /** Puts in force what the sources have told by now, and the versions of plugins that it declares, once they were tried. */
+  async start(): Promise<Status> {
+    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     this.#runAnew();
     await this.#trials;
     this.#runAnew();

@@ -147,7 +147,7 @@ function readPod(object: RawObject): Pod | undefined {
   });
   const name = looseMetadata(object);
   if (!name) return undefined;
-  const annotations = isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
+  const annotations = object.origin.mayPlace && isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
   const attachment = annotations[INTERFACE_ANNOTATION];
   const cgroup = annotations[CGROUP_ANNOTATION];
   if (typeof cgroup === 'string' && (!cgroup.startsWith('/') || cgroup.split('/').includes('..')))
@@ -155,8 +155,12 @@ function readPod(object: RawObject): Pod | undefined {
       ['metadata', 'annotations', CGROUP_ANNOTATION],
       `"${cgroup}" is not a path below the cgroup2 mount, such as /system.slice/sshd.service`,
     );
+  const node = spec?.nodeName;
   return {
     ...name,
+    ...(metadata?.uid && { uid: metadata.uid }),
+    ...(node && { node }),
+    ...(node && node === object.origin.nodeName && { local: true as const }),
     labels: metadata?.labels ?? new Map(),
     ...(spec?.serviceAccountName && { serviceAccount: spec.serviceAccountName }),
     addresses,
