@@ -196,7 +196,7 @@ function isBackend(pod: Pod, selector: Selector): boolean {
 function ofSlices(slices: readonly EndpointSlice[], { name }: ServicePort): Backend[] {
   return slices.flatMap((slice) => {
     const port = slice.ports.find((each) => each.name === name && each.protocol === TCP)?.port;
-    return port === undefined ? [] : slice.addresses.map((address) => ({ address, port }));
+    return port === undefined ? [] : slice.endpoints.flatMap(({ address, ready }) => (ready ? [{ address, port }] : []));
   });
 }
 

@@ -60,7 +60,7 @@ describe('a PluginPolicy of context http', () => {
     expect(textOf(compiler, 'shop/checkout-v1:80')).toEqual(['10.0.0.2:8080']);
     expect(textOf(compiler, 'shop/checkout:80')).toEqual(['10.0.0.2:8080', '10.0.0.3:8080']);
     const endpoints =
-      '[{ addresses: [10.0.1.1] }, { addresses: [10.0.1.2], conditions: { ready: false } }, { addresses: [10.0.1.3], conditions: { ready: true, terminating: true } }]';
+      '[{ addresses: [10.0.1.1] }, { addresses: [10.0.1.2], conditions: { ready: false } }, { addresses: [10.0.1.3], conditions: { ready: false, serving: true, terminating: true } }]';
     const sliced = compiled(
       PODS,
       SERVICES,
