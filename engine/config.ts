@@ -10,6 +10,7 @@ import { parseAddress } from './policy/address.ts';
 export const DEFAULT_API = '127.0.0.1:9470';
 export const DEFAULT_BPFFS = '/sys/fs/bpf/sluice';
 export const DEFAULT_STATE_DIR = '/var/lib/sluice';
+export const DEFAULT_CLUSTER_DNS = 'kube-system/kube-dns';
 
 export interface HostPort {
   readonly host: string;
@@ -26,6 +27,8 @@ export interface Config {
   readonly limits: ConntrackLimits & NameLimits;
   /** 16 bytes each: whose answers to DNS queries are believed. */
   readonly resolvers: readonly Uint8Array[];
+  /** The Service of the cluster's DNS, `namespace/name`: who answers for it is believed, too. Empty: there is none. */
+  readonly clusterDns: string;
   /** The cgroup whose processes HostPolicies are about; absent: the host firewall is off. */
   readonly hostFirewall?: string;
   /** How long a change of the host firewall holds without a confirmation. */
@@ -91,6 +94,7 @@ export function readConfig(flags: {
   conntrack: readonly string[];
   dns: readonly string[];
   resolver: readonly string[] | undefined;
+  clusterDns: string;
   hostFirewall: string | undefined;
   confirmMs: number;
   file?: ConfigFile;
@@ -110,6 +114,11 @@ export function readConfig(flags: {
     throw new EngineError('CONFIG_INVALID', `Cannot use --host-firewall ${flags.hostFirewall}: must be a cgroup such as /system.slice`);
   if (flags.confirmMs < 1000 || flags.confirmMs > 3_600_000)
     throw new EngineError('CONFIG_INVALID', 'Cannot use --confirm-timeout: must be 1s to 1h');
+  if (flags.clusterDns && !/^[^/]+\/[^/]+$/.test(flags.clusterDns))
+    throw new EngineError(
+      'CONFIG_INVALID',
+      `Cannot use --cluster-dns ${flags.clusterDns}: must be NAMESPACE/SERVICE, such as ${DEFAULT_CLUSTER_DNS}, or empty`,
+    );
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
   return Object.freeze({
     source: { kind: 'dir', path },
@@ -120,6 +129,7 @@ export function readConfig(flags: {
     logLevel: flags.logLevel,
     limits: { ...parseConntrack(flags.conntrack), ...parseNames(flags.dns) },
     resolvers: flags.resolver ? flags.resolver.map(parseResolver) : systemResolvers(),
+    clusterDns: flags.clusterDns,
     ...(flags.hostFirewall !== undefined && { hostFirewall: flags.hostFirewall }),
     confirmMs: flags.confirmMs,
     access,

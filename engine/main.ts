@@ -96,12 +96,17 @@ async function runStops(stops: Stops): Promise<void> {
   for (const stop of stops.reverse()) await stop();
 }
 
+/** This node's name in the cluster, where its source says so. */
+function nodeNameOf({ source }: Config): string | undefined {
+  return 'nodeName' in source ? String(source.nodeName) : undefined;
+}
+
 /** The cluster as its sources tell it, compiled once before there are maps: they must have room for it. */
 async function followCluster(config: Config, log: Logger, stops: Stops) {
   const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
   stops.push(() => feed.close());
   await feed.start();
-  const compiler = new Compiler(config.resolvers);
+  const compiler = new Compiler(config.resolvers, { nodeName: nodeNameOf(config), clusterDns: config.clusterDns });
   compiler.update(feed.take(), new Map(), nodeAddresses());
   return { feed, compiler };
 }
@@ -292,5 +297,8 @@ function mapSizes(compiler: Compiler): MapSizes {
     networks: size(compiler.networks.entries.size, 16_384),
     policies: size(compiler.policies.entries.size, 65_536),
     ports: size(compiler.ports.entries.size, 16_384),
+    services: size(compiler.maps.services.entries.size, 4096),
+    backends: size(compiler.maps.backends.entries.size, 16_384),
+    backend_sets: size(compiler.maps.backend_sets.entries.size, 4096),
   };
 }

@@ -7,6 +7,7 @@
 import type { Direction } from '../abi.gen.ts';
 import { BackendSets } from './backend-sets.ts';
 import { Cluster, type Replaced } from './cluster.ts';
+import { ClusterResolver } from './cluster-resolver.ts';
 import { type CompiledEndpoint, Endpoints } from './endpoints.ts';
 import { EntryMap } from './entry-map.ts';
 import { Identities, type IdentityInfo } from './identities.ts';
@@ -24,6 +25,7 @@ import { RuleSets } from './rule-sets.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
 import { ServiceAddresses } from './service-addresses.ts';
+import { Services } from './services.ts';
 import { StableIds } from './stable-id.ts';
 
 export type { CompiledEndpoint } from './endpoints.ts';
@@ -48,6 +50,14 @@ export interface PolicyChanges {
   readonly requests: boolean;
 }
 
+/** This node's place in the cluster. */
+export interface CompilerSettings {
+  /** Its name there; absent where nothing says so. */
+  readonly nodeName?: string | undefined;
+  /** The Service of the cluster's DNS, `namespace/name`. */
+  readonly clusterDns?: string | undefined;
+}
+
 export class Compiler {
   /** Everything that was told. */
   readonly cluster = new Cluster();
@@ -66,7 +76,9 @@ export class Compiler {
   readonly #peerIndex = new PeerIndex(this.cluster.namespaces);
   readonly #identities: Identities;
   readonly #addresses: PodAddresses;
-  readonly #services = new ServiceAddresses();
+  readonly #serviceAddresses = new ServiceAddresses();
+  readonly #services: Services;
+  readonly #clusterResolver: ClusterResolver;
   readonly #networks: NetworkIdentities;
   readonly #ruleSets: RuleSets;
   readonly #endpoints: Endpoints;
@@ -77,7 +89,7 @@ export class Compiler {
   #requestsChanged = false;
 
   /** `resolvers`: addresses that are trusted whatever the cluster has, 16 bytes each. */
-  constructor(resolvers: readonly Uint8Array[] = []) {
+  constructor(resolvers: readonly Uint8Array[] = [], { nodeName, clusterDns = '' }: CompilerSettings = {}) {
     const { problems } = this;
     const noteIdentities = {
       addIdentity: (info: IdentityInfo) => {
@@ -104,7 +116,9 @@ export class Compiler {
     this.#ruleSets = new RuleSets({ ids: this.#ids, book: this.#book, writer, problems });
     this.named = new NamedRules(this.#ids, this.#ruleSets.writer);
     this.#endpoints = new Endpoints({ selection: this.#selection, ruleSets: this.#ruleSets, identities, networks });
-    this.backends = new BackendSets(this.#ids, this.cluster);
+    this.backends = new BackendSets(this.#ids, this.cluster, nodeName);
+    this.#services = new Services(this.backends);
+    this.#clusterResolver = new ClusterResolver(this.cluster, this.backends, clusterDns);
     this.#requests = new RequestPolicies(this.cluster, this.backends, problems);
   }
 
@@ -122,7 +136,7 @@ export class Compiler {
     return {
       backends: backends.backends,
       backend_sets: backends.backendSets,
-      service_backends: backends.serviceBackends,
+      services: this.#services.entries,
       rule_backends: backends.ruleBackends,
       ports,
       policies,
@@ -153,7 +167,7 @@ export class Compiler {
 
   /** Address key → `namespace/name` of the Service that has it as a cluster address. */
   get servicesByAddress(): ReadonlyMap<string, string> {
-    return this.#services.owners;
+    return this.#serviceAddresses.owners;
   }
 
   get identities(): ReadonlyMap<number, IdentityInfo> {
@@ -198,8 +212,11 @@ export class Compiler {
     this.#book.forgetUnused();
     const delta = this.cluster.apply(changes);
     const pluginPolicies = [...this.#requests.update(delta), ...this.#setPlugins(pluginIds)];
+    this.#services.update(delta.Service, nodeAddresses);
     this.backends.update(delta);
-    this.#services.update(delta.Service);
+    this.#services.write();
+    this.#clusterResolver.update((address, by) => this.#addresses.trust(address, by));
+    this.#serviceAddresses.update(delta.Service);
     const policies = { ...delta, PluginPolicy: pluginPolicies };
     this.#selection.update(policies);
     for (const { key, after } of pluginPolicies) this.#reportUnknownPlugins(key, after);
@@ -236,7 +253,7 @@ export class Compiler {
       identities,
       identitiesGone,
       pods,
-      services: this.#services.takeChanged(),
+      services: this.#serviceAddresses.takeChanged(),
       ...(serverNames && { serverNames: this.#book.serverNames }),
       endpoints: this.#endpoints.takeChanged(pods.keys()),
       requests,
