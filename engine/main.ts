@@ -117,7 +117,8 @@ async function followCluster(config: Config, log: Logger, stops: Stops) {
   const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
   stops.push(() => feed.close());
   await feed.start();
-  const compiler = new Compiler({ resolvers: config.resolvers, nodeName: config.nodeName });
+  const { resolvers, nodeName, clusterDns } = config;
+  const compiler = new Compiler({ resolvers, nodeName, clusterDns });
   compiler.update(feed.take(), new Map(), nodeAddresses());
   return { feed, compiler };
 }
@@ -345,5 +346,8 @@ function mapSizes(compiler: Compiler): MapSizes {
     networks: size(compiler.networks.entries.size, 16_384),
     policies: size(compiler.policies.entries.size, 65_536),
     ports: size(compiler.ports.entries.size, 16_384),
+    services: size(compiler.maps.services.entries.size, 4096),
+    backends: size(compiler.maps.backends.entries.size, 16_384),
+    backend_sets: size(compiler.maps.backend_sets.entries.size, 4096),
   };
 }

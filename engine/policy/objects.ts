@@ -237,14 +237,22 @@ export interface ServicePort {
   readonly port: number;
   /** Of the pods behind it: a number, or the name of one of their ports. */
   readonly target: number | string;
+  /** At every node's addresses; absent where it has none. */
+  readonly nodePort?: number;
 }
 
 export interface Service {
   readonly namespace: string;
   readonly name: string;
-  /** 16 bytes each; none of a headless service. */
+  /** Cluster addresses, 16 bytes each; none of a headless service. */
   readonly addresses: readonly Uint8Array[];
+  /** Addresses of the world around that lead to it, too: `externalIPs`, and those of a load balancer that does not carry them itself. */
+  readonly externalAddresses?: readonly Uint8Array[];
   readonly ports: readonly ServicePort[];
+  /** A client stays with its backend until so many seconds after its last connection (`sessionAffinity: ClientIP`); absent: it need not. */
+  readonly affinityS?: number;
+  /** Clients of the cluster have the backends of their own node only (`internalTrafficPolicy: Local`). */
+  readonly localOnly?: boolean;
   /** Absent where somebody else says which endpoints it has. */
   readonly selector?: Selector;
   /** Its manifest is damaged: it has no ports here, and of its addresses those that can be read. */
@@ -257,8 +265,18 @@ export interface EndpointSlice {
   /** The Service that it is of. */
   readonly service: string;
   readonly ports: readonly { readonly name: string; readonly protocol: number; readonly port: number }[];
-  /** Those that take connections. */
-  readonly addresses: readonly Uint8Array[];
+  readonly endpoints: readonly SliceEndpoint[];
+}
+
+export interface SliceEndpoint {
+  /** 16 bytes. */
+  readonly address: Uint8Array;
+  /** It takes connections. */
+  readonly ready: boolean;
+  /** It terminates, and still takes connections where no other does. */
+  readonly draining: boolean;
+  /** The node that it is on, by name. */
+  readonly node?: string;
 }
 
 /** Rules about requests, of one author, for a Service. */

@@ -26,7 +26,7 @@ import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, service
 import * as pluginSchema from './plugin-schema.ts';
 import { isRecord, type Origin, type Path, printable, RawObject } from './raw-object.ts';
 import * as schema from './schema.ts';
-import { endpointSlice, readableAddresses, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
+import { endpointSlice, readableAddresses, SERVICE_LABEL, serviceSpec, serviceStatus, sliceEndpoints } from './service-schema.ts';
 
 /** The host side of a pod's veth. */
 export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
@@ -287,9 +287,11 @@ function placedModule(object: RawObject, module: ModuleReference, at: readonly s
 function readService(object: RawObject): Service | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(serviceSpec, ['spec']);
+  const balancers = object.parse(serviceStatus, ['status']);
   const name = looseMetadata(object);
   if (!name) return undefined;
-  if (metadata && spec) return { ...name, ...spec };
+  const externalAddresses = [...(spec?.externalAddresses ?? []), ...(balancers ?? [])];
+  if (metadata && spec && balancers) return { ...name, ...spec, ...(externalAddresses.length && { externalAddresses }) };
   return { ...name, addresses: readableAddresses(object.raw.spec), ports: [], damaged: true };
 }
 
@@ -303,7 +305,7 @@ function readEndpointSlice(object: RawObject): EndpointSlice | undefined {
     name: metadata.name,
     service,
     ports: (slice.ports ?? []).flatMap(({ name, protocol, port }) => (port ? [{ name: name ?? '', protocol, port }] : [])),
-    addresses: readyAddresses(slice),
+    endpoints: sliceEndpoints(slice),
   };
 }
 
