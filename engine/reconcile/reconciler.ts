@@ -164,7 +164,7 @@ export class Reconciler {
   async settle(): Promise<Status> {
     this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     await this.#parts.feed.catchUp();
-    // What an earlier engine attached is detached unless it is known where it is.
+    // An endpoint of an earlier engine is detached unless it is known where it is.
     await this.#placement.look(this.#compiler.endpoints.keys());
     this.#runAnew();
     await this.#trials;
