@@ -1,8 +1,9 @@
 /** The engine's settings, of flags and environment, as one frozen value. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 import { PolicyFlag } from './abi.gen.ts';
-import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
+import { type ApiAccess, type ConfigFile, type ModuleAccess, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
 import { MAPS } from './maps.gen.ts';
 import { parseAddress } from './policy/address.ts';
@@ -19,7 +20,11 @@ export interface HostPort {
 }
 
 export interface Config {
-  readonly source: { readonly kind: 'dir'; readonly path: string };
+  readonly source:
+    | { readonly kind: 'dir'; readonly path: string }
+    | { readonly kind: 'kubernetes'; readonly kubeconfig?: string; readonly nodeName: string };
+  /** As the cluster calls this node. */
+  readonly nodeName: string;
   readonly api: HostPort;
   readonly bpffs: string;
   readonly stateDir: string;
@@ -39,6 +44,11 @@ export interface Config {
   readonly access: ApiAccess;
   /** Public keys, PEM, of whose plugins are trusted; empty: plugins need no signature. */
   readonly trustedKeys: ConfigFile['trustedKeys'];
+  readonly modules: ModuleAccess & {
+    readonly namespaces: readonly string[];
+    /** A file as `docker login` writes: credentials for registries where no Secret is named. */
+    readonly registryAuth?: string | undefined;
+  };
 }
 
 /** How long connections live without packets, in seconds, and how many tracked ones one endpoint may have. */
@@ -84,11 +94,18 @@ const NAME_MINIMUM_S_MAX = 24 * 3600;
 export const DEFAULT_LIMITS = { ...DEFAULT_CONNTRACK, ...DEFAULT_NAMES };
 const CONNTRACK_S_MAX = 30 * 24 * 3600;
 
+/** As names of Nodes are. */
+const NODE_NAME = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+/** Where what a cluster needs runs, unless the pod says otherwise. */
+const OWN_NAMESPACE = 'kube-system';
+
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Checks flags. @throws EngineError `CONFIG_INVALID` with the flag and what to write instead. */
 export function readConfig(flags: {
   source: string;
+  kubeconfig?: string | undefined;
+  nodeName?: string | undefined;
   api: string;
   bpffs: string;
   stateDir: string;
@@ -99,15 +116,12 @@ export function readConfig(flags: {
   resolver: readonly string[] | undefined;
   hostFirewall: string | undefined;
   confirmMs: number;
+  registryAuth?: string | undefined;
   cgroupRoot: string;
   cniResults: readonly string[];
   file?: ConfigFile;
 }): Config {
-  const { access, trustedKeys } = flags.file ?? NO_CONFIG_FILE;
-  const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
-  if (kind === 'kubernetes')
-    throw new EngineError('CONFIG_INVALID', 'Cannot use --source kubernetes: this version reads directories only; use dir:PATH');
-  if (kind !== 'dir' || !path) throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH`);
+  const { access, trustedKeys, modules } = flags.file ?? NO_CONFIG_FILE;
   const api = parseHostPort(flags.api, '--api');
   checkAccess(api, flags.api, access);
   if (!LOG_LEVELS.includes(flags.logLevel))
@@ -127,8 +141,10 @@ export function readConfig(flags: {
     if (!directory.startsWith('/'))
       throw new EngineError('CONFIG_INVALID', `Cannot use --cni-results ${directory}: must be an absolute path, such as ${CNI_RESULTS[0]}`);
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
+  const nodeName = readNodeName(flags.nodeName);
   return Object.freeze({
-    source: { kind: 'dir', path },
+    source: parseSource(flags, nodeName),
+    nodeName,
     api,
     bpffs: flags.bpffs,
     stateDir: flags.stateDir,
@@ -142,7 +158,32 @@ export function readConfig(flags: {
     cniResults: flags.cniResults,
     access,
     trustedKeys,
+    modules: {
+      ...modules,
+      namespaces: modules.namespaces ?? [process.env.POD_NAMESPACE || OWN_NAMESPACE],
+      registryAuth: flags.registryAuth,
+    },
   } as const);
+}
+
+/** The flag, what a DaemonSet says, or the host's name, as kubelet has it. @throws EngineError `CONFIG_INVALID` */
+function readNodeName(flag: string | undefined): string {
+  const name = flag ?? (process.env.NODE_NAME || hostname().toLowerCase());
+  if (!NODE_NAME.test(name))
+    throw new EngineError('CONFIG_INVALID', `Cannot use --node-name ${name}: must be the name of a Node, such as worker-1.example.com`);
+  return name;
+}
+
+/** @throws EngineError `CONFIG_INVALID` */
+function parseSource(flags: { source: string; kubeconfig?: string | undefined }, nodeName: string): Config['source'] {
+  const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
+  if (kind === 'kubernetes' && path === undefined)
+    return { kind, nodeName, ...(flags.kubeconfig !== undefined && { kubeconfig: flags.kubeconfig }) };
+  if (kind !== 'dir' || !path)
+    throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH or kubernetes`);
+  if (flags.kubeconfig !== undefined)
+    throw new EngineError('CONFIG_INVALID', `Cannot use --kubeconfig with --source ${flags.source}: it is for --source kubernetes`);
+  return { kind, path };
 }
 
 function isCgroup(path: string): boolean {

@@ -3,7 +3,7 @@
  * way: every flow goes from what the old policy says to what the new one says in one step.
  *
  * Additions come first, and of those what others point at: backends, the sets that count them, what leads to these, ports, policies (those of one peer before those of all others),
- * rule sets for names, the patterns that lead to them, networks (the longest first, so that no address is for a moment only in
+ * rule sets for names, the patterns that lead to them, addresses of the node, networks (the longest first, so that no address is for a moment only in
  * a larger one), peers, endpoints. Removals run backwards. Ids are hashes of what they name, so that an engine that starts
  * anew finds its own entries unchanged.
  */
@@ -36,6 +36,7 @@ const COMPILED = [
   'named_rule_sets',
   'name_patterns',
   'resolvers',
+  'node_addresses',
   'networks',
   'peers',
 ] as const satisfies readonly MapName[];

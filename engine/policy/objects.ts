@@ -36,12 +36,12 @@ export interface NamedPort {
 export interface Pod {
   readonly namespace: string;
   readonly name: string;
-  /** `metadata.uid`: another one of its name has another. Absent in files. */
+  /** Another pod of the same name has another one. Absent in files. */
   readonly uid?: string;
   /** The node that it runs on (`spec.nodeName`); absent where nobody says so. */
   readonly node?: string;
   readonly labels: Labels;
-  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none. */
+  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none, which is `default`. */
   readonly serviceAccount?: string;
   /** 16 bytes each, as `status.podIPs` has them. */
   readonly addresses: readonly Uint8Array[];
@@ -67,6 +67,16 @@ export interface Pod {
   readonly quarantined?: boolean;
 }
 
+/** A node of the cluster. */
+export interface Node {
+  readonly name: string;
+  readonly labels: Labels;
+  /** 16 bytes each: those of `status.addresses` that it has inside the cluster and outside. */
+  readonly addresses: readonly Uint8Array[];
+  /** The addresses of its pods are of these. */
+  readonly podCidrs: readonly Network[];
+}
+
 /** A port, a range of ports, or the port that the destination pod gives a name to. */
 export type PortSpec =
   | { readonly protocol: number; readonly first: number; readonly last: number }
@@ -75,8 +85,18 @@ export type PortSpec =
 export type Peer =
   | { readonly kind: 'pods'; readonly namespaces: Selector | 'own'; readonly pods: Selector }
   | { readonly kind: 'network'; readonly network: Network; readonly except: readonly Network[] }
+  /** The addresses of nodes. */
+  | { readonly kind: 'nodes'; readonly nodes: Selector }
+  /** Pods that run as one of these. */
+  | { readonly kind: 'serviceAccounts'; readonly accounts: readonly AccountRef[] }
   /** Whatever a trusted resolver gave these names: canonical, see policy/domain-name.ts. Only of what an endpoint sends. */
   | { readonly kind: 'names'; readonly patterns: readonly string[] };
+
+/** A ServiceAccount, of the policy's own namespace where none is named. */
+export interface AccountRef {
+  readonly namespace?: string;
+  readonly name: string;
+}
 
 /** A Service as a peer of what an endpoint sends: its cluster addresses. */
 export interface ServicePeer {
@@ -104,6 +124,8 @@ export interface Policy {
 export interface HostPolicy {
   /** With its version, `ssh@1a2b3c4d`: another text, another name. */
   readonly name: string;
+  /** The nodes that it is for; absent: every one. */
+  readonly nodes?: Selector;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
   /** Its text cannot be understood. */
   readonly invalid?: boolean;
@@ -255,13 +277,29 @@ export interface HttpRoute {
 export const CAPABILITIES = ['counters', 'sets', 'clock'] as const;
 export type Capability = (typeof CAPABILITIES)[number];
 
+/** Where a plugin's module is to be had. */
+export type ModulePlace =
+  /** Another stamp: the file may have another content. */
+  | { readonly kind: 'file'; readonly path: string; readonly stamp?: string }
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array }
+  | { readonly kind: 'configMap'; readonly namespace: string; readonly name: string; readonly key: string }
+  | { readonly kind: 'url'; readonly url: string }
+  /** A tag or `sha256:…` of an artifact's manifest. */
+  | { readonly kind: 'oci'; readonly registry: string; readonly repository: string; readonly reference: string };
+
+/** A module as a PolicyPlugin names it. */
+export type ModuleReference = ModulePlace & {
+  /** Of its bytes, 64 hex digits; absent: whatever is there. */
+  readonly sha256?: string;
+  /** A Secret with credentials for the registry. */
+  readonly pullSecret?: { readonly namespace: string; readonly name: string };
+};
+
 /** A plugin and how to treat it. */
 export interface PolicyPlugin {
   readonly name: string;
-  /** Path of the module; absent when it comes over HTTP only. */
-  readonly file?: string;
-  /** Another stamp: the file may have another content. */
-  readonly fileStamp?: string;
+  /** Absent when it comes over HTTP only. */
+  readonly module?: ModuleReference;
   readonly failurePolicy: 'Allow' | 'Deny';
   readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;
@@ -283,6 +321,7 @@ export type PluginSet =
 /** Every kind of object that something depends on. */
 export interface ObjectsByKind {
   readonly Namespace: Namespace;
+  readonly Node: Node;
   readonly Pod: Pod;
   readonly NetworkPolicy: Policy;
   readonly ClusterNetworkPolicy: ClusterPolicy;
@@ -296,6 +335,7 @@ export interface ObjectsByKind {
 export type Kind = keyof ObjectsByKind;
 export const KINDS = [
   'Namespace',
+  'Node',
   'Pod',
   'NetworkPolicy',
   'ClusterNetworkPolicy',

@@ -16,7 +16,7 @@ import type { Declaration } from '../plugins/version.ts';
 import { addressKey, formatAddress } from '../policy/address.ts';
 import type { ClusterChanges, Compiler } from '../policy/compile.ts';
 import { objectName } from '../policy/object-name.ts';
-import type { HostPolicy, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
+import type { HostPolicy, Node, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
 import { engineProblem, formatProblem, objectProblem, type Problem, ProblemLedger, viewProblem } from '../policy/problem.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
@@ -38,7 +38,7 @@ export interface ReconcilerParts {
     /** Ids of what is declared are there when it returns; resolves when every version was tried. */
     sync(declarations: readonly Declaration[]): Promise<unknown>;
     readonly ids: ReadonlyMap<string, number>;
-    readonly problems: readonly { readonly name: string; readonly reason: string }[];
+    readonly problems: readonly { readonly name: string; readonly reason: string; readonly pending?: boolean }[];
   };
   readonly workers: {
     setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void;
@@ -46,7 +46,7 @@ export interface ReconcilerParts {
     setPolicy(policy: ProxyPolicy): void;
   };
   readonly maps: { apply(state: PolicyState): Applied };
-  readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
+  readonly hostFirewall: { next(policies: readonly HostPolicy[], node: Node | undefined, problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
   /** Of pods whose place nothing names. */
   readonly podPlaces: PodFinder;
@@ -82,10 +82,12 @@ export class Reconciler {
   readonly #compiler: Compiler;
   readonly #placement: Placement;
   readonly #problems = new ProblemLedger();
-  /** From the first settle() on: an engine that does not come that far has nothing to look for. */
+  /** From start() on: an engine that does not come that far has nothing to look for. */
   #placesTimer: NodeJS.Timeout | undefined;
   readonly #declared: Map<string, PolicyPlugin>;
   readonly #hostPolicies: Map<string, HostPolicy>;
+  /** This one, as it was told last: what is for it does not fall because nobody tells of it for a while. */
+  #node: Node | undefined;
   /** Taken, and not compiled yet. */
   #changes: ObjectChange[] = [];
   /** Pods that stand for the host, and their keys. */
@@ -110,6 +112,7 @@ export class Reconciler {
     this.#placement = new Placement(parts.findPlace, parts.podPlaces);
     this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
     this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
+    this.#node = parts.compiler.cluster.of('Node').get(parts.compiler.nodeName ?? '');
   }
 
   get status(): Status {
@@ -160,10 +163,19 @@ export class Reconciler {
     this.#scheduled ??= setImmediate(() => this.#runLogged());
   }
 
-  /** Puts in force what is in the sources at the time of the call, and the versions of plugins that it declares, once they were tried. */
+  /**
+   * Puts in force what is in the sources at the time of the call, as start() does.
+   *
+   * @throws EngineError `TIMEOUT` when a source cannot say what that is; what it told before is in force.
+   */
   async settle(): Promise<Status> {
-    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     await this.#parts.feed.catchUp();
+    return await this.start();
+  }
+
+  /** Puts in force what the sources have told by now, and the versions of plugins that it declares, once they were tried. */
+  async start(): Promise<Status> {
+    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     // An endpoint of an earlier engine is detached unless it is known where it is.
     await this.#placement.look(this.#compiler.endpoints.keys());
     this.#runAnew();
@@ -214,8 +226,9 @@ export class Reconciler {
 
   #followHost(): HostEndpoints | undefined {
     follow(this.#hostPolicies, this.#changes, 'HostPolicy');
+    for (const { kind, key, value } of this.#changes) if (kind === 'Node' && key === this.#compiler.nodeName && value) this.#node = value;
     const problems: Problem[] = [];
-    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], problems);
+    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], this.#node, problems);
     this.#problems.set('host firewall', problems);
     return host;
   }
@@ -274,7 +287,7 @@ export class Reconciler {
     );
     this.#problems.set(
       'plugins',
-      this.#parts.plugins.problems.map(({ name, reason }) => objectProblem({ kind: 'PolicyPlugin', name }, reason)),
+      this.#parts.plugins.problems.map(({ name, reason, pending }) => objectProblem({ kind: 'PolicyPlugin', name }, reason, pending)),
     );
     const { log } = this.#parts;
     for (const ledger of this.#ledgers) {

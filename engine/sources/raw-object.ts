@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { objectName } from '../policy/object-name.ts';
 import type { Problem, ProblemPlace } from '../policy/problem.ts';
 
-const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
+const CLUSTER_SCOPED = new Set(['Namespace', 'Node', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
 
 export type Path = readonly (string | number)[];
 
@@ -14,6 +14,10 @@ export interface Origin {
   locate(path: Path, title: string): ProblemPlace;
   /** The file that is meant by a path in the object; absent: it can name none. */
   resolveFile?(path: string): string;
+  /** Whoever writes objects there may say where on this node a pod is, and whose DNS answers are believed. Absent: he may not. */
+  readonly mayPlace?: true;
+  /** The node that this is, where an API says which node a pod is on. */
+  readonly nodeName?: string;
 }
 
 export class RawObject {
