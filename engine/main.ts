@@ -9,7 +9,7 @@ import type { Config } from './config.ts';
 import { EngineError } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
 import { viewNames } from './explain/known-names-view.ts';
-import { Datapath } from './kernel/datapath.ts';
+import { Datapath, hasCgroup } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
 import type { MapSizes } from './kernel/load.ts';
@@ -128,10 +128,10 @@ type Cluster = Awaited<ReturnType<typeof followCluster>>;
 async function openKernel(config: Config, log: Logger, { compiler }: Cluster, stops: Stops) {
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
   const switches = neededSwitches([...compiler.endpoints.values()].map(({ value }) => value));
+  if (config.cgroupRoot !== '/' && !hasCgroup(config.cgroupRoot))
+    throw new EngineError('CONFIG_INVALID', `Cannot use --cgroup-root ${config.cgroupRoot}: no such cgroup in the unified hierarchy`);
   const datapath = await Datapath.load(config.bpffs, mapSizes(compiler), switches);
   stops.push(() => datapath.close());
-  if (config.cgroupRoot !== '/' && datapath.find({ cgroup: config.cgroupRoot }) === undefined)
-    throw new EngineError('CONFIG_INVALID', `Cannot use --cgroup-root ${config.cgroupRoot}: no such cgroup in the unified hierarchy`);
   const maps = new PolicyMaps(datapath, config.limits);
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
   const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
