@@ -8,7 +8,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { AnyObject, ObjectApi } from './object-api.ts';
+import { type AnyObject, collectionPath, LEASES, type ObjectApi, objectPath } from './object-api.ts';
 
 export const LEASE_NAME = 'sluice-status';
 /** One that is gone is followed by another one after these, and a look. */
@@ -50,7 +50,7 @@ export class Election {
 
   constructor(parts: ElectionParts) {
     this.#parts = parts;
-    this.#path = `/apis/coordination.k8s.io/v1/namespaces/${parts.namespace}/leases`;
+    this.#path = objectPath(LEASES, { namespace: parts.namespace, name: LEASE_NAME });
   }
 
   get isLeading(): boolean {
@@ -84,7 +84,11 @@ export class Election {
         leaseTransitions: 0,
         ...times('acquireTime', 'renewTime'),
       };
-      const made = await this.#parts.api.create(this.#path, { ...LEASE, metadata: { name: LEASE_NAME }, spec });
+      const made = await this.#parts.api.create(collectionPath(LEASES, this.#parts.namespace), {
+        ...LEASE,
+        metadata: { name: LEASE_NAME },
+        spec,
+      });
       if (made === 'done') this.#hold(startedMs);
       return;
     }
@@ -128,7 +132,7 @@ export class Election {
   }
 
   async #read(): Promise<Lease | undefined> {
-    const lease = (await this.#parts.api.get(`${this.#path}/${LEASE_NAME}`)) as
+    const lease = (await this.#parts.api.get(this.#path)) as
       | { metadata?: { resourceVersion?: string }; spec?: Record<string, unknown> }
       | undefined;
     if (!lease) return undefined;
@@ -143,11 +147,11 @@ export class Election {
 
   /** Returns false where somebody else was faster. */
   async #write({ version }: Lease, spec: AnyObject): Promise<boolean> {
-    return (await this.#parts.api.merge(`${this.#path}/${LEASE_NAME}`, { metadata: { resourceVersion: version }, spec })) === 'done';
+    return (await this.#parts.api.merge(this.#path, { metadata: { resourceVersion: version }, spec })) === 'done';
   }
 }
 
-const LEASE = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+const LEASE = { apiVersion: LEASES.apiVersion, kind: 'Lease' };
 
 /** The present time as a MicroTime, in fields. */
 function times(...fields: readonly string[]): Record<string, string> {

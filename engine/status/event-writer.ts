@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ObjectVersion } from '../policy/object-versions.ts';
-import type { ObjectApi } from './object-api.ts';
+import { collectionPath, EVENTS, type ObjectApi, objectPath } from './object-api.ts';
 
 /** Events in one go of the leader. */
 const BATCH = 5;
@@ -63,8 +63,8 @@ export class EventWriter {
     const namespace = object.namespace ?? 'default';
     const name = `${object.name.slice(0, NAME_MAX)}.${id}`;
     const where = nodes && `On ${nodes.length} ${nodes.length === 1 ? 'node' : 'nodes'} (${listed(nodes)}): `;
-    await this.#api.create(`/apis/events.k8s.io/v1/namespaces/${namespace}/events`, {
-      apiVersion: 'events.k8s.io/v1',
+    await this.#api.create(collectionPath(EVENTS, namespace), {
+      apiVersion: EVENTS.apiVersion,
       kind: 'Event',
       metadata: { name, namespace },
       eventTime: microTime(),
@@ -89,7 +89,7 @@ export class EventWriter {
   /** Returns whether the event was still there. */
   async #again(told: Told): Promise<boolean> {
     const series = { count: told.times + 1, lastObservedTime: microTime() };
-    const path = `/apis/events.k8s.io/v1/namespaces/${told.namespace}/events/${told.name}`;
+    const path = objectPath(EVENTS, told);
     if ((await this.#api.merge(path, { series })) !== 'done') return false;
     Object.assign(told, { atMs: this.#nowMs(), times: series.count });
     return true;

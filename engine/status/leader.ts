@@ -12,7 +12,7 @@ import type { Problem } from '../policy/problem.ts';
 import { isNews, statusOf } from './conditions.ts';
 import { EventWriter, type Trouble } from './event-writer.ts';
 import { reasonsByObject } from './node-reporter.ts';
-import { type AnyObject, hasStatus, kindOf, type ObjectApi, statusPath } from './object-api.ts';
+import { type AnyObject, hasStatus, kindOf, type ObjectApi, objectPath } from './object-api.ts';
 import type { Reports } from './reports.ts';
 import { type ObjectStatus, objectStatus } from './status-schema.ts';
 
@@ -107,7 +107,7 @@ export class Leader {
     const { apiVersion, kind, namespace, name, uid } = version;
     const metadata = { ...(namespace && { namespace }), name, uid };
     this.#putOff.set(key, this.#parts.nowMs() + PUT_OFF_MS);
-    await this.#parts.api.apply(statusPath(version), { apiVersion, kind, metadata, status });
+    await this.#parts.api.apply(objectPath(kindOf(version), version, 'status'), { apiVersion, kind, metadata, status });
     this.#putOff.delete(key);
     this.#written.set(key, { uid, status, atMs: this.#parts.nowMs() });
   }

@@ -6,7 +6,7 @@ import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { formatChecksums, versionKey } from '../policy/object-versions.ts';
 import type { Problem } from '../policy/problem.ts';
-import { type AnyObject, type ObjectApi, OWN_API, REPORTS } from './object-api.ts';
+import { type AnyObject, type ObjectApi, OWN_API, objectPath, REPORTS } from './object-api.ts';
 import { FAILING_OBJECTS_MAX, type NodeReport, REASON_MAX } from './status-schema.ts';
 
 /** All nodes together report at most 200 times a second. */
@@ -63,7 +63,7 @@ export class NodeReporter {
     if (this.#written?.text === text && performance.now() - this.#written.atMs < ANEW_MS) return;
     const { api, nodeName } = this.#parts;
     this.#owner ??= await ownerOf(api, nodeName);
-    await api.apply(`/apis/${OWN_API}/${REPORTS.plural}/${nodeName}`, {
+    await api.apply(objectPath(REPORTS, { name: nodeName }), {
       apiVersion: OWN_API,
       kind: 'NodeReport',
       // When the node goes, so does its report.

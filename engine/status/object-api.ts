@@ -39,6 +39,8 @@ const STATUS_KINDS: Readonly<Record<string, string>> = {
   ClusterNetworkPolicy: 'clusternetworkpolicies',
 };
 export const OWN_API = 'sluice.dev/v1alpha1';
+export const LEASES = { apiVersion: 'coordination.k8s.io/v1', plural: 'leases' } as const;
+export const EVENTS = { apiVersion: 'events.k8s.io/v1', plural: 'events' } as const;
 export const REPORTS: KindName = { kind: 'NodeReport', apiVersion: OWN_API, plural: 'nodereports' };
 
 export function hasStatus({ kind }: { readonly kind: string }): boolean {
@@ -50,12 +52,16 @@ export function kindOf({ apiVersion, kind }: { readonly apiVersion: string; read
   return { kind, apiVersion, plural: STATUS_KINDS[kind] as string };
 }
 
-export function statusPath(object: {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly namespace?: string;
-  readonly name: string;
-}): string {
-  const namespace = object.namespace ? `namespaces/${object.namespace}/` : '';
-  return `/apis/${object.apiVersion}/${namespace}${STATUS_KINDS[object.kind]}/${object.name}/status`;
+/** A kind's objects; of a namespace where one is named. */
+export function collectionPath({ apiVersion, plural }: Pick<KindName, 'apiVersion' | 'plural'>, namespace?: string): string {
+  return ['/apis', apiVersion, ...(namespace ? ['namespaces', namespace] : []), plural].join('/');
+}
+
+/** One of them, or a part of it. */
+export function objectPath(
+  kind: Pick<KindName, 'apiVersion' | 'plural'>,
+  { namespace, name }: { readonly namespace?: string | undefined; readonly name: string },
+  part?: 'status',
+): string {
+  return [collectionPath(kind, namespace), name, ...(part ? [part] : [])].join('/');
 }

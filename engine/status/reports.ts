@@ -14,7 +14,8 @@ const HISTORY_MAX = 32;
 interface Node {
   /** Of each part: it has every change up to this one. */
   readonly upTo: Float64Array;
-  report: NodeReport;
+  readonly report: NodeReport;
+  readonly checksums: Uint32Array | undefined;
 }
 
 /** An object on all nodes. */
@@ -37,6 +38,8 @@ export class Reports {
   readonly #versions: ObjectVersions;
   readonly #nodes = new Map<string, Node>();
   readonly #known = new Map<string, Known>();
+  /** Nodes that cannot put anything in force. */
+  readonly #stuck = new Map<string, Node>();
   /** Object → nodes that name it → why. */
   readonly #failing = new Map<string, Map<string, string>>();
   /** Of each part: a checksum that ours was → the last change that it had. */
@@ -65,14 +68,18 @@ export class Reports {
     const before = this.#nodes.get(node);
     for (const { key } of failingOf(before?.report)) this.#forgetFailing(key, node);
     this.#sorted.clear();
+    this.#stuck.delete(node);
     if (!read.success) return void this.#nodes.delete(node);
-    this.#nodes.set(node, { upTo: before?.upTo ?? new Float64Array(PARTS), report: read.data });
-    for (const { key, reason } of failingOf(read.data)) {
+    const report = read.data;
+    const after: Node = { upTo: before?.upTo ?? new Float64Array(PARTS), report, checksums: parseChecksums(report.objects) };
+    this.#nodes.set(node, after);
+    if (report.problem !== undefined) this.#stuck.set(node, after);
+    for (const { key, reason } of failingOf(report)) {
       const nodes = this.#failing.get(key);
       if (nodes) nodes.set(node, reason);
       else this.#failing.set(key, new Map([[node, reason]]));
     }
-    this.#compare(this.#nodes.get(node) as Node);
+    this.#compare(after);
   }
 
   /** Takes over which versions there are now. */
@@ -96,8 +103,8 @@ export class Reports {
   spread(key: string): Spread {
     const { part, since } = this.#known.get(key) as Known;
     const failing = new Map(this.#failing.get(key));
-    for (const [name, { report, upTo }] of this.#nodes)
-      if (report.problem !== undefined && (upTo[part] as number) < since && !failing.has(name)) failing.set(name, report.problem);
+    for (const [name, { report, upTo }] of this.#stuck)
+      if ((upTo[part] as number) < since && !failing.has(name)) failing.set(name, report.problem as string);
     const upToDate = countFrom(this.#sortedOf(part), since);
     const failingUpToDate = [...failing.keys()].filter((name) => ((this.#nodes.get(name) as Node).upTo[part] as number) >= since).length;
     const named = [...failing].sort(([a], [b]) => (a < b ? -1 : 1)).slice(0, FAILING_NODES_MAX);
@@ -130,8 +137,8 @@ export class Reports {
     if (history.size > HISTORY_MAX && oldest !== undefined) history.delete(oldest);
   }
 
-  #compare({ report, upTo }: Node): void {
-    for (const [part, sum] of parseChecksums(report.objects)?.entries() ?? []) {
+  #compare({ checksums, upTo }: Node): void {
+    for (const [part, sum] of checksums?.entries() ?? []) {
       const change = this.#history[part]?.get(sum);
       if (change !== undefined) upTo[part] = Math.max(upTo[part] as number, change);
     }

@@ -4,7 +4,9 @@ import { silentLogger as log } from '../../engine/log.ts';
 import { objectProblem, type Problem } from '../../engine/policy/problem.ts';
 import { ClusterFeed } from '../../engine/sources/cluster-feed.ts';
 import { KubernetesSource } from '../../engine/sources/kubernetes/kubernetes.ts';
+import { LEASE_NAME } from '../../engine/status/election.ts';
 import { inForceOf } from '../../engine/status/in-force.ts';
+import { collectionPath, EVENTS, LEASES, objectPath } from '../../engine/status/object-api.ts';
 import { StatusKeeper } from '../../engine/status/status-keeper.ts';
 import { type Cluster, startCluster } from '../cluster/cluster.ts';
 import { until } from '../cluster/until.ts';
@@ -72,8 +74,7 @@ const read = async (name: string): Promise<any> => (await askJson(cluster.api, '
 const conditionOf = async (name: string, type: string) =>
   (await read(name)).status?.conditions?.find((each: { type: string }) => each.type === type);
 const holder = async (): Promise<string> =>
-  (await askJson(cluster.api, 'GET', `/apis/coordination.k8s.io/v1/namespaces/${NAMESPACE}/leases/sluice-status`)).body.spec
-    ?.holderIdentity;
+  (await askJson(cluster.api, 'GET', objectPath(LEASES, { namespace: NAMESPACE, name: LEASE_NAME }))).body.spec?.holderIdentity;
 
 beforeAll(async () => {
   cluster = await startCluster({ name: 'status-test' });
@@ -167,8 +168,7 @@ test('what the reader refuses and the server has all the same is not accepted, w
     { type: 'Accepted', status: 'False', reason: 'Invalid', message: expect.stringContaining('a port is 1 to 65535') },
     { type: 'Programmed', status: 'False', reason: 'Invalid' },
   ]);
-  const events = async (namespace: string) =>
-    (await askJson(cluster.api, 'GET', `/apis/events.k8s.io/v1/namespaces/${namespace}/events`)).body.items;
+  const events = async (namespace: string) => (await askJson(cluster.api, 'GET', collectionPath(EVENTS, namespace))).body.items;
   const about = async (name: string) =>
     (await events('default')).find((event: { regarding: { name: string } }) => event.regarding.name === name);
   await until(async () => (await about('odd')) && (await about('ssh')), { what: 'the events', timeoutMs: 30_000 });
