@@ -1,6 +1,7 @@
 /**
  * The status that engines write into objects of the API server, and the report of each node that it is put together from. The
- * leader of the engines writes the first, every engine its own report. CRDs are made of the same schemas.
+ * leader of the engines writes the first, every engine its own report. CRDs are made of the same schemas. Fields that are not known here
+ * are passed over: another version of the engine may have them.
  */
 import { z } from 'zod';
 
@@ -15,7 +16,7 @@ const reason = z.string().max(REASON_MAX);
 const count = z.int().min(0);
 
 const condition = z
-  .strictObject({
+  .object({
     type: z.string().max(316).describe('Accepted: it says something that can be enforced. Programmed: it is in force on every node.'),
     status: z.enum(['True', 'False', 'Unknown']).describe('Whether it holds.'),
     observedGeneration: count.describe('The metadata.generation that this is about.'),
@@ -26,11 +27,11 @@ const condition = z
   .describe('One thing that holds of the object, or does not.');
 export type Condition = z.infer<typeof condition>;
 
-const failingNode = z.strictObject({ node: z.string().max(253).describe('The name of the node.'), reason: reason.describe('Why not.') });
+const failingNode = z.object({ node: z.string().max(253).describe('The name of the node.'), reason: reason.describe('Why not.') });
 
 /** The status of an object of ours. */
 export const objectStatus = z
-  .strictObject({
+  .object({
     observedGeneration: count.optional().describe('The metadata.generation that this status is about.'),
     conditions: z
       .array(condition)
@@ -38,7 +39,7 @@ export const objectStatus = z
       .optional()
       .meta({ description: 'Accepted and Programmed.', 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] }),
     nodes: z
-      .strictObject({
+      .object({
         ready: count.describe('Nodes on which it is in force.'),
         total: count.describe('Nodes that run an engine.'),
         failing: z
@@ -59,7 +60,7 @@ export type ObjectStatus = z.infer<typeof objectStatus>;
 
 /** The report of one node: which version of every object it enforces, and which it does not, and why. */
 export const nodeReport = z
-  .strictObject({
+  .object({
     engine: z.string().max(64).describe('The version of the engine.'),
     reportedAt: z.string().meta({ format: 'date-time', description: 'When this was written: it is written when it changes.' }),
     objects: z
@@ -69,7 +70,7 @@ export const nodeReport = z
     problem: reason.optional().describe('Why the node cannot put anything in force at the moment.'),
     failing: z
       .array(
-        z.strictObject({
+        z.object({
           kind: z.string().max(63).describe('The kind of the object.'),
           namespace: z.string().max(63).optional().describe('Its namespace; absent for what has none.'),
           name: z.string().max(253).describe('Its name.'),
