@@ -34,7 +34,6 @@ enum direction {
 enum identity {
 	IDENTITY_ANY = 0,	/* only in policy_key: the entry for peers that have none of their own */
 	IDENTITY_WORLD = 1,	/* an address that no pod and no listed network has */
-	IDENTITY_NODE = 2,	/* the node that the endpoint runs on */
 };
 
 /* Rule sets below 256 are reserved; the rest are hashes of the policies in them. */

@@ -16,7 +16,7 @@ struct flow {
 	__u16 port;		/* that is wanted of whom it is opened to; host order */
 	__u8 protocol;
 	__u8 direction;		/* enum direction: of who opens it */
-	__u8 trusts_node;	/* whether the node's address as peer can be believed */
+	__u8 trusts_node;	/* whether an address of the node as peer can be believed */
 	__u8 tracked;		/* of a connection that was allowed before */
 	__u32 endpoint;		/* its id */
 };
@@ -62,6 +62,18 @@ static __always_inline __u32 endpoint_rule_set(const struct endpoint *endpoint, 
 	return lapsed ? endpoint->confirmed[DIRECTION_EGRESS] : endpoint->rule_sets[DIRECTION_EGRESS];
 }
 
+/*
+ * Whether no policy is about a flow, for its peer is the endpoint's node. "Traffic to and from the node where a Pod is running is always
+ * allowed" (NetworkPolicy v1) means what a pod receives: what it sends there is policy like any other. A process is on the node, whose
+ * addresses are its own.
+ */
+static __always_inline int flow_is_of_node(const struct flow *flow)
+{
+	if (!flow->trusts_node || (flow->direction == DIRECTION_EGRESS && flow->endpoint < ENDPOINT_ID_CGROUP))
+		return 0;
+	return bpf_map_lookup_elem(&node_addresses, flow->peer) != NULL;
+}
+
 static __always_inline void endpoint_judge(const struct endpoint *endpoint, const struct flow *flow,
 					   struct judgement *judgement)
 {
@@ -76,8 +88,7 @@ static __always_inline void endpoint_judge(const struct endpoint *endpoint, cons
 		return;
 	}
 	judgement->peer_identity = identity_find((const struct address *)flow->peer);
-	/* "Traffic to and from the node where a pod is running is always allowed" (NetworkPolicy v1). */
-	if (judgement->peer_identity == IDENTITY_NODE && flow->trusts_node) {
+	if (flow_is_of_node(flow)) {
 		judgement->reason = REASON_PASS_NODE;
 		return;
 	}

@@ -2,7 +2,7 @@
 /*
  * Every map but the scratch of one packet (journeys in journey.h, readings in dns-parse.h), with who writes, who reads, when an entry leaves and what happens when the map is full.
  *
- * Maps that the engine fills allocate on demand; peers, networks, policies and ports are sized by the cluster when the engine
+ * Maps that the engine fills allocate on demand; node_addresses, peers, networks, policies and ports are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
  * All but readings and what lasts as long as an engine (engine_stages, proxy_listeners) are pinned, so that a restarted
  * engine finds them.
@@ -47,6 +47,16 @@ struct {
 	__type(value, struct policy_state);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } policy_states SEC(".maps");
+
+/* Address of this node -> 1. Engine writes. Full: the change is not put in force; reported. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u8[16]);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} node_addresses SEC(".maps");
 
 /* Pod or node address -> identity. Engine writes. Full: the address counts as a network or the world; reported. */
 struct {

@@ -29,7 +29,6 @@ export type Direction = (typeof Direction)[keyof typeof Direction];
 export const Identity = {
   ANY: 0,
   WORLD: 1,
-  NODE: 2,
 } as const;
 export type Identity = (typeof Identity)[keyof typeof Identity];
 

@@ -23,6 +23,7 @@ export const MAPS = {
   name_shares: { kind: 'hash', keyBytes: 4, valueBytes: 16, maxEntries: 4096 },
   named_rule_sets: { kind: 'hash', keyBytes: 8, valueBytes: 4, maxEntries: 262144 },
   networks: { kind: 'lpm_trie', keyBytes: 20, valueBytes: 4, maxEntries: 262144 },
+  node_addresses: { kind: 'hash', keyBytes: 16, valueBytes: 4, maxEntries: 4096 },
   openings: { kind: 'array', keyBytes: 4, valueBytes: 80, maxEntries: 65536 },
   origins: { kind: 'sk_storage', keyBytes: 4, valueBytes: 48, maxEntries: 0 },
   peers: { kind: 'hash', keyBytes: 16, valueBytes: 4, maxEntries: 262144 },

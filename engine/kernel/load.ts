@@ -11,7 +11,7 @@ const EUCLEAN = 117;
 const PROBLEM_BYTES = 1 << 20;
 
 /** Maps that the engine fills, and how many entries they must have room for. */
-export type MapSizes = Partial<Record<'peers' | 'networks' | 'policies' | 'ports', number>>;
+export type MapSizes = Partial<Record<'node_addresses' | 'peers' | 'networks' | 'policies' | 'ports', number>>;
 
 interface Wanted {
   readonly pinDirectory: string;

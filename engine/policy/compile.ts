@@ -13,7 +13,8 @@ import { Identities, type IdentityInfo } from './identities.ts';
 import { NamedRules } from './named-rules.ts';
 import { NetworkIdentities } from './network-identities.ts';
 import { NetworkIndex } from './network-index.ts';
-import type { AskRule, ObjectChange, PluginPolicy, Pod, ServerNames } from './objects.ts';
+import { NodePeers } from './node-peers.ts';
+import type { AskRule, Node, ObjectChange, PluginPolicy, Pod, ServerNames } from './objects.ts';
 import { PeerIndex } from './peer-index.ts';
 import { PodAddresses } from './pod-addresses.ts';
 import { PortTables } from './port-table.ts';
@@ -48,7 +49,16 @@ export interface PolicyChanges {
   readonly requests: boolean;
 }
 
+export interface CompilerOptions {
+  /** Addresses of resolvers that are trusted whatever the cluster has, 16 bytes each. */
+  readonly resolvers?: readonly Uint8Array[];
+  /** The node that it compiles for, as the cluster calls it. */
+  readonly nodeName?: string;
+}
+
 export class Compiler {
+  /** As the cluster calls the node that this is for; absent: nobody has said so. */
+  readonly nodeName: string | undefined;
   /** Everything that was told. */
   readonly cluster = new Cluster();
   /** Problems of what is not in force as meant. */
@@ -63,6 +73,7 @@ export class Compiler {
   readonly #book = new RuleBook(this.#ids);
   readonly #selection = new Selection(this.#book, this.cluster.namespaces);
   readonly #networkIndex = new NetworkIndex();
+  readonly #nodes = new NodePeers();
   readonly #peerIndex = new PeerIndex(this.cluster.namespaces);
   readonly #identities: Identities;
   readonly #addresses: PodAddresses;
@@ -76,9 +87,9 @@ export class Compiler {
   #identitiesGone = new Set<number>();
   #requestsChanged = false;
 
-  /** `resolvers`: addresses that are trusted whatever the cluster has, 16 bytes each. */
-  constructor(resolvers: readonly Uint8Array[] = []) {
+  constructor({ resolvers = [], nodeName }: CompilerOptions = {}) {
     const { problems } = this;
+    this.nodeName = nodeName;
     const noteIdentities = {
       addIdentity: (info: IdentityInfo) => {
         this.#identitiesGone.delete(info.id);
@@ -91,8 +102,9 @@ export class Compiler {
     };
     const identities = new Identities(this.#ids, [this.#peerIndex, noteIdentities]);
     const networks = this.#networkIndex;
+    const nodes = this.#nodes;
     this.#identities = identities;
-    this.#addresses = new PodAddresses({ identities, networks, problems }, resolvers);
+    this.#addresses = new PodAddresses({ identities, networks, nodes, problems }, resolvers);
     this.#networks = new NetworkIdentities(identities, networks);
     const writer = {
       peers: this.#peerIndex,
@@ -100,6 +112,7 @@ export class Compiler {
       policies: this.policies,
       tables: new PortTables(this.ports, this.#ids),
       networks,
+      nodes,
     };
     this.#ruleSets = new RuleSets({ ids: this.#ids, book: this.#book, writer, problems });
     this.named = new NamedRules(this.#ids, this.#ruleSets.writer);
@@ -129,6 +142,7 @@ export class Compiler {
       named_rule_sets: named.ruleSets,
       name_patterns: named.patterns,
       resolvers: this.#addresses.resolvers,
+      node_addresses: this.#addresses.ownNode,
       networks,
       peers,
     } as const satisfies Record<string, EntryMap>;
@@ -149,6 +163,11 @@ export class Compiler {
    */
   ownerHere(address: string, isAttached: (pod: Pod) => boolean): Pod | undefined {
     return this.podsByAddress.has(address) ? this.#endpoints.claimantOf(address, isAttached) : undefined;
+  }
+
+  /** The nodes that have an address, by its key. */
+  nodesAt(address: string): Iterable<Node> {
+    return this.#nodes.at(address) ?? [];
   }
 
   /** Address key → `namespace/name` of the Service that has it as a cluster address. */
@@ -207,7 +226,7 @@ export class Compiler {
     const namespaces = new Set(
       delta.Namespace.flatMap(({ before, after }) => [before?.name, after?.name]).filter((name) => name !== undefined),
     );
-    this.#addresses.update(delta.Pod, nodeAddresses);
+    this.#addresses.update(delta.Node, delta.Pod, nodeAddresses);
     this.#peerIndex.relabel(namespaces);
     this.#endpoints.update(delta.Pod, policies, namespaces);
     this.#finish();
@@ -252,6 +271,7 @@ export class Compiler {
       this.#endpoints.renameWithin(networks);
       this.#networks.update(networks);
     }
+    this.#addresses.renameNodes();
     this.#ruleSets.refresh();
     this.named.refresh();
     const { touchedRequests, requests } = this.#book;

@@ -8,8 +8,9 @@ import { addressKey, formatAddress } from './address.ts';
 import type { CompiledEndpoint, Compiler } from './compile.ts';
 import { findIdentity, findNamedRule } from './decide.ts';
 import { covers } from './domain-name.ts';
-import type { IdentityInfo } from './identities.ts';
+import { accountOf, type IdentityInfo } from './identities.ts';
 import { NetworkIndex } from './network-index.ts';
+import { selectorText, selectsOne } from './node-peers.ts';
 import { objectName } from './object-name.ts';
 import type { Peer, Pod } from './objects.ts';
 import { matchesPeer } from './peer-index.ts';
@@ -83,7 +84,10 @@ function explainEnd(
   if (closed) return { ...end, action: Action.DENY, tier: 'none', rule: '', reason: closed };
   const membership = compiler.membership(pod, direction);
   if (!membership) return unconditional('no policy selects it for this direction');
-  if (nodes.has(addressKey(peer.address))) return unconditional('a pod and its own node always reach each other');
+  if (nodes.has(addressKey(peer.address))) {
+    if (direction === Direction.INGRESS) return unconditional('the node of a pod always reaches it');
+    if (pod.cgroup !== undefined) return unconditional('a process always reaches its own node');
+  }
   const ruleSet = endpoint?.ruleSets[direction];
   const identity = findIdentity(compiler, peer.address);
   const patterns = direction === Direction.EGRESS ? (peer.patterns ?? []) : [];
@@ -123,7 +127,7 @@ function verdictOf(
 /** Decides without compiled entries, rule by rule. */
 function trace(compiler: Compiler, membership: Membership, peer: Party, protocol: number, port: number): Rule | undefined {
   const { direction, members, ownPorts } = membership;
-  const identity = identityOf(membership, peer);
+  const identity = identityOf(compiler, membership, peer);
   const isolating = members.some(({ tier }) => tier === 'network');
   const isMeant = (each: Peer, own: string): boolean =>
     each.kind === 'names'
@@ -142,15 +146,19 @@ function trace(compiler: Compiler, membership: Membership, peer: Party, protocol
   return table.ranges.find((range) => range.protocol === protocol && range.first <= port && port <= range.last)?.rule ?? table.other;
 }
 
-function identityOf({ members }: Membership, { address, pod }: Party): IdentityInfo {
+function identityOf(compiler: Compiler, { members }: Membership, { address, pod }: Party): IdentityInfo {
   const index = new NetworkIndex();
+  const nodes = new Set<string>();
+  const bearers = [...compiler.nodesAt(addressKey(address))];
   for (const peer of members.flatMap((member) => member.rules).flatMap((rule) => rule.peers ?? []))
     if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) index.add(network);
+    else if (peer.kind === 'nodes' && selectsOne(peer.nodes, bearers)) nodes.add(selectorText(peer.nodes));
   return {
     id: Identity.ANY,
-    ...(pod && { namespace: pod.namespace }),
+    ...(pod && { namespace: pod.namespace, serviceAccount: accountOf(pod) }),
     labels: pod?.labels ?? new Map(),
     networks: index.containing(address),
+    nodes: [...nodes],
     ports: new Map((pod?.ports ?? []).map((named) => [`${named.name}/${named.protocol}`, named.port])),
   };
 }

@@ -1,9 +1,10 @@
 /**
  * Identities: what policy knows of a peer, as a number. Peers that no policy can tell apart share one.
  *
- * A pod's is its namespace, labels and named ports, with the listed networks that its address is in; any other
- * address's is the listed networks alone.
+ * A pod's is its namespace, labels, service account and named ports, with the listed networks that its address is in; a node's is
+ * the selectors of rules that select it, with these networks; any other address's is the networks alone.
  */
+import { objectName } from './object-name.ts';
 import type { Labels, Pod } from './objects.ts';
 import type { StableIds } from './stable-id.ts';
 
@@ -14,6 +15,10 @@ export interface IdentityInfo {
   readonly labels: Labels;
   /** Texts of the listed networks around it. */
   readonly networks: readonly string[];
+  /** Texts of the selectors that select it as a node. */
+  readonly nodes: readonly string[];
+  /** `namespace/name` of a pod's. */
+  readonly serviceAccount?: string;
   /** `name/protocol` → port. */
   readonly ports: ReadonlyMap<string, number>;
 }
@@ -25,6 +30,9 @@ export interface IdentityListener {
 }
 
 const NOTHING = { labels: new Map<string, string>(), ports: new Map<string, number>() };
+const NO_NODES: readonly string[] = [];
+/** As the API server fills in where a pod names none. */
+const DEFAULT_ACCOUNT = 'default';
 
 /** An identity in use. */
 interface Counted extends IdentityInfo {
@@ -35,6 +43,7 @@ interface Counted extends IdentityInfo {
 /** The text that names a pod among others, but for the networks around it. */
 interface PodText {
   readonly text: string;
+  readonly serviceAccount: string;
   readonly ports: ReadonlyMap<string, number>;
 }
 
@@ -58,18 +67,25 @@ export class Identities {
   acquirePod(pod: Pod, networks: readonly string[]): IdentityInfo {
     let own = this.#podTexts.get(pod);
     if (!own) this.#podTexts.set(pod, (own = podText(pod)));
-    const { text, ports } = own;
+    const { text, ports, serviceAccount } = own;
     return this.#acquire(networks.length ? `${text} ${networks.join()}` : text, {
       namespace: pod.namespace,
       labels: pod.labels,
       networks,
+      nodes: NO_NODES,
+      serviceAccount,
       ports,
     });
   }
 
-  /** The identity of addresses in these networks that are no pod's. */
+  /** The identity of addresses in these networks that are no pod's and no node's. */
   acquireNetworks(networks: readonly string[]): IdentityInfo {
-    return this.#acquire(`networks ${networks.join()}`, { ...NOTHING, networks });
+    return this.#acquire(`networks ${networks.join()}`, { ...NOTHING, networks, nodes: NO_NODES });
+  }
+
+  /** The identity of addresses of nodes that these selectors select, in these networks. */
+  acquireNode(nodes: readonly string[], networks: readonly string[]): IdentityInfo {
+    return this.#acquire(JSON.stringify(['nodes', nodes, networks]), { ...NOTHING, networks, nodes });
   }
 
   release({ id }: IdentityInfo): void {
@@ -97,5 +113,15 @@ export class Identities {
 function podText(pod: Pod): PodText {
   const ports = pod.ports.map((port) => [`${port.name}/${port.protocol}`, port.port] as const).sort();
   const labels = [...pod.labels].sort(([a], [b]) => (a < b ? -1 : 1));
-  return { text: JSON.stringify(['pod', pod.namespace, labels, ports]), ports: new Map(ports) };
+  const serviceAccount = accountOf(pod);
+  return {
+    text: JSON.stringify(['pod', serviceAccount, labels, ports]),
+    serviceAccount,
+    ports: new Map(ports),
+  };
+}
+
+/** `namespace/name` of the ServiceAccount that a pod runs as. */
+export function accountOf({ namespace, serviceAccount = DEFAULT_ACCOUNT }: Pick<Pod, 'namespace' | 'serviceAccount'>): string {
+  return objectName({ namespace, name: serviceAccount });
 }

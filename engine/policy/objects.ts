@@ -36,17 +36,12 @@ export interface NamedPort {
 export interface Pod {
   readonly namespace: string;
   readonly name: string;
-  /** Another pod of the same name has another one; absent where its manifest names none. */
+  /** Another pod of the same name has another one. Absent in files. */
   readonly uid?: string;
-  /** The node that it runs on (`spec.nodeName`). */
+  /** The node that it runs on (`spec.nodeName`); absent where nobody says so. */
   readonly node?: string;
-  /**
-   * It runs on this node, named by an API: its place is found there: by its addresses in network namespaces, or in the host's network by its
-   * uid's cgroup.
-   */
-  readonly local?: true;
   readonly labels: Labels;
-  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none. */
+  /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none, which is `default`. */
   readonly serviceAccount?: string;
   /** 16 bytes each, as `status.podIPs` has them. */
   readonly addresses: readonly Uint8Array[];
@@ -55,7 +50,12 @@ export interface Pod {
   readonly hostNetwork: boolean;
   /** Completed or failed: its addresses may be somebody else's by now. */
   readonly ended: boolean;
-  /** Host side of its veth (`sluice.dev/interface`); absent for pods of other nodes. */
+  /**
+   * It runs on this node, as an API says that names no place: one in a network of its own is looked for there, by what the container
+   * runtime noted and by its addresses. One in the host's network is the node, and has no place of its own.
+   */
+  readonly local?: true;
+  /** Host side of its veth (`sluice.dev/interface`), of a pod of this node that a file describes. */
   readonly interface?: string;
   /** Path of its cgroup (`sluice.dev/cgroup`), for a pod in the host's network and for chosen processes of the host. */
   readonly cgroup?: string;
@@ -67,6 +67,16 @@ export interface Pod {
   readonly quarantined?: boolean;
 }
 
+/** A node of the cluster. */
+export interface Node {
+  readonly name: string;
+  readonly labels: Labels;
+  /** 16 bytes each: those of `status.addresses` that it has inside the cluster and outside. */
+  readonly addresses: readonly Uint8Array[];
+  /** The addresses of its pods are of these. */
+  readonly podCidrs: readonly Network[];
+}
+
 /** A port, a range of ports, or the port that the destination pod gives a name to. */
 export type PortSpec =
   | { readonly protocol: number; readonly first: number; readonly last: number }
@@ -75,8 +85,18 @@ export type PortSpec =
 export type Peer =
   | { readonly kind: 'pods'; readonly namespaces: Selector | 'own'; readonly pods: Selector }
   | { readonly kind: 'network'; readonly network: Network; readonly except: readonly Network[] }
+  /** The addresses of nodes. */
+  | { readonly kind: 'nodes'; readonly nodes: Selector }
+  /** Pods that run as one of these. */
+  | { readonly kind: 'serviceAccounts'; readonly accounts: readonly AccountRef[] }
   /** Whatever a trusted resolver gave these names: canonical, see policy/domain-name.ts. Only of what an endpoint sends. */
   | { readonly kind: 'names'; readonly patterns: readonly string[] };
+
+/** A ServiceAccount, of the policy's own namespace where none is named. */
+export interface AccountRef {
+  readonly namespace?: string;
+  readonly name: string;
+}
 
 /** A Service as a peer of what an endpoint sends: its cluster addresses. */
 export interface ServicePeer {
@@ -104,6 +124,8 @@ export interface Policy {
 export interface HostPolicy {
   /** With its version, `ssh@1a2b3c4d`: another text, another name. */
   readonly name: string;
+  /** The nodes that it is for; absent: every one. */
+  readonly nodes?: Selector;
   readonly rules: Readonly<Partial<Record<Direction, readonly PolicyRule[]>>>;
   /** Its text cannot be understood. */
   readonly invalid?: boolean;
@@ -321,6 +343,7 @@ export type PluginSet =
 /** Every kind of object that something depends on. */
 export interface ObjectsByKind {
   readonly Namespace: Namespace;
+  readonly Node: Node;
   readonly Pod: Pod;
   readonly NetworkPolicy: Policy;
   readonly ClusterNetworkPolicy: ClusterPolicy;
@@ -334,6 +357,7 @@ export interface ObjectsByKind {
 export type Kind = keyof ObjectsByKind;
 export const KINDS = [
   'Namespace',
+  'Node',
   'Pod',
   'NetworkPolicy',
   'ClusterNetworkPolicy',

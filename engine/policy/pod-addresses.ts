@@ -1,27 +1,38 @@
 /**
- * Whose an address is: the node's, else the first pod's by name that says it has it; and with that the identity of every
- * address of the cluster, which is the map peers. Also whose answers to DNS queries are believed.
+ * Whose an address is: a node's, else the first pod's by name that says it has it; and with that the identity of every
+ * address of the cluster, which is the map peers. Also which addresses are this node's, and whose answers to DNS queries are believed.
  */
 
-import { Identity } from '../abi.gen.ts';
 import { addressKey, formatAddress, lastKey, type Network } from './address.ts';
 import type { Replaced } from './cluster.ts';
 import { EntryMap, u32 } from './entry-map.ts';
 import type { Identities, IdentityInfo } from './identities.ts';
 import type { NetworkIndex } from './network-index.ts';
+import type { NodePeers } from './node-peers.ts';
 import { objectName } from './object-name.ts';
-import type { Pod } from './objects.ts';
+import type { Node, Pod } from './objects.ts';
 import { objectProblem, type ProblemLedger } from './problem.ts';
 import { SortedKeys } from './sorted-keys.ts';
 
+/** The index of what rules name, and who is told what comes of it. */
+interface PodAddressesParts {
+  readonly identities: Identities;
+  readonly networks: NetworkIndex;
+  readonly nodes: NodePeers;
+  readonly problems: ProblemLedger;
+}
+
 export class PodAddresses {
   readonly peers = new EntryMap();
+  /** Addresses of this node. */
+  readonly ownNode = new EntryMap();
   /** Addresses of trusted resolvers. */
   readonly resolvers = new EntryMap();
   /** Address key → the pod that has it. */
   readonly owners = new Map<string, Pod>();
   readonly #identities: Identities;
   readonly #networks: NetworkIndex;
+  readonly #nodes: NodePeers;
   readonly #problems: ProblemLedger;
   readonly #sorted = new SortedKeys();
   /** Every pod that says it has an address. */
@@ -31,23 +42,21 @@ export class PodAddresses {
   readonly #resolverUsers = new Map<string, number>();
   /** Addresses whose owner is to be found again. */
   readonly #touched = new Set<string>();
-  #nodeKeys: ReadonlySet<string> = new Set();
   #changed = new Map<string, Pod | undefined>();
 
   /** `resolvers`: addresses that are trusted whatever the cluster has, 16 bytes each. */
-  constructor(parts: { identities: Identities; networks: NetworkIndex; problems: ProblemLedger }, resolvers: readonly Uint8Array[]) {
+  constructor(parts: PodAddressesParts, resolvers: readonly Uint8Array[]) {
     this.#identities = parts.identities;
     this.#networks = parts.networks;
+    this.#nodes = parts.nodes;
     this.#problems = parts.problems;
     for (const address of resolvers) this.#trust(addressKey(address), 1);
   }
 
-  /** Takes over pods that came, changed or went, and the addresses that the node has. */
-  update(pods: readonly Replaced<Pod>[], nodeAddresses: readonly Uint8Array[]): void {
-    const nodeKeys = new Set(nodeAddresses.map(addressKey));
-    for (const key of nodeKeys) if (!this.#nodeKeys.has(key)) this.#touched.add(key);
-    for (const key of this.#nodeKeys) if (!nodeKeys.has(key)) this.#touched.add(key);
-    this.#nodeKeys = nodeKeys;
+  /** Takes over nodes and pods that came, changed or went, and the addresses that this node has. */
+  update(nodes: readonly Replaced<Node>[], pods: readonly Replaced<Pod>[], nodeAddresses: readonly Uint8Array[]): void {
+    for (const key of this.#nodes.update(nodes)) this.#touched.add(key);
+    this.#setOwnNode(new Set(nodeAddresses.map(addressKey)));
     for (const { before, after } of pods) {
       if (before && isPeer(before)) this.#withdraw(before);
       if (after && isPeer(after)) this.#claim(after);
@@ -62,11 +71,29 @@ export class PodAddresses {
     for (const network of networks) this.#identify(this.#sorted.between(network.key, lastKey(network)));
   }
 
+  /** Gives new identities to nodes' addresses that selectors in rules began or ceased to be about. */
+  renameNodes(): void {
+    this.#identify(this.#nodes.takeChanged());
+  }
+
   /** Addresses whose pod changed since this was asked last; undefined: nobody's any more. */
   takeChanged(): ReadonlyMap<string, Pod | undefined> {
     const changed = this.#changed;
     this.#changed = new Map();
     return changed;
+  }
+
+  #setOwnNode(keys: ReadonlySet<string>): void {
+    for (const key of [...this.ownNode.entries.keys()])
+      if (!keys.has(key)) {
+        this.ownNode.delete(key);
+        this.#touched.add(key);
+      }
+    for (const key of keys)
+      if (!this.ownNode.find(key)) {
+        this.ownNode.set(key, u32(1));
+        this.#touched.add(key);
+      }
   }
 
   #trust(key: string, by: 1 | -1): void {
@@ -100,23 +127,27 @@ export class PodAddresses {
 
   /** Decides whose an address is. */
   #settle(key: string): void {
-    const [first, ...others] = this.#claims.get(key) ?? [];
-    const owner = this.#nodeKeys.has(key) ? undefined : first;
-    const reason = (): string =>
-      `has the address ${formatAddress(Buffer.from(key, 'latin1'))} of pod ${first && objectName(first)}: the address counts as that one's`;
+    const claimants = this.#claims.get(key) ?? [];
+    const [node] = this.#nodes.at(key) ?? [];
+    const ofNode = node !== undefined || this.ownNode.find(key) !== undefined;
+    const owner = ofNode ? undefined : claimants[0];
+    const bearer = owner ? `pod ${objectName(owner)}` : node ? `node ${node.name}` : 'this node';
     this.#problems.set(
       `address ${key}`,
-      others.map(({ namespace, name }) => objectProblem({ kind: 'Pod', namespace, name }, reason())),
+      claimants
+        .filter((pod) => pod !== owner)
+        .map(({ namespace, name }) =>
+          objectProblem(
+            { kind: 'Pod', namespace, name },
+            `has the address ${formatAddress(Buffer.from(key, 'latin1'))} of ${bearer}: the address counts as that one's`,
+          ),
+        ),
     );
-    const before = this.owners.get(key);
-    if (owner === before) return;
-    if (owner) {
-      this.owners.set(key, owner);
-      this.#sorted.add(key);
-    } else {
-      this.owners.delete(key);
-      this.#sorted.remove(key);
-    }
+    if (owner || node) this.#sorted.add(key);
+    else this.#sorted.remove(key);
+    if (owner === this.owners.get(key)) return;
+    if (owner) this.owners.set(key, owner);
+    else this.owners.delete(key);
     this.#changed.set(key, owner);
   }
 
@@ -124,17 +155,27 @@ export class PodAddresses {
   #identify(keys: Iterable<string>): void {
     const released: IdentityInfo[] = [];
     for (const key of keys) {
-      const pod = this.owners.get(key);
       const before = this.#identityAt.get(key);
-      const now = pod && this.#identities.acquirePod(pod, this.#networks.containing(Buffer.from(key, 'latin1')));
+      const now = this.#acquire(key);
       if (before) released.push(before);
-      if (now) this.#identityAt.set(key, now);
-      else this.#identityAt.delete(key);
-      if (this.#nodeKeys.has(key)) this.peers.set(key, u32(Identity.NODE));
-      else if (now) this.peers.set(key, u32(now.id));
-      else this.peers.delete(key);
+      if (now) {
+        this.#identityAt.set(key, now);
+        this.peers.set(key, u32(now.id));
+      } else {
+        this.#identityAt.delete(key);
+        this.peers.delete(key);
+      }
     }
     for (const identity of released) this.#identities.release(identity);
+  }
+
+  /** The identity of an address that has another one than the networks around it. */
+  #acquire(key: string): IdentityInfo | undefined {
+    const pod = this.owners.get(key);
+    const selecting = pod ? [] : this.#nodes.selecting(key);
+    if (!pod && !selecting.length) return undefined;
+    const networks = this.#networks.containing(Buffer.from(key, 'latin1'));
+    return pod ? this.#identities.acquirePod(pod, networks) : this.#identities.acquireNode(selecting, networks);
   }
 }
 

@@ -6,13 +6,20 @@
  * the old policy said to what the new one says, with nothing in between.
  */
 import { Action, Direction, Identity, type Rule } from '../abi.gen.ts';
+import type { Network } from './address.ts';
 import { difference } from './array-diff.ts';
 import { type EntryMap, u32Key } from './entry-map.ts';
 import type { IdentityInfo } from './identities.ts';
-import type { NamedPort, Peer, PortSpec } from './objects.ts';
+import type { NamedPort, PortSpec, Selector } from './objects.ts';
 import type { AddressPeer, PeerIndex, PeerMatch, PeerUser } from './peer-index.ts';
 import { decideTable, type PlacedRule, type PortRange, type PortTables } from './port-table.ts';
 import type { PolicyRules, SourcedRule } from './rules.ts';
+
+/** A list of things that rules name, counted by who names them. */
+interface Listing<T> {
+  add(item: T): void;
+  remove(item: T): void;
+}
 
 /** The parts that rule sets are written with. */
 export interface RuleSetWriter {
@@ -20,11 +27,9 @@ export interface RuleSetWriter {
   readonly identities: ReadonlyMap<number, IdentityInfo>;
   readonly policies: EntryMap;
   readonly tables: PortTables;
-  /** Networks that rules name. */
-  readonly networks: {
-    add(network: Extract<Peer, { kind: 'network' }>['network']): void;
-    remove(network: Extract<Peer, { kind: 'network' }>['network']): void;
-  };
+  /** Networks, and selectors of nodes, that rules name. */
+  readonly networks: Listing<Network>;
+  readonly nodes: Listing<Selector>;
   /** The id of the rule that stands for "no rule allows it". */
   readonly isolation: (key: string, policies: readonly PolicyRules[], direction: Direction) => number;
   /** Called when entries of a rule set are not up to date, or it is gone: refresh() is to be called. */
@@ -90,7 +95,8 @@ export class RuleSet implements PeerUser {
   get conflicts(): ReadonlyMap<number, number> {
     const [first, ...others] = this.answerRules;
     const notAsked = others.filter(({ dnsPlugin }) => dnsPlugin !== first?.dnsPlugin);
-    const ofFlows = [...this.#conflicts.values()].flatMap((conflicts) => [...conflicts]);
+    // For several peers several others may be asked: of these always the same is named, in whatever order the peers came.
+    const ofFlows = [...this.#conflicts.values()].flatMap((conflicts) => [...conflicts]).sort(([, a], [, b]) => b - a);
     return new Map([...ofFlows, ...notAsked.map(({ id }) => [id, first?.id ?? 0] as const)]);
   }
 
@@ -147,11 +153,9 @@ export class RuleSet implements PeerUser {
   }
 
   #acquire(rule: SourcedRule): void {
-    const { peers, networks } = this.#writer;
-    const matches = addressPeers(rule).map((peer) => {
-      if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) networks.add(network);
-      return peers.acquire(peer, rule.namespace, this);
-    });
+    const { peers } = this.#writer;
+    this.#list(rule, 'add');
+    const matches = addressPeers(rule).map((peer) => peers.acquire(peer, rule.namespace, this));
     const names = this.direction === Direction.EGRESS ? namesIn(rule.ports) : [];
     if (!rule.peers && names.length) matches.push(peers.acquire({ kind: 'naming', names }, '', this));
     this.#matches.set(rule, matches);
@@ -183,8 +187,14 @@ export class RuleSet implements PeerUser {
       if (left > 0) this.#patterns.set(pattern, left);
       else this.#patterns.delete(pattern);
     }
-    for (const peer of rule.peers ?? [])
-      if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) this.#writer.networks.remove(network);
+    this.#list(rule, 'remove');
+  }
+
+  /** Has it known what a rule names, or forgotten. */
+  #list({ peers = [] }: SourcedRule, how: 'add' | 'remove'): void {
+    for (const peer of peers)
+      if (peer.kind === 'network') for (const network of [peer.network, ...peer.except]) this.#writer.networks[how](network);
+      else if (peer.kind === 'nodes') this.#writer.nodes[how](peer.nodes);
   }
 
   #noteRule(rule: SourcedRule, matches: readonly PeerMatch[]): void {

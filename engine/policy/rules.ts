@@ -5,6 +5,7 @@
  */
 
 import { Abi, Action, Context, Direction, type Rule } from '../abi.gen.ts';
+import { selectorText } from './node-peers.ts';
 import { objectName } from './object-name.ts';
 import type {
   AskRule,
@@ -337,6 +338,8 @@ export function peerText(peer: Peer): string {
   if (peer.kind === 'network')
     return peer.except.length ? `${peer.network.text}-${peer.except.map((network) => network.text).join('-')}` : peer.network.text;
   if (peer.kind === 'names') return `names ${peer.patterns.join()}`;
+  if (peer.kind === 'nodes') return `nodes ${selectorText(peer.nodes)}`;
+  if (peer.kind === 'serviceAccounts') return `service accounts ${peer.accounts.map(objectName).join()}`;
   return JSON.stringify([peer.namespaces, peer.pods]);
 }
 

@@ -9,8 +9,9 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { HostPolicy, Pod } from '../policy/objects.ts';
+import type { HostPolicy, Node, Pod } from '../policy/objects.ts';
 import { engineProblem, objectProblem, type Problem } from '../policy/problem.ts';
+import { matches } from '../policy/selector.ts';
 
 /** `off`: no cgroup was named. `pending`: in force until it is confirmed or lapses. `lapsed`: what was before is in force. */
 export type HostFirewallState = 'off' | 'confirmed' | 'pending' | 'lapsed';
@@ -79,18 +80,23 @@ export class HostFirewall {
     return { state, cgroup, policies, ...(pending && { confirmBy: new Date(pending.deadlineMs).toISOString() }) };
   }
 
-  /** Takes over what the source says; undefined while the firewall is off. A policy that is not valid changes nothing. */
-  next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined {
+  /**
+   * Takes over what the source says, of this node and what is for it; undefined while the firewall is off. A policy that is not valid
+   * changes nothing, and neither does one of which nobody can say whether it is for this node.
+   */
+  next(policies: readonly HostPolicy[], node: Node | undefined, problems: Problem[]): HostEndpoints | undefined {
+    const chosen = policies.filter(({ nodes }) => !nodes || !node || matches(nodes, node.labels));
+    const report = ({ name }: HostPolicy, reason: string) => problems.push(objectProblem({ kind: 'HostPolicy', name }, reason));
     if (this.#parts.cgroup === undefined) {
-      for (const { name } of wanted)
-        problems.push(
-          objectProblem({ kind: 'HostPolicy', name }, 'the host firewall is off: start the engine with --host-firewall CGROUP'),
-        );
+      for (const policy of chosen) report(policy, 'the host firewall is off: start the engine with --host-firewall CGROUP');
       return undefined;
     }
-    if (wanted.some(({ invalid }) => invalid))
+    const undecided = node ? [] : chosen.filter(({ nodes }) => nodes?.length);
+    for (const policy of undecided)
+      report(policy, 'nobody has told the labels of this node: what was in force for the host stays; name the node with --node-name');
+    if (chosen.some(({ invalid }) => invalid))
       problems.push(engineProblem('HostPolicy', 'one is not valid: what was in force for the host stays'));
-    else this.#want(wanted);
+    else if (!undecided.length) this.#want(chosen);
     if (this.#kept.lapsed)
       problems.push(
         engineProblem(

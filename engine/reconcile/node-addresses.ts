@@ -1,4 +1,4 @@
-/** The addresses of this network namespace: traffic between a pod and its node always passes. */
+/** The addresses of this network namespace: what the node sends to its pods from them always passes. */
 import { networkInterfaces } from 'node:os';
 import { EngineError, messageOf } from '../errors.ts';
 import { parseAddress } from '../policy/address.ts';

@@ -16,13 +16,13 @@ import type { Declaration } from '../plugins/version.ts';
 import { addressKey, formatAddress } from '../policy/address.ts';
 import type { ClusterChanges, Compiler } from '../policy/compile.ts';
 import { objectName } from '../policy/object-name.ts';
-import type { HostPolicy, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
+import type { HostPolicy, Node, ObjectChange, Pod, PolicyPlugin } from '../policy/objects.ts';
 import { engineProblem, formatProblem, objectProblem, type Problem, ProblemLedger, viewProblem } from '../policy/problem.ts';
 import { formatOrigin } from '../policy/rules.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
 import { proxyPolicy } from '../proxy/proxy-policy.ts';
 import type { HostEndpoints } from './host-firewall.ts';
-import { type EndpointView, Placement } from './placement.ts';
+import { type EndpointView, Placement, type PodFinder } from './placement.ts';
 
 export interface ReconcilerParts {
   /** Changes of the cluster's objects. */
@@ -46,8 +46,10 @@ export interface ReconcilerParts {
     setPolicy(policy: ProxyPolicy): void;
   };
   readonly maps: { apply(state: PolicyState): Applied };
-  readonly hostFirewall: { next(wanted: readonly HostPolicy[], problems: Problem[]): HostEndpoints | undefined };
+  readonly hostFirewall: { next(policies: readonly HostPolicy[], node: Node | undefined, problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
+  /** Of pods whose place nothing names. */
+  readonly podPlaces: PodFinder;
   readonly nodeAddresses: () => readonly Uint8Array[];
   readonly log: Logger;
 }
@@ -84,6 +86,8 @@ export class Reconciler {
   #placesTimer: NodeJS.Timeout | undefined;
   readonly #declared: Map<string, PolicyPlugin>;
   readonly #hostPolicies: Map<string, HostPolicy>;
+  /** This one, as it was told last: what is for it does not fall because nobody tells of it for a while. */
+  #node: Node | undefined;
   /** Taken, and not compiled yet. */
   #changes: ObjectChange[] = [];
   /** Pods that stand for the host, and their keys. */
@@ -105,9 +109,10 @@ export class Reconciler {
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
     this.#compiler = parts.compiler;
-    this.#placement = new Placement(parts.findPlace);
+    this.#placement = new Placement(parts.findPlace, parts.podPlaces);
     this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
     this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
+    this.#node = parts.compiler.cluster.of('Node').get(parts.compiler.nodeName ?? '');
   }
 
   get status(): Status {
@@ -171,6 +176,8 @@ export class Reconciler {
   /** Puts in force what the sources have told by now, and the versions of plugins that it declares, once they were tried. */
   async start(): Promise<Status> {
     this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
+    // What an earlier engine attached is detached unless it is known where it is.
+    await this.#placement.look(this.#compiler.endpoints.keys());
     this.#runAnew();
     await this.#trials;
     this.#runAnew();
@@ -219,8 +226,9 @@ export class Reconciler {
 
   #followHost(): HostEndpoints | undefined {
     follow(this.#hostPolicies, this.#changes, 'HostPolicy');
+    for (const { kind, key, value } of this.#changes) if (kind === 'Node' && key === this.#compiler.nodeName && value) this.#node = value;
     const problems: Problem[] = [];
-    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], problems);
+    const host = this.#parts.hostFirewall.next([...this.#hostPolicies.values()], this.#node, problems);
     this.#problems.set('host firewall', problems);
     return host;
   }

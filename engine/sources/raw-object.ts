@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { objectName } from '../policy/object-name.ts';
 import type { Problem, ProblemPlace } from '../policy/problem.ts';
 
-const CLUSTER_SCOPED = new Set(['Namespace', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
+const CLUSTER_SCOPED = new Set(['Namespace', 'Node', 'ClusterNetworkPolicy', 'PolicyPlugin', 'HostPolicy']);
 
 export type Path = readonly (string | number)[];
 

@@ -1,7 +1,7 @@
 /** From an object as it was written to the form that policy is compiled from, whatever source it comes from. */
 import { createHash } from 'node:crypto';
 import { Direction } from '../abi.gen.ts';
-import { parseAddress } from '../policy/address.ts';
+import { parseAddress, parseNetwork } from '../policy/address.ts';
 import {
   ASK_NOBODY,
   type CanaryFailure,
@@ -12,6 +12,7 @@ import {
   type HttpRoute,
   type ModuleReference,
   type Namespace,
+  type Node,
   type PluginPolicy,
   type Pod,
   type Policy,
@@ -21,10 +22,10 @@ import {
   type TierRule,
 } from '../policy/objects.ts';
 import type { Problem, ProblemPlace } from '../policy/problem.ts';
-import { clusterPolicySpec, clusterSubject } from './cluster-policy-schema.ts';
+import { clusterPolicySpec, clusterSubject, unknownPeers } from './cluster-policy-schema.ts';
 import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, serviceParents } from './http-route-schema.ts';
 import * as pluginSchema from './plugin-schema.ts';
-import { isRecord, type Origin, printable, RawObject } from './raw-object.ts';
+import { isRecord, type Origin, type Path, printable, RawObject } from './raw-object.ts';
 import * as schema from './schema.ts';
 import { endpointSlice, readableAddresses, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
 
@@ -44,17 +45,19 @@ export type ReadObject = ClusterObject & {
   place(): ProblemPlace;
 };
 
-const API_VERSIONS: Readonly<Record<string, string>> = {
-  Namespace: 'v1',
-  Pod: 'v1',
-  NetworkPolicy: 'networking.k8s.io/v1',
-  ClusterNetworkPolicy: 'policy.networking.k8s.io/v1alpha2',
-  PluginPolicy: 'sluice.dev/v1alpha1',
-  PolicyPlugin: 'sluice.dev/v1alpha1',
-  HostPolicy: 'sluice.dev/v1alpha1',
-  Service: 'v1',
-  EndpointSlice: 'discovery.k8s.io/v1',
-  HTTPRoute: 'gateway.networking.k8s.io/v1',
+const API_VERSIONS: Readonly<Record<string, readonly string[]>> = {
+  Namespace: ['v1'],
+  Node: ['v1'],
+  Pod: ['v1'],
+  NetworkPolicy: ['networking.k8s.io/v1'],
+  // They differ in nothing but their names.
+  ClusterNetworkPolicy: ['policy.networking.k8s.io/v1beta1', 'policy.networking.k8s.io/v1alpha2'],
+  PluginPolicy: ['sluice.dev/v1alpha1'],
+  PolicyPlugin: ['sluice.dev/v1alpha1'],
+  HostPolicy: ['sluice.dev/v1alpha1'],
+  Service: ['v1'],
+  EndpointSlice: ['discovery.k8s.io/v1'],
+  HTTPRoute: ['gateway.networking.k8s.io/v1'],
 };
 
 /** Kinds that people keep beside policies, and that no policy depends on so far. */
@@ -88,11 +91,12 @@ function readByKind(object: RawObject): ClusterObject | undefined {
     return undefined;
   }
   if (IGNORED_KINDS.has(kind)) return undefined;
-  if (!Object.hasOwn(API_VERSIONS, kind) || API_VERSIONS[kind] !== apiVersion) {
+  const versions = Object.hasOwn(API_VERSIONS, kind) ? API_VERSIONS[kind] : undefined;
+  if (!versions?.includes(apiVersion as string)) {
     object.report(
       ['kind'],
       `unknown kind ${kind} of ${String(apiVersion)}; known are ${Object.entries(API_VERSIONS)
-        .map(([name, version]) => `${name} of ${version}`)
+        .map(([name, each]) => `${name} of ${each.join(' or ')}`)
         .join(', ')}`,
     );
     return undefined;
@@ -100,6 +104,8 @@ function readByKind(object: RawObject): ClusterObject | undefined {
   switch (kind) {
     case 'Namespace':
       return ofKind(kind, readNamespace(object));
+    case 'Node':
+      return ofKind(kind, readNode(object));
     case 'Pod':
       return ofKind(kind, readPod(object));
     case 'NetworkPolicy':
@@ -135,17 +141,41 @@ function readNamespace(object: RawObject): Namespace | undefined {
   return { name, labels, ...(!success && { quarantined: true }) };
 }
 
+/** Of a damaged one, what can be read: labels, addresses. */
+function readNode(object: RawObject): Node | undefined {
+  object.parse(schema.metadata, ['metadata']);
+  const name = looseMetadata(object)?.name;
+  if (name === undefined) return undefined;
+  return {
+    name,
+    labels: schema.readableLabels(object.metadata.labels),
+    addresses: readTexts(object, ['status'], object.parse(schema.nodeStatus, ['status']), parseAddress, 'an address'),
+    podCidrs: readTexts(object, ['spec'], object.parse(schema.nodeSpec, ['spec']), parseNetwork, 'a network'),
+  };
+}
+
+/** The texts at a place that are what they should be; of the others it is said. */
+function readTexts<T>(
+  object: RawObject,
+  path: Path,
+  texts: Iterable<string> | undefined,
+  parse: (text: string) => T | undefined,
+  what: string,
+): T[] {
+  return [...(texts ?? [])].flatMap((text) => {
+    const read = parse(text);
+    if (read === undefined) object.report(path, `"${printable(text)}" is not ${what}`);
+    return read === undefined ? [] : [read];
+  });
+}
+
 /** A pod whose manifest is damaged is quarantined where it still can be recognised. */
 function readPod(object: RawObject): Pod | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(schema.podSpec, ['spec']);
   const status = object.parse(schema.podStatus, ['status']);
   const texts = new Set([status?.podIP, ...(status?.podIPs ?? []).map((entry) => entry.ip)].filter((ip): ip is string => !!ip));
-  const addresses = [...texts].flatMap((ip) => {
-    const address = parseAddress(ip);
-    if (!address) object.report(['status'], `"${ip}" is not an address`);
-    return address ? [address] : [];
-  });
+  const addresses = readTexts(object, ['status'], texts, parseAddress, 'an address');
   const name = looseMetadata(object);
   if (!name) return undefined;
   const annotations = object.origin.mayPlace && isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
@@ -197,9 +227,13 @@ function readNetworkPolicy(object: RawObject): Policy | undefined {
 function readClusterPolicy(object: RawObject): ClusterPolicy | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(clusterPolicySpec, ['spec']);
-  if (metadata && spec) return { name: metadata.name, ...spec };
-  const name = looseMetadata(object);
   const raw = isRecord(object.raw.spec) ? object.raw.spec : {};
+  if (metadata && spec) {
+    for (const path of unknownPeers(raw))
+      object.report(['spec', ...path], 'has no field that is known here: the rule accepts nothing, or denies everything');
+    return { name: metadata.name, ...spec };
+  }
+  const name = looseMetadata(object);
   const subject = clusterSubject.safeParse(raw.subject);
   return (
     name && {
@@ -314,10 +348,14 @@ function readHttpRoute(object: RawObject): HttpRoute | undefined {
 /** One that is invalid says so: what stands for the host must not fall with a typing error. */
 function readHostPolicy(object: RawObject): HostPolicy | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
-  const rules = object.parse(schema.hostPolicySpec, ['spec']);
-  if (!metadata || !rules) return { name: String(object.metadata.name ?? '?'), rules: {}, invalid: true };
+  const spec = object.parse(schema.hostPolicySpec, ['spec']);
+  if (!metadata || !spec) {
+    const { nodeSelector } = isRecord(object.raw.spec) ? object.raw.spec : {};
+    const nodes = schema.selector.safeParse(nodeSelector);
+    return { name: String(object.metadata.name ?? '?'), ...(nodes.success && { nodes: nodes.data }), rules: {}, invalid: true };
+  }
   const version = createHash('sha256').update(JSON.stringify(object.raw.spec)).digest('hex').slice(0, 8);
-  return { name: `${metadata.name}@${version}`, rules };
+  return { name: `${metadata.name}@${version}`, ...spec };
 }
 
 /** Name and namespace as far as they are strings at all, without control characters. */

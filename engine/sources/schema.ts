@@ -11,7 +11,7 @@ import { Direction } from '../abi.gen.ts';
 import { type Network, networkOf, parseNetwork } from '../policy/address.ts';
 import { canonicalName } from '../policy/domain-name.ts';
 import { objectName } from '../policy/object-name.ts';
-import type { Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServicePeer } from '../policy/objects.ts';
+import type { AccountRef, Labels, Peer, PolicyRule, PortSpec, Requirement, Selector, ServicePeer } from '../policy/objects.ts';
 import { MOST, matches, note } from './note.ts';
 
 const LABEL_NAME = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
@@ -193,6 +193,7 @@ export const namesPeer = ({ names }: { names: string[] }): Peer => ({
   kind: 'names',
   patterns: [...new Set(names.map(canonicalName))].sort(),
 });
+export const nodesPeer = (nodes: Selector): Peer => ({ kind: 'nodes', nodes });
 const podsPeer = (peer: { podSelector?: Selector | undefined; namespaceSelector?: Selector | undefined }): Peer => ({
   kind: 'pods',
   namespaces: peer.namespaceSelector ?? 'own',
@@ -206,6 +207,8 @@ interface PeerChoice {
   ipBlock?: z.infer<typeof ipBlock> | undefined;
   cidr?: Network | undefined;
   names?: string[] | undefined;
+  nodes?: Selector | undefined;
+  serviceAccounts?: AccountRef[] | undefined;
   service?: ServicePeer | undefined;
 }
 
@@ -245,6 +248,8 @@ function peerOf<T extends z.ZodRawShape>(shape: T) {
       const value = parsed as PeerChoice;
       if (value.service) return value.service;
       if (value.names) return namesPeer({ names: value.names });
+      if (value.nodes) return nodesPeer(value.nodes);
+      if (value.serviceAccounts) return { kind: 'serviceAccounts', accounts: value.serviceAccounts };
       const block = value.ipBlock ?? (value.cidr && { cidr: value.cidr });
       return block ? networkPeer(block) : podsPeer(value);
     });
@@ -254,7 +259,28 @@ function peerOf<T extends z.ZodRawShape>(shape: T) {
 const placeOf = <T extends z.ZodRawShape>(shape: T) => peerOf(shape).transform((peer) => peer as Peer);
 
 const peer = placeOf(standard);
-/** A peer of our own policies may be a bare `cidr`, and of what is sent domain names. */
+const accountName = dnsSubdomain('must be the name of a ServiceAccount').describe('The name of the ServiceAccount.');
+const accountNamespace = dnsLabel('must be a lower-case DNS label');
+/** Pods by who they run as. Equal accounts, equal text: sorted. */
+const serviceAccounts = <T extends z.ZodType<string | undefined>>(namespace: T) =>
+  absent(
+    z
+      .array(z.strictObject({ namespace, name: accountName }))
+      .min(1, 'needs at least one service account')
+      .transform((accounts) =>
+        (accounts as { namespace?: string | undefined; name: string }[])
+          .map((each): AccountRef => ({ name: each.name, ...(each.namespace !== undefined && { namespace: each.namespace }) }))
+          .sort((a, b) => (objectName(a) < objectName(b) ? -1 : 1)),
+      ),
+  ).meta(note('Pods that run as one of these ServiceAccounts.', { maxItems: MOST.names }));
+/** A peer of our own policies may be nodes, or pods by who they run as; of namespaced ones a bare `cidr`, and of what is sent domain names. */
+const nodes = absent(selector).describe('Nodes by their labels, at the addresses in their status; an empty selector is every node.');
+const ofHost = { ...standard, nodes, serviceAccounts: serviceAccounts(accountNamespace.describe('Its namespace.')) };
+const namespaced = {
+  ...standard,
+  nodes,
+  serviceAccounts: serviceAccounts(absent(accountNamespace).describe('Its namespace; the own one where absent.')),
+};
 const bareCidr = absent(cidr);
 const names = absent(z.array(domainName).min(1, 'needs at least one name')).meta(
   note('Whatever a trusted resolver answered for one of these domain names.', { maxItems: MOST.names }),
@@ -266,9 +292,10 @@ const service = z
   })
   .describe('A Service, by its cluster addresses; only with ask.context http.')
   .transform((value): ServicePeer => ({ kind: 'service', service: objectName(value) }));
-const hostDestination = placeOf({ ...standard, names });
-export const askSource = placeOf({ ...standard, cidr: bareCidr });
-export const askDestination = peerOf({ ...standard, cidr: bareCidr, names, service: absent(service) });
+const hostSource = placeOf(ofHost);
+const hostDestination = placeOf({ ...ofHost, names });
+export const askSource = placeOf({ ...namespaced, cidr: bareCidr });
+export const askDestination = peerOf({ ...namespaced, cidr: bareCidr, names, service: absent(service) });
 
 export const portNumber = z.int().min(1, 'a port is 1 to 65535').max(65_535, 'a port is 1 to 65535');
 
@@ -318,6 +345,7 @@ export const ports = list(port).meta(
 
 const ingressRule = z.strictObject({ from: from(peer), ports }).transform((rule) => policyRule(rule.from, rule.ports));
 const egressRule = z.strictObject({ to: to(peer), ports }).transform((rule) => policyRule(rule.to, rule.ports));
+const hostIngressRule = z.strictObject({ from: from(hostSource), ports }).transform((rule) => policyRule(rule.from, rule.ports));
 const hostEgressRule = z.strictObject({ to: to(hostDestination), ports }).transform((rule) => policyRule(rule.to, rule.ports));
 
 export const policyTypes = list(z.enum(['Ingress', 'Egress']));
@@ -339,10 +367,11 @@ export const networkPolicySpec = z
   .strictObject({ podSelector: absent(selector), ingress: list(ingressRule), egress: list(egressRule), policyTypes })
   .transform((spec) => ({ selector: spec.podSelector ?? [], rules: isolating(spec) }));
 
-/** As a NetworkPolicy without a podSelector: it is about the node. */
+/** As a NetworkPolicy with a selector of nodes in place of pods. */
 export const hostPolicySpec = z
   .strictObject({
-    ingress: list(ingressRule).meta(note('Traffic that may reach the node.', { maxItems: MOST.rules })),
+    nodeSelector: absent(selector).describe('The nodes that it is for, by their labels; every one where absent.'),
+    ingress: list(hostIngressRule).meta(note('Traffic that may reach the node.', { maxItems: MOST.rules })),
     egress: list(hostEgressRule).meta(note('Traffic that the node may send.', { maxItems: MOST.rules })),
     policyTypes: policyTypes.meta(
       note('The directions that are closed but for these rules; where absent Ingress, and Egress if there are rules for it.', {
@@ -373,7 +402,7 @@ export const hostPolicySpec = z
             message: 'podSelector needs a namespaceSelector beside it: a HostPolicy has no namespace',
           });
   })
-  .transform((spec) => isolating(spec));
+  .transform((spec) => ({ ...(spec.nodeSelector && { nodes: spec.nodeSelector }), rules: isolating(spec) }));
 
 const containerPort = z.looseObject({
   name: absent(z.string()),
@@ -391,6 +420,21 @@ export const podSpec = z.looseObject({
 export const podStatus = absent(
   z.looseObject({ phase: absent(z.string()), podIP: absent(z.string()), podIPs: list(z.looseObject({ ip: absent(z.string()) })) }),
 );
+
+/** The addresses of a node that are addresses: the other types are names. */
+const NODE_ADDRESS_TYPES = new Set(['InternalIP', 'ExternalIP']);
+
+export const nodeSpec = absent(z.looseObject({ podCIDR: absent(z.string()), podCIDRs: list(z.string()) })).transform((spec) => {
+  const texts = spec?.podCIDRs?.length ? spec.podCIDRs : [spec?.podCIDR];
+  return texts.filter((text): text is string => !!text);
+});
+
+export const nodeStatus = absent(
+  z.looseObject({ addresses: list(z.looseObject({ type: absent(z.string()), address: absent(z.string()) })) }),
+).transform((status) => {
+  const own = (status?.addresses ?? []).filter(({ type = '' }) => NODE_ADDRESS_TYPES.has(type));
+  return [...new Set(own.flatMap(({ address }) => address || []))];
+});
 
 export const metadata = z.looseObject({
   name: dnsSubdomain('must be a lower-case DNS name of at most 253 characters'),

@@ -10,7 +10,6 @@ export const enum DirectionValue {
 export const enum IdentityValue {
   ANY = 0,
   WORLD = 1,
-  NODE = 2,
 }
 
 export const enum ContextValue {

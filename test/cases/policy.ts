@@ -396,7 +396,13 @@ const CLUSTER: readonly PolicyCase[] = [
   },
   {
     name: 'a whole protocol',
-    policies: () => [cnp('Admin', 10, `${shop}, ingress: [{ action: Deny, from: [${everyPod}], protocols: [{ udp: {} }] }]`)],
+    policies: () => [
+      cnp(
+        'Admin',
+        10,
+        `${shop}, ingress: [{ action: Deny, from: [${everyPod}], protocols: [{ udp: { destinationPort: { range: { start: 1, end: 65535 } } } }] }]`,
+      ),
+    ],
     flows: [flow(web, 53, false, 'UDP'), flow(web, 80, true)],
   },
   {

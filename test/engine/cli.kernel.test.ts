@@ -35,6 +35,12 @@ describe.skipIf(inject('missing'))('sluice', () => {
       code: 2,
       text: 'whoever reaches it could push plugins; give tokens or clients in the access section of --config',
     },
+    {
+      name: 'a node’s name that is none',
+      args: ['run', '--source', 'dir:.', '--node-name', 'a b'],
+      code: 2,
+      text: 'Cannot use --node-name a b: must be the name of a Node',
+    },
     { name: 'a resolver by name', args: ['run', '--source', 'dir:.', '--resolver', 'dns.local'], code: 2, text: 'must be an IP address' },
     {
       name: 'a DNS setting that is none',

@@ -75,7 +75,13 @@ describe.skipIf(inject('missing'))('changes under fire', () => {
         'b',
         `{ podSelector: {}, ingress: [{ from: [{ podSelector: { matchExpressions: [{ key: app, operator: NotIn, values: [evil] }] } }] }] }`,
       ),
-    np('a', `{ ${toDb} }`) + cnp('admin', 5, 'Admin', `ingress: [{ action: Accept, from: [${podsOf('web')}], protocols: [{ udp: {} }] }]`),
+    np('a', `{ ${toDb} }`) +
+      cnp(
+        'admin',
+        5,
+        'Admin',
+        `ingress: [{ action: Accept, from: [${podsOf('web')}], protocols: [{ udp: { destinationPort: { range: { start: 1, end: 65535 } } } }] }]`,
+      ),
     np('b', `{ podSelector: {}, ingress: [{ from: [{ podSelector: {} }] }] }`) +
       cnp('admin', 5, 'Admin', `ingress: [{ action: Deny, from: [${podsOf('evil')}] }, { action: Pass, from: [{ namespaces: {} }] }]`),
     cnp('base', 5, 'Baseline', `ingress: [{ action: Accept, from: [${podsOf('web')}] }, { action: Deny, from: [{ namespaces: {} }] }]`),

@@ -10,7 +10,7 @@ describe.skipIf(inject('missing'))('host firewall', () => {
   const node = new TestNode();
   const cgroup = new TestCgroup('host');
   const [web, db] = ['10.88.0.1', '10.88.0.2'];
-  const flags = ['--host-firewall', cgroup.name, '--confirm-timeout', `${CONFIRM_MS}ms`];
+  const flags = ['--host-firewall', cgroup.name, '--confirm-timeout', `${CONFIRM_MS}ms`, '--node-name', 'this'];
   /** Egress to one address only. */
   const only = (address: string): string => `apiVersion: sluice.dev/v1alpha1
 kind: HostPolicy
@@ -77,6 +77,22 @@ spec: { policyTypes: [Egress], egress: [{ to: [{ ipBlock: { cidr: ${address}/32 
     expect(stderr).toContain('is not a CIDR');
     expect(stderr).toContain('what was in force for the host stays');
     expect([await curl(web), await curl(db)]).toEqual([0, 7]);
+  });
+
+  test('a HostPolicy for other nodes is none here; one for nodes like this needs its Node', async () => {
+    const chosen = (zone: string): string => only(web).replace('spec: {', `spec: { nodeSelector: { matchLabels: { zone: ${zone} } },`);
+    node.write('host.yaml', chosen('a'));
+    expect((await node.sluice('wait', '--timeout', '5s')).stderr).toContain('nobody has told the labels of this node');
+    expect([await curl(web), await curl(db)]).toEqual([0, 7]);
+    node.write('node.yaml', 'apiVersion: v1\nkind: Node\nmetadata: { name: this, labels: { zone: b } }\n');
+    await node.apply();
+    expect([await curl(web), await curl(db)]).toEqual([0, 0]);
+    node.write('node.yaml', 'apiVersion: v1\nkind: Node\nmetadata: { name: this, labels: { zone: a } }\n');
+    await node.apply();
+    expect([await curl(web), await curl(db)]).toEqual([0, 7]);
+    node.write('host.yaml', only(web));
+    await node.apply();
+    await node.sluice('host', 'confirm');
   });
 
   test('the kernel goes back by itself when the engine is killed before the confirmation', async () => {

@@ -98,7 +98,7 @@ describe.skipIf(inject('missing'))('domain names', () => {
       ['-6', 'fd98::/64'],
     ] as const)
       expect((await node.run('ip', family, 'route', 'add', 'local', network, 'dev', 'lo')).code).toBe(0);
-    // Addresses that are nobody's interface: those of a node are open to its pods whatever policy says.
+    // Addresses of no interface, as those are that names lead to: what comes from one of the node's own passes whatever policy says.
     await node.run('sysctl', '-qw', 'net.ipv4.ip_nonlocal_bind=1', 'net.ipv6.ip_nonlocal_bind=1');
     startServers();
     node.write('policy.yaml', POLICY);

@@ -1,6 +1,6 @@
 /** A compiled cluster in one step, and what the kernel would decide from its entries. */
 
-import { Action, type Direction, Identity, type Rule } from '../../engine/abi.gen.ts';
+import { Action, type Direction, type Rule } from '../../engine/abi.gen.ts';
 import { Compiler } from '../../engine/policy/compile.ts';
 import { findIdentity, findNamedRule } from '../../engine/policy/decide.ts';
 import { objectName } from '../../engine/policy/object-name.ts';
@@ -54,7 +54,7 @@ export function compiled(
   nodes: readonly Uint8Array[] = [],
   resolvers: readonly Uint8Array[] = [],
 ): Compiler {
-  const compiler = new Compiler(resolvers);
+  const compiler = new Compiler({ resolvers });
   update(compiler, snapshot, pluginIds, nodes);
   return compiler;
 }
@@ -75,7 +75,6 @@ export function ruleOfMaps(
   const ruleSet = endpoint.ruleSets[direction]?.id ?? 0;
   if (!ruleSet) return ALLOWED;
   const identity = findIdentity(compiler, peer);
-  if (identity === Identity.NODE) return ALLOWED;
   const { remembered } = compiler.named;
   const patterns = names.map((name) => remembered.get(compiler.named.closest(name) ?? '')).filter((id) => id !== undefined);
   return findNamedRule(compiler, ruleSet, patterns, { identity, protocol, port }) ?? DENIED;

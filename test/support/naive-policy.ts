@@ -10,6 +10,7 @@ type Any = any;
 
 export interface Cluster {
   readonly namespaces: readonly Any[];
+  readonly nodes: readonly Any[];
   readonly pods: readonly Any[];
   readonly policies: readonly Any[];
   readonly clusterPolicies: readonly Any[];
@@ -76,8 +77,16 @@ function isSubject(cluster: Cluster, subject: Any, pod: Any): boolean {
 function isTierPeer(cluster: Cluster, peer: Any, { peer: address, names }: Flow): boolean {
   if (peer.domainNames) return peer.domainNames.some((pattern: string) => names.some((name) => isNamed(pattern, name)));
   if (peer.networks) return peer.networks.some((network: string) => inside(network, address));
+  if (peer.nodes)
+    return cluster.nodes.some(
+      ({ metadata, status }) => selects(peer.nodes, metadata.labels) && status.addresses.some((own: Any) => isNodesOwn(own, address)),
+    );
   const pod = podOf(cluster, address);
   return pod !== undefined && isSubject(cluster, peer, pod);
+}
+
+function isNodesOwn({ type, address }: Any, peer: string): boolean {
+  return type !== 'Hostname' && same(address, peer);
 }
 
 function isNamed(pattern: string, name: string): boolean {

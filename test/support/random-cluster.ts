@@ -27,10 +27,12 @@ const INSIDE: Readonly<Record<string, readonly string[]>> = {
   'fd00::/64': ['fd00::2/127', 'fd00::3/128'],
 };
 const PORT_NAMES = ['web', 'dns'];
+const NODES = ['n1', 'n2', 'n3'];
 const DOMAINS = ['a.b.test', '*.b.test', 'B.test', '*.c.b.test', '*.a.b.test.', 'other.test', '*.other.test'];
 
 export class RandomCluster implements Cluster {
   namespaces: Any[] = [];
+  nodes: Any[] = [];
   pods: Any[] = [];
   policies: Any[] = [];
   clusterPolicies: Any[] = [];
@@ -41,11 +43,13 @@ export class RandomCluster implements Cluster {
     this.#state = seed % 0x7fffffff || 1;
     for (let i = 0; i < 6; i++) this.pods.push(this.#pod(i));
     this.namespaces = NAMESPACES.slice(0, 2).map((name) => this.#namespace(name));
+    this.nodes = NODES.map((name) => this.#node(name));
   }
 
   /** Everything as a List. */
   get manifest(): string {
-    return JSON.stringify({ kind: 'List', items: [...this.namespaces, ...this.pods, ...this.policies, ...this.clusterPolicies] });
+    const items = [...this.namespaces, ...this.nodes, ...this.pods, ...this.policies, ...this.clusterPolicies];
+    return JSON.stringify({ kind: 'List', items });
   }
 
   below(limit: number): number {
@@ -55,8 +59,9 @@ export class RandomCluster implements Cluster {
 
   /** Changes one thing. What does not change are the same objects. */
   change(): void {
-    const kind = this.below(10);
-    if (kind < 3) this.pods = replaceOrAdd(this.pods, this.below(6), this.#pod(this.below(6)));
+    const kind = this.below(11);
+    if (kind === 10) this.nodes = NODES.filter(() => this.below(4)).map((name) => this.#node(name));
+    else if (kind < 3) this.pods = replaceOrAdd(this.pods, this.below(6), this.#pod(this.below(6)));
     else if (kind < 4) this.namespaces = NAMESPACES.filter(() => this.below(3)).map((name) => this.#namespace(name));
     else if (kind < 7) this.policies = this.#some(this.policies, 5, () => this.#policy());
     else this.clusterPolicies = this.#some(this.clusterPolicies, 5, () => this.#clusterPolicy());
@@ -89,6 +94,24 @@ export class RandomCluster implements Cluster {
 
   #namespace(name: string): Any {
     return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: this.#labels() } };
+  }
+
+  /** Nodes have addresses in the networks of pods, and one has another's. */
+  #node(name: string): Any {
+    const host = 8 + NODES.indexOf(name);
+    return {
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: { name, labels: this.#labels() },
+      status: {
+        addresses: [
+          { type: 'InternalIP', address: `10.0.0.${host}` },
+          { type: 'InternalIP', address: `fd00::${host.toString(16)}` },
+          { type: 'ExternalIP', address: this.below(3) ? `192.0.2.${host}` : '192.0.2.1' },
+          { type: 'Hostname', address: name },
+        ],
+      },
+    };
   }
 
   #pod(i: number): Any {
@@ -168,19 +191,20 @@ export class RandomCluster implements Cluster {
   }
 
   #destination(): Any {
-    const kind = this.below(4);
+    const kind = this.below(5);
     if (kind < 2) return this.#subject();
+    if (kind === 4) return { nodes: this.#selector() };
     return kind === 2
       ? { networks: this.#list(1, 2, () => this.#pick(NETWORKS)) }
       : { domainNames: this.#list(1, 3, () => this.#pick(DOMAINS)) };
   }
 
-  #tierPort(): Any {
+  #tierPort(byName: boolean): Any {
     const kind = this.below(4);
-    if (!kind) return { destinationNamedPort: this.#pick(PORT_NAMES) };
+    if (!kind && byName) return { destinationNamedPort: this.#pick(PORT_NAMES) };
     const start = this.below(6) + 1;
     const destinationPort = kind === 1 ? { number: start } : { range: { start, end: start + 1 + this.below(3) } };
-    return { [this.#pick(['tcp', 'udp', 'sctp'])]: kind === 3 && this.below(2) ? {} : { destinationPort } };
+    return { [this.#pick(['tcp', 'udp', 'sctp'])]: { destinationPort } };
   }
 
   #clusterPolicy(): Any {
@@ -191,7 +215,9 @@ export class RandomCluster implements Cluster {
         return {
           action: made.some((peer) => peer.domainNames) ? 'Accept' : this.#pick(['Accept', 'Deny', 'Pass']),
           [peers]: made,
-          ...this.#maybe('protocols', () => this.#list(1, 3, () => this.#tierPort())),
+          ...this.#maybe('protocols', () =>
+            this.#list(1, 3, () => this.#tierPort(!made.some((peer) => peer.domainNames ?? peer.networks ?? peer.nodes))),
+          ),
         };
       });
     return {

@@ -14,6 +14,7 @@ const custom = (kind: string, apiVersion: string, plural: string): Resource => (
 
 export const RESOURCES: readonly Resource[] = [
   builtIn('Namespace', 'v1', 'namespaces'),
+  builtIn('Node', 'v1', 'nodes'),
   builtIn('Pod', 'v1', 'pods'),
   builtIn('Service', 'v1', 'services'),
   builtIn('EndpointSlice', 'discovery.k8s.io/v1', 'endpointslices'),

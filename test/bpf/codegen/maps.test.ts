@@ -30,6 +30,7 @@ const GIVEN_OUT = {
     name_shares: '41de6dd9',
     named_rule_sets: 'e4692b85',
     networks: 'fc2713d1',
+    node_addresses: 'cf4abe84',
     openings: 'df4444e3',
     origins: 'c26d30f7',
     peers: 'cf4abe84',

@@ -142,13 +142,16 @@ static void endpoint_put(struct world *world, uint32_t index)
 static void peers_put(struct world *world)
 {
 	struct random *random = world->random;
+	uint32_t one = 1;
 
 	for (uint32_t i = 0; i < 2 * sizeof(ipv4_addresses) / sizeof(ipv4_addresses[0]); i++) {
 		struct address address = address_of(i & 1 ? ipv6_addresses[i / 2] : ipv4_addresses[i / 2]);
-		uint32_t identity = random_percent(random, 10) ? IDENTITY_NODE : FIRST_IDENTITY + random_below(random, IDENTITIES);
+		uint32_t identity = FIRST_IDENTITY + random_below(random, IDENTITIES);
 
 		if (random_percent(random, 60))
 			sides_put(world->sides, "peers", &address, &identity);
+		if (random_percent(random, 10))
+			sides_put(world->sides, "node_addresses", &address, &one);
 	}
 	for (uint32_t i = 0; i < sizeof(networks) / sizeof(networks[0]); i++) {
 		struct network_key key = { .prefix_bits = network_bits[i] };

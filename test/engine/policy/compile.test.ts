@@ -1,7 +1,7 @@
 /** Compiling, but for what decides: plugins, ids, damage. The meaning of policies is in test/cases/policy.ts. */
 import { describe, expect, test } from 'vitest';
 import { Abi, Action, Context, Direction, endpointCodec, Identity } from '../../../engine/abi.gen.ts';
-import { parseAddress } from '../../../engine/policy/address.ts';
+import { addressKey, parseAddress } from '../../../engine/policy/address.ts';
 import { Compiler } from '../../../engine/policy/compile.ts';
 import { findIdentity } from '../../../engine/policy/decide.ts';
 import type { EntryMap } from '../../../engine/policy/entry-map.ts';
@@ -9,6 +9,7 @@ import type { Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import { compiled, ruleOfMaps, snapshotOf, update } from '../../support/compiled.ts';
+import { localPod } from '../../support/local-pods.ts';
 
 const address = (text: string): Uint8Array => parseAddress(text) as Uint8Array;
 
@@ -41,6 +42,22 @@ spec: ${spec}
 const told = ({ problems }: Compiler): string[] => problems.all.map((problem) => formatProblem(viewProblem(problem)));
 
 describe('Compiler', () => {
+  test.each<{ name: string; pod: Pod; is: boolean }>([
+    { name: 'a pod that an API says runs here is an endpoint', pod: localPod('web', ['10.0.0.1']), is: true },
+    { name: 'also before it has an address', pod: localPod('web', []), is: true },
+    { name: 'one that has ended is none', pod: localPod('web', ['10.0.0.1'], { ended: true }), is: false },
+    { name: 'one in the network of the node is none', pod: localPod('web', ['10.0.0.1'], { hostNetwork: true }), is: false },
+    {
+      name: 'one of another node is none',
+      pod: (({ local, ...rest }) => ({ ...rest, node: 'there' }))(localPod('web', ['10.0.0.1'])),
+      is: false,
+    },
+  ])('$name', ({ pod, is }) => {
+    const compiler = new Compiler();
+    compiler.update([{ kind: 'Pod', key: 'shop/web', value: pod }], new Map(), []);
+    expect([...compiler.endpoints.keys()]).toEqual(is ? [pod] : []);
+  });
+
   const ask = (extra = ''): string => `
 ---
 apiVersion: sluice.dev/v1alpha1
@@ -200,8 +217,55 @@ spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ ports: [{ port: 8
     const agent = podText('shop', 'agent', 'app: web', '192.168.0.1').replace('spec: {', 'spec: { hostNetwork: true,');
     const compiler = new Compiler();
     update(compiler, snapshotOf(base + agent + allowWeb), new Map(), [address('192.168.0.1')]);
-    expect(findIdentity(compiler, address('192.168.0.1'))).toBe(Identity.NODE);
+    expect(findIdentity(compiler, address('192.168.0.1'))).toBe(Identity.WORLD);
+    expect([...compiler.maps.node_addresses.entries.keys()]).toEqual([addressKey(address('192.168.0.1'))]);
     expect(fromWeb(compiled(snapshotOf(base + agent + allowWeb)), '192.168.0.1')).toBe(Action.DENY);
+  });
+
+  test('an address of a node is no pod’s, and a pod that says it has it is told', () => {
+    const liar = podText('shop', 'liar', 'app: web', '192.168.0.1');
+    const other =
+      'apiVersion: v1\nkind: Node\nmetadata: { name: n2 }\nstatus: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }\n';
+    const here = compiled(snapshotOf(base + liar + allowWeb), new Map(), [address('192.168.0.1')]);
+    const there = compiled(snapshotOf(`${base + liar + allowWeb}---\n${other}`));
+    for (const [compiler, bearer] of [
+      [here, 'this node'],
+      [there, 'node n2'],
+    ] as const) {
+      expect(fromWeb(compiler, '192.168.0.1')).toBe(Action.DENY);
+      expect(told(compiler)).toEqual([`Pod shop/liar: has the address 192.168.0.1 of ${bearer}: the address counts as that one's`]);
+    }
+    update(there, snapshotOf(base + liar + allowWeb));
+    expect(fromWeb(there, '192.168.0.1')).toBe(Action.ALLOW);
+    expect(told(there)).toEqual([]);
+  });
+
+  test('service accounts are peers by name and namespace, and a pod without one runs as "default"', () => {
+    const asks = (accounts: string): string => `
+apiVersion: sluice.dev/v1alpha1
+kind: PluginPolicy
+metadata: { name: by-account, namespace: shop }
+spec: { podSelector: { matchLabels: { app: db } }, ingress: [{ from: [{ serviceAccounts: [${accounts}] }], ask: { plugin: p } }] }
+`;
+    const runsAs = (name: string, account: string, ip: string): string =>
+      podText('bank', name, 'app: same', ip).replace('spec: {', `spec: { serviceAccountName: ${account},`);
+    const pods = `${base}${runsAs('one', 'reader', '10.0.1.7')}${runsAs('two', 'writer', '10.0.1.8')}`;
+    const compiler = new Compiler();
+    const asked = (accounts: string, cluster = pods): string[] => {
+      update(compiler, snapshotOf(cluster + asks(accounts)), new Map([['p', 7]]));
+      compiler.retire();
+      const addresses = { one: '10.0.1.7', two: '10.0.1.8', 'bank/web': '10.0.1.1', 'shop/web': '10.0.0.1' };
+      return Object.entries(addresses).flatMap(([name, ip]) => (fromWeb(compiler, ip) === Action.ASK ? [name] : []));
+    };
+    expect(asked('{ name: reader, namespace: bank }')).toEqual(['one']);
+    expect(asked('{ name: reader, namespace: bank }, { name: writer, namespace: bank }')).toEqual(['one', 'two']);
+    expect(asked('{ name: reader }')).toEqual([]);
+    expect(asked('{ name: default }')).toEqual(['shop/web']);
+    expect(asked('{ name: default, namespace: bank }')).toEqual(['bank/web']);
+    expect(asked('{ name: writer, namespace: bank }', pods.replace('serviceAccountName: reader', 'serviceAccountName: writer'))).toEqual([
+      'one',
+      'two',
+    ]);
   });
 
   test('policies of one name in several namespaces are different policies', () => {

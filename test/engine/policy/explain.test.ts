@@ -9,7 +9,7 @@ import { naiveVerdict } from '../../support/naive-policy.ts';
 import { RandomCluster } from '../../support/random-cluster.ts';
 
 const seed = Number(process.env.SLUICE_TEST_SEED ?? 20_261_123);
-const PEERS = ['10.0.0.1', '10.0.0.4', '10.9.9.9', 'fd00::2', '2001:db8::1'];
+const PEERS = ['10.0.0.1', '10.0.0.4', '10.0.0.9', '192.0.2.1', '10.9.9.9', 'fd00::2', '2001:db8::1'];
 
 const party = (compiler: Compiler, text: string): Party => {
   const address = parseAddress(text) as Uint8Array;

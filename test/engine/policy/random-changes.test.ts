@@ -21,6 +21,7 @@ const NAMESPACES = ['one', 'two'];
 const LABELS = ['a', 'b'];
 const SERVICES = ['red', 'blue'];
 const PLUGINS = ['p', 'q'];
+const ACCOUNTS = ['default', 'reader'];
 const DOMAINS = ['a.b.test', '*.b.test', 'other.test'];
 const NETWORKS = ['0.0.0.0/0', '10.0.0.0/30', '10.0.0.4/32', '::/0', 'fd00::/127', '10.1.0.0/16'];
 
@@ -73,6 +74,7 @@ class Random {
       this.#pod,
       this.#pod,
       this.#namespace,
+      this.#node,
       this.#policy,
       this.#clusterPolicy,
       this.#pluginPolicy,
@@ -98,12 +100,25 @@ class Random {
       },
       spec: {
         hostNetwork: this.below(8) === 0,
+        ...(this.below(3) && { serviceAccountName: this.pick(ACCOUNTS) }),
         containers: [{ ports: this.some([{ name: 'web', containerPort: 8000 + this.below(2) }]) }],
       },
       status: {
         phase: this.pick(['Running', 'Running', 'Running', 'Succeeded']),
         podIPs: [{ ip: `10.0.0.${this.below(8) ? i + 1 : 1}` }, ...this.some([{ ip: `fd00::${i}` }])],
       },
+    };
+  }
+
+  #node(): Any {
+    const i = this.below(3);
+    const address = this.pick([`192.168.0.${i + 1}`, `10.0.0.${i + 1}`, '203.0.113.1']);
+    return {
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: { name: `n${i}`, labels: this.labels() },
+      spec: { podCIDRs: [`10.${i}.0.0/16`] },
+      status: { addresses: [{ type: 'InternalIP', address }, ...this.some([{ type: 'ExternalIP', address: `fd00::${i}` }])] },
     };
   }
 
@@ -140,7 +155,12 @@ class Random {
 
   #clusterPolicy(): Any {
     const to = (): Any =>
-      this.pick([{ namespaces: this.selector() }, { networks: [this.pick(NETWORKS)] }, { domainNames: [this.pick(DOMAINS)] }]);
+      this.pick([
+        { namespaces: this.selector() },
+        { networks: [this.pick(NETWORKS)] },
+        { nodes: this.selector() },
+        { domainNames: [this.pick(DOMAINS)] },
+      ]);
     const egress = this.list(3, () => {
       const peer = to();
       return { action: peer.domainNames ? 'Accept' : this.pick(['Accept', 'Deny', 'Pass']), to: [peer] };
@@ -166,6 +186,13 @@ class Random {
     return { service: this.pick(SERVICES), namespace, port: 80 };
   }
 
+  #accounts(): Any[] {
+    return [{}, ...this.some([{}])].map(() => ({
+      name: this.pick(ACCOUNTS),
+      ...(this.below(2) && { namespace: this.pick(NAMESPACES) }),
+    }));
+  }
+
   #pluginPolicy(): Any {
     const namespace = this.pick(NAMESPACES);
     const plugin = this.pick(PLUGINS);
@@ -177,6 +204,8 @@ class Random {
           http: { routes: { x: this.#backend(namespace) }, default: 'x' },
         },
         { to: [{ cidr: this.pick(NETWORKS) }], ask: { plugin } },
+        { to: [{ nodes: this.selector() }], ask: { plugin } },
+        { to: [{ serviceAccounts: this.#accounts() }], ask: { plugin } },
         { ask: { plugin, context: 'dns' } },
         { serverNames: { names: [this.pick(['a.test', 'b.test'])] } },
       ]),

@@ -1,7 +1,8 @@
 /** Every kind of bad input has a line and a reason, and no invalid policy opens anything. */
 import { describe, expect, test } from 'vitest';
 import { Direction } from '../../../engine/abi.gen.ts';
-import type { Policy } from '../../../engine/policy/objects.ts';
+import { formatAddress } from '../../../engine/policy/address.ts';
+import type { Kind, ObjectsByKind, Policy } from '../../../engine/policy/objects.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import type { ReadObject } from '../../../engine/sources/read-object.ts';
 import { RandomCluster } from '../../support/random-cluster.ts';
@@ -18,6 +19,13 @@ function policyIn(objects: readonly ReadObject[]): Policy {
   const [object] = objects;
   if (object?.kind !== 'NetworkPolicy') throw new Error('no NetworkPolicy was read');
   return object.value;
+}
+
+/** The only object, of that kind. */
+function valueIn<K extends Kind>(kind: K, { objects }: { readonly objects: readonly ReadObject[] }): ObjectsByKind[K] {
+  const [object] = objects;
+  if (object?.kind !== kind) throw new Error(`no ${kind} was read`);
+  return object.value as ObjectsByKind[K];
 }
 
 describe('readManifest()', () => {
@@ -159,7 +167,7 @@ describe('readManifest()', () => {
       spec: '{ tier: Admin, priority: 1, subject: { namespaces: {}, pods: { namespaceSelector: {}, podSelector: {} } } }',
       reason: 'exactly one of namespaces, pods',
     },
-    { name: 'a peer of no kind', spec: rule('to: [{}]'), reason: 'exactly one of namespaces, pods, networks, domainNames' },
+    { name: 'a peer that is none', spec: rule('to: [web]'), reason: 'to[0]' },
     { name: 'no peers', spec: rule('to: []'), reason: 'needs at least one entry' },
     { name: 'a bad network', spec: rule('to: [{ networks: [10.0.0.0/40] }]'), reason: '"10.0.0.0/40" is not a CIDR' },
     { name: 'an action that does not exist', spec: rule('to: [{ namespaces: {} }]').replace('Deny', 'Allow'), reason: 'Invalid option' },
@@ -175,8 +183,30 @@ describe('readManifest()', () => {
     },
     {
       name: 'two protocols in one',
-      spec: rule('to: [{ namespaces: {} }], protocols: [{ tcp: {}, udp: {} }]'),
+      spec: rule(
+        'to: [{ namespaces: {} }], protocols: [{ tcp: { destinationPort: { number: 1 } }, udp: { destinationPort: { number: 1 } } }]',
+      ),
       reason: 'exactly one of tcp, udp, sctp, destinationNamedPort',
+    },
+    {
+      name: 'a protocol without an attribute that is known',
+      spec: rule('to: [{ namespaces: {} }], protocols: [{ tcp: {} }]').replace('Deny', 'Accept'),
+      reason: 'needs a destinationPort',
+    },
+    {
+      name: 'two peers in one',
+      spec: rule('to: [{ namespaces: {}, nodes: {} }]'),
+      reason: 'exactly one of namespaces, pods, nodes, networks, domainNames',
+    },
+    {
+      name: 'a port’s name beside who gives none',
+      spec: rule('to: [{ namespaces: {} }, { nodes: {} }], protocols: [{ destinationNamedPort: web }]'),
+      reason: 'only stand beside pods and namespaces',
+    },
+    {
+      name: 'nodes as a source, which the API does not have',
+      spec: rule('to: [{ namespaces: {} }]').replace('egress', 'ingress').replace('to: [{ namespaces: {} }]', 'from: [{ nodes: {} }]'),
+      reason: 'nodes',
     },
     {
       name: 'a domain name that is none',
@@ -268,6 +298,111 @@ describe('readManifest()', () => {
     const text = networkPolicy('  podSelector: {}').replace('name: web', `name: ${name}`);
     const { problems } = readManifest('f.yaml', text);
     expect(problems.map(({ reason }) => reason)).toEqual(good ? [] : [expect.stringContaining('of at most 253 characters')]);
+  });
+
+  test.each([
+    { action: 'Accept', means: { action: 'accept', name: 'r', peers: [] } },
+    { action: 'Deny', means: { action: 'deny', name: 'r' } },
+    { action: 'Pass', means: { action: 'deny', name: 'r' } },
+  ])('ClusterNetworkPolicy: a peer whose field nobody here knows fails its rule closed, and no other: $action', ({ action, means }) => {
+    for (const [direction, side] of [
+      ['ingress', 'from'],
+      ['egress', 'to'],
+    ]) {
+      const rules = `[{ name: r, action: ${action}, ${side}: [{ namespaces: {} }, {}], protocols: [{ tcp: { destinationPort: { number: 1 } } }] }, { action: Accept, ${side}: [{ namespaces: {} }] }]`;
+      const file = readManifest(
+        'f.yaml',
+        clusterPolicy(`{ tier: Admin, priority: 1, subject: { namespaces: {} }, ${direction}: ${rules} }`),
+      );
+      expect(file.problems.map(({ reason }) => reason)).toEqual([expect.stringContaining(`spec.${direction}[0].${side}[1]: has no field`)]);
+      const [first, second] = Object.values(valueIn('ClusterNetworkPolicy', file).rules).flat();
+      expect(first).toMatchObject(means);
+      expect(Object.hasOwn(first ?? {}, 'peers')).toBe(Object.hasOwn(means, 'peers'));
+      expect(second).toMatchObject({ action: 'accept', peers: [{ kind: 'pods' }] });
+    }
+  });
+
+  test('ClusterNetworkPolicy: both versions of the API mean the same, and a missing namespaceSelector every namespace', () => {
+    const text = clusterPolicy(
+      '{ tier: Admin, priority: 1, subject: { pods: { podSelector: {} } }, egress: [{ action: Deny, to: [{ nodes: {} }] }] }',
+    );
+    const [one, two] = [text, text.replace('v1alpha2', 'v1beta1')].map((each) => readManifest('f.yaml', each));
+    expect(two?.problems).toEqual([]);
+    expect(two?.objects[0]?.value).toEqual(one?.objects[0]?.value);
+    expect(two?.objects[0]?.value).toMatchObject({
+      subject: { namespaces: [], pods: [] },
+      rules: { [Direction.EGRESS]: [{ peers: [{ kind: 'nodes', nodes: [] }] }] },
+    });
+  });
+
+  test('a Node: its addresses that are addresses, and the networks of its pods', () => {
+    const node = (spec: string, status: string) => {
+      const file = readManifest(
+        'f.yaml',
+        `apiVersion: v1\nkind: Node\nmetadata: { name: n1, namespace: odd, labels: { kubernetes.io/hostname: n1 } }\nspec: ${spec}\nstatus: ${status}\n`,
+      );
+      const { name, labels, addresses, podCidrs } = valueIn('Node', file);
+      const cidrs = podCidrs.map(({ text }) => text);
+      return {
+        name,
+        labels: [...labels],
+        addresses: addresses.map(formatAddress),
+        cidrs,
+        problems: file.problems.map(({ reason }) => reason),
+      };
+    };
+    const bare = { name: 'n1', labels: [['kubernetes.io/hostname', 'n1']], addresses: [], cidrs: [], problems: [] };
+    expect(
+      node(
+        '{ podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, "fd00:1::/64"] }',
+        `{ addresses: [{ type: InternalIP, address: 192.0.2.1 }, { type: InternalIP, address: "fd00::1" }, { type: Hostname, address: n1 },
+           { type: ExternalIP, address: 192.0.2.1 }, { type: ExternalIP, address: 203.0.113.1 }, { type: InternalDNS, address: 192.0.2.9 }] }`,
+      ),
+    ).toEqual({ ...bare, addresses: ['192.0.2.1', 'fd00::1', '203.0.113.1'], cidrs: ['10.1.0.0/24', 'fd00:1::/64'] });
+    expect(node('{ podCIDR: 10.1.0.0/24 }', '{}')).toEqual({ ...bare, cidrs: ['10.1.0.0/24'] });
+    for (const nothing of ['', '{}', '{ podCIDRs: [], addresses: [] }', '{ podCIDRs: , addresses: , podCIDR: "" }'])
+      expect(node(nothing, nothing)).toEqual(bare);
+    expect(node('{ podCIDRs: [10.1.0.0/24, x] }', '{ addresses: [{ type: InternalIP, address: 10.0.0.256 }] }')).toEqual({
+      ...bare,
+      cidrs: ['10.1.0.0/24'],
+      problems: ['status: "10.0.0.256" is not an address', 'spec: "x" is not a network'],
+    });
+  });
+
+  test('nodes and service accounts as peers of our own kinds', () => {
+    const peers = `[{ nodes: { matchLabels: { zone: a } } }, { serviceAccounts: [{ name: writer }, { namespace: other, name: reader }] }]`;
+    const meant = [
+      { kind: 'nodes', nodes: [{ key: 'zone', operator: 'In', values: ['a'] }] },
+      { kind: 'serviceAccounts', accounts: [{ namespace: 'other', name: 'reader' }, { name: 'writer' }] },
+    ];
+    const read = (kind: string, spec: string) =>
+      readManifest('f.yaml', `apiVersion: sluice.dev/v1alpha1\nkind: ${kind}\nmetadata: { name: p }\nspec: ${spec}\n`);
+    const rules = (to: string): string => `{ ingress: [{ from: ${to}, ask: { plugin: p } }], egress: [{ to: ${to}, ask: { plugin: p } }] }`;
+    const asks = read('PluginPolicy', rules(peers));
+    expect(asks.problems).toEqual([]);
+    for (const list of Object.values(valueIn('PluginPolicy', asks).rules)) expect(list?.[0]?.peers).toEqual(meant);
+    const named = peers.replace('{ name: writer }', '{ name: writer, namespace: own }');
+    const host = read(
+      'HostPolicy',
+      `{ nodeSelector: { matchLabels: { zone: a } }, ingress: [{ from: ${named} }], egress: [{ to: ${named} }] }`,
+    );
+    expect(host.problems).toEqual([]);
+    expect(host.objects[0]?.value).toMatchObject({ nodes: [{ key: 'zone', operator: 'In', values: ['a'] }] });
+    for (const [spec, reason] of [
+      [rules('[{ serviceAccounts: [] }]'), 'at least one'],
+      [rules('[{ serviceAccounts: [{ namespace: a }] }]'), 'name'],
+      [rules('[{ serviceAccounts: [{ name: A }] }]'), 'ServiceAccount'],
+      [rules('[{ serviceAccounts: [{ name: a }], podSelector: {} }]'), 'cannot stand beside'],
+      [rules('[{ nodes: {}, cidr: 10.0.0.0/8 }]'), 'cannot stand beside'],
+    ] as const)
+      expect(
+        read('PluginPolicy', spec)
+          .problems.map((problem) => problem.reason)
+          .join('; '),
+        spec,
+      ).toContain(reason);
+    const ownAccount = read('HostPolicy', '{ ingress: [{ from: [{ serviceAccounts: [{ name: a }] }] }] }');
+    expect(ownAccount.problems[0]?.reason).toContain('serviceAccounts[0].namespace');
   });
 
   test('a HostPolicy whose text changes has another name; one that is invalid says so', () => {
