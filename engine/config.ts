@@ -22,7 +22,13 @@ export interface HostPort {
 export interface Config {
   readonly source:
     | { readonly kind: 'dir'; readonly path: string }
-    | { readonly kind: 'kubernetes'; readonly kubeconfig?: string; readonly nodeName: string };
+    | {
+        readonly kind: 'kubernetes';
+        readonly kubeconfig?: string;
+        readonly nodeName: string;
+        /** Of the engines themselves: the Lease of who writes statuses is there. */
+        readonly namespace: string;
+      };
   /** As the cluster calls this node. */
   readonly nodeName: string;
   readonly api: HostPort;
@@ -177,8 +183,12 @@ function readNodeName(flag: string | undefined): string {
 /** @throws EngineError `CONFIG_INVALID` */
 function parseSource(flags: { source: string; kubeconfig?: string | undefined }, nodeName: string): Config['source'] {
   const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
-  if (kind === 'kubernetes' && path === undefined)
-    return { kind, nodeName, ...(flags.kubeconfig !== undefined && { kubeconfig: flags.kubeconfig }) };
+  if (kind === 'kubernetes' && path === undefined) {
+    const namespace = process.env.POD_NAMESPACE || 'sluice-system';
+    if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(namespace))
+      throw new EngineError('CONFIG_INVALID', `Cannot use POD_NAMESPACE ${namespace}: must be the name of a namespace`);
+    return { kind, nodeName, namespace, ...(flags.kubeconfig !== undefined && { kubeconfig: flags.kubeconfig }) };
+  }
   if (kind !== 'dir' || !path)
     throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH or kubernetes`);
   if (flags.kubeconfig !== undefined)

@@ -42,6 +42,8 @@ import { namesOf, Reconciler } from './reconcile/reconciler.ts';
 import { SandboxRecords } from './reconcile/sandbox-records.ts';
 import { ClusterFeed } from './sources/cluster-feed.ts';
 import { openSources } from './sources/open.ts';
+import { inForceOf } from './status/in-force.ts';
+import { StatusKeeper } from './status/status-keeper.ts';
 import { PluginThreads, type ThreadEvents } from './threads/plugin-threads.ts';
 import { VERSION } from './version.ts';
 
@@ -96,6 +98,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
     await reconciler.start();
 
     keepLooking({ cluster, kernel, observers }, stops);
+    keepStatuses(config, log, { cluster, reconciler }, stops);
     hostFirewall.onLapse = () => reconciler.schedule();
     cluster.feed.onChange(() => reconciler.schedule());
     stops.push(() => void (readiness.ready = false));
@@ -115,12 +118,13 @@ async function runStops(stops: Stops): Promise<void> {
 
 /** The cluster as its sources tell it, compiled once before there are maps: they must have room for it. */
 async function followCluster(config: Config, log: Logger, stops: Stops) {
-  const feed = new ClusterFeed(openSources(config.source, log.child({ room: 'sources' })));
+  const sources = openSources(config.source, log.child({ room: 'sources' }));
+  const feed = new ClusterFeed(sources);
   stops.push(() => feed.close());
   await feed.start();
   const compiler = new Compiler({ resolvers: config.resolvers, nodeName: config.nodeName });
   compiler.update(feed.take(), new Map(), nodeAddresses());
-  return { feed, compiler };
+  return { feed, compiler, writable: sources.flatMap(({ writable }) => writable ?? []) };
 }
 type Cluster = Awaited<ReturnType<typeof followCluster>>;
 
@@ -331,6 +335,33 @@ function keepLooking(parts: { cluster: Cluster; kernel: Kernel; observers: Obser
   stops.push(() => pressure.close());
   known.start(() => forgetPatterns(parts.cluster.compiler, known));
   stops.push(() => known.close());
+}
+
+/** Tells an API server what became of its objects. */
+function keepStatuses(
+  { source }: Config,
+  log: Logger,
+  { cluster, reconciler }: { cluster: Cluster; reconciler: Reconciler },
+  stops: Stops,
+): void {
+  const [writable] = cluster.writable;
+  if (source.kind !== 'kubernetes' || !writable) return;
+  const { versions, objects } = writable;
+  const readProblems = () => cluster.feed.problems.all;
+  const problems = () => reconciler.status.problems;
+  const keeper = new StatusKeeper({
+    api: objects,
+    nodeName: source.nodeName,
+    namespace: source.namespace,
+    engineVersion: VERSION,
+    versions,
+    readProblems,
+    inForce: inForceOf({ versions, isTaken: () => cluster.feed.isTaken, readProblems, problems }),
+    nodeNames: () => cluster.compiler.cluster.of('Node').keys(),
+    log: log.child({ room: 'status' }),
+  });
+  keeper.start();
+  stops.push(() => keeper.close());
 }
 
 /** Lets the compiler forget patterns that no rule has any more, once nothing is known under them. */

@@ -60,6 +60,11 @@ export class ClusterFeed {
     );
   }
 
+  /** Whether everything that was told has been taken. */
+  get isTaken(): boolean {
+    return this.#touched.size === 0;
+  }
+
   /** Calls back whenever there is something to take, or a source is another way than before. */
   onChange(notify: () => void): void {
     this.#notify = notify;

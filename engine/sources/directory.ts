@@ -214,7 +214,10 @@ export class DirectorySource implements Source {
       return stamped === object ? [] : [{ slot, entry: { object: stamped, problems } }];
     });
     if (changes.length)
-      this.#files.set(file, { ...read, entries: new Map([...read.entries, ...changes.map(({ slot, entry }) => [slot, entry] as const)]) });
+      this.#files.set(file, {
+        ...read,
+        entries: new Map<string, Entry>([...read.entries, ...changes.map(({ slot, entry }) => [slot, entry] as const)]),
+      });
     return changes;
   }
 }

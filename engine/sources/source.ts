@@ -2,7 +2,9 @@
  * A source of the cluster's objects: a directory, an API server. It tells what changes, object by object, and how it is;
  * what an object means beside others of its name is decided by who listens.
  */
+import type { ObjectVersion, ObjectVersions } from '../policy/object-versions.ts';
 import type { Problem } from '../policy/problem.ts';
+import type { ObjectClient } from './kubernetes/object-client.ts';
 import type { ReadObject } from './read-object.ts';
 
 /** How a source is. Whatever it is, what it told before holds until it tells otherwise. */
@@ -16,6 +18,8 @@ export type SourceState =
 /** The content of one of a source's slots: an object, problems, or both. */
 export interface Entry {
   readonly object?: ReadObject;
+  /** Of a policy, where an API counts its versions. */
+  readonly version?: ObjectVersion;
   readonly problems: readonly Problem[];
 }
 
@@ -53,11 +57,20 @@ export interface FollowedKind {
   readonly errors: number;
 }
 
+/** A source into which engines write, too: how its objects are. */
+export interface WritableSource {
+  readonly objects: ObjectClient;
+  /** Of the policies that it has told. */
+  readonly versions: ObjectVersions;
+}
+
 export interface Source {
   /** As people name it: `dir:/etc/sluice`, `kubernetes:10.96.0.1:443`. */
   readonly name: string;
   /** Absent: it follows all of its objects alike. */
   readonly kinds?: readonly FollowedKind[];
+  /** Absent: nothing can be written there. */
+  readonly writable?: WritableSource;
   /**
    * Begins to tell. Resolves when everything that there was has been told, and the state is another one than `starting`.
    *

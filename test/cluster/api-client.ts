@@ -11,22 +11,35 @@ export interface ApiAnswer {
   readonly body: string;
 }
 
+/** How something is asked. */
+export interface Asking {
+  /** Of the body; default: JSON. */
+  readonly contentType?: string;
+}
+
 export class ApiClient {
   readonly #host: string;
   readonly #agent: Agent;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(host: string, authority: string, { certificate, key }: Credentials) {
+  /** With a certificate, or a bearer token. */
+  constructor(host: string, authority: string, credentials: Credentials | { readonly token: string }) {
     this.#host = host;
-    this.#agent = new Agent({ ca: readFileSync(authority), cert: readFileSync(certificate), key: readFileSync(key) });
+    const ca = readFileSync(authority);
+    if ('token' in credentials) {
+      this.#agent = new Agent({ ca });
+      this.#headers = { authorization: `Bearer ${credentials.token}` };
+    } else {
+      this.#agent = new Agent({ ca, cert: readFileSync(credentials.certificate), key: readFileSync(credentials.key) });
+      this.#headers = {};
+    }
   }
 
-  ask(method: string, path: string, body?: unknown): Promise<ApiAnswer> {
+  ask(method: string, path: string, body?: unknown, { contentType = 'application/json' }: Asking = {}): Promise<ApiAnswer> {
     return new Promise((resolve, reject) => {
+      const headers = { ...this.#headers, ...(body !== undefined && { 'content-type': contentType }) };
       const asked = request(
-        {
-          ...{ host: this.#host, port: API_PORT, method, path, agent: this.#agent, timeout: TIMEOUT_MS },
-          ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' } }),
-        },
+        { host: this.#host, port: API_PORT, method, path, agent: this.#agent, timeout: TIMEOUT_MS, headers },
         (answer) => {
           const chunks: Buffer[] = [];
           answer.on('data', (chunk: Buffer) => chunks.push(chunk));

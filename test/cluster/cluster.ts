@@ -69,6 +69,11 @@ export class Cluster {
     return (this.#api ??= new ApiClient(this.#layout.apiAddress, this.pki.authority.certificate, this.pki.files('admin')));
   }
 
+  /** As whoever has the token. */
+  apiAs(token: string): ApiClient {
+    return new ApiClient(this.#layout.apiAddress, this.pki.authority.certificate, { token });
+  }
+
   get kubectlPath(): string {
     return join(this.#state.programs, 'kubectl');
   }

@@ -28,6 +28,14 @@ export interface ConnectionParts {
   readonly timing: Timing;
 }
 
+/** A request; without a body where the method has none. */
+export interface Request {
+  readonly method: 'GET' | 'POST' | 'PATCH';
+  readonly path: string;
+  readonly accept: string;
+  readonly body?: { readonly type: string; readonly text: string };
+}
+
 /** An answer's head; its body is the stream. */
 export interface Answer {
   readonly status: number;
@@ -55,16 +63,21 @@ export class Connection {
     this.#prefix = new URL(parts.server).pathname.replace(/\/$/, '');
   }
 
-  /** Sends a GET; resolves with the head of the answer. Whoever gets it reads the stream to its end, or destroys it. @throws ApiFailure */
+  /** Sends a GET, as send(). */
   async get(path: string, accept: string, signal: AbortSignal): Promise<Answer> {
+    return await this.send({ method: 'GET', path, accept }, signal);
+  }
+
+  /** Resolves with the head of the answer. Whoever gets it reads the stream to its end, or destroys it. @throws ApiFailure */
+  async send({ method, path, accept, body }: Request, signal: AbortSignal): Promise<Answer> {
     const { credentials, timing } = this.#parts;
     const current = await credentials.get().catch((error: unknown) => {
       throw new ApiFailure('unreachable', `no credentials: ${messageOf(error)}`);
     });
     if (signal.aborted || this.#closed) throw new ApiFailure('unreachable', 'stopped');
-    const headers = { ':path': `${this.#prefix}${path}`, accept, ...lowerCase(current.headers), 'user-agent': 'sluice' };
-    const { session, stream } = this.#request(current, headers);
-    stream.end();
+    const head = { ':method': method, ':path': `${this.#prefix}${path}`, accept, ...(body && { 'content-type': body.type }) };
+    const { session, stream } = this.#request(current, { ...head, ...lowerCase(current.headers), 'user-agent': 'sluice' });
+    stream.end(body?.text);
     const answer = await headOf(stream, session, timing.answerMs, signal);
     if (answer.status === 401) credentials.renew();
     return answer;

@@ -4,6 +4,7 @@
  */
 import { isRecord, type Origin } from '../raw-object.ts';
 import { readObject } from '../read-object.ts';
+import { readVersion } from '../read-version.ts';
 import type { Entry, SlotChange } from '../source.ts';
 import { ApiFailure } from './api-failure.ts';
 import type { RawRecord } from './encodings.ts';
@@ -37,7 +38,8 @@ export class KnownObjects {
     // Such as a route of a Gateway, or a slice of no Service.
     if (!object && !problems.length) return this.drop(raw);
     this.#seen.set(slot, this.#round);
-    return { slot, entry: this.#lean({ ...(object && { object }), problems }) };
+    const version = readVersion(raw);
+    return { slot, entry: this.#lean({ ...(object && { object }), ...(version && { version }), problems }) };
   }
 
   drop(raw: RawRecord): SlotChange {

@@ -4,15 +4,17 @@
  */
 import { EngineError, messageOf } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
+import { ObjectVersions } from '../../policy/object-versions.ts';
 import { objectProblem } from '../../policy/problem.ts';
 import type { Origin } from '../raw-object.ts';
-import type { FollowedKind, Source, SourceListener, SourceState } from '../source.ts';
+import type { FollowedKind, SlotChange, Source, SourceListener, SourceState, WritableSource } from '../source.ts';
 import { ApiClient } from './api-client.ts';
 import { catchUp } from './catch-up.ts';
 import { Connection } from './connection.ts';
 import { CredentialSource } from './credentials.ts';
 import { KnownObjects } from './known-objects.ts';
 import { type Access, readAccess } from './kubeconfig.ts';
+import { ObjectClient } from './object-client.ts';
 import { Reflector } from './reflector.ts';
 import { RESOURCES, type Resource, resourceName } from './resources.ts';
 import { pause, TIMING, type Timing } from './timing.ts';
@@ -30,6 +32,8 @@ const WAITING_MS = 30_000;
 
 export class KubernetesSource implements Source {
   readonly name: string;
+  readonly writable: WritableSource;
+  readonly #versions = new ObjectVersions();
   readonly #log: Logger;
   readonly #timing: Timing;
   readonly #connection: Connection;
@@ -48,6 +52,7 @@ export class KubernetesSource implements Source {
     this.#timing = timing;
     this.#connection = connect(access, timing);
     this.#api = new ApiClient(this.#connection, timing);
+    this.writable = { objects: new ObjectClient(this.#connection, timing), versions: this.#versions };
     const origin = originOf(config.nodeName);
     this.#reflectors = resources.map(
       (resource) =>
@@ -56,7 +61,7 @@ export class KubernetesSource implements Source {
           api: this.#api,
           known: new KnownObjects(origin),
           timing,
-          tell: (changes) => this.#listener?.tell(changes),
+          tell: (changes) => this.#tell(changes),
           changed: () => this.#gather(),
         }),
     );
@@ -93,6 +98,7 @@ export class KubernetesSource implements Source {
     clearInterval(this.#waiting);
     this.#listener = undefined;
     const closed = this.#reflectors.map((reflector) => reflector.close());
+    this.writable.objects.close();
     this.#connection.close();
     await Promise.all(closed);
   }
@@ -109,6 +115,11 @@ export class KubernetesSource implements Source {
       }
     const what = reflector.trouble?.reason ?? `cannot list ${resourceName(reflector.resource)}: ${reason}`;
     throw new EngineError('TIMEOUT', `Cannot catch up with ${this.name} within ${this.#timing.catchUpMs / 1000} s: ${what}`);
+  }
+
+  #tell(changes: readonly SlotChange[]): void {
+    for (const { slot, entry } of changes) this.#versions.set(slot, entry?.version);
+    this.#listener?.tell(changes);
   }
 
   #gather(): void {

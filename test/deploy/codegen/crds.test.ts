@@ -1,4 +1,4 @@
-/** The CRDs are fresh, and structural as an API server wants it; which objects they take a real one says (crds.cluster.test.ts). */
+/** The CRDs are fresh, and structural as an API server wants it; which objects they take a real one says (crds.kernel.test.ts). */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';

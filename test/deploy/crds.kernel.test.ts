@@ -2,14 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parse, parseAllDocuments } from 'yaml';
-import { writeCrds } from '../../deploy/codegen/crds.ts';
+import { parseAllDocuments } from 'yaml';
 import { type ReadObject, readObject } from '../../engine/sources/read-object.ts';
 import { BAD_OBJECTS, GOOD_OBJECTS, pathOf, type WrittenObject } from '../cases/own-objects.ts';
-import { type ApiServer, hasApiServer, ApiServer as Server } from '../support/api-server.ts';
-
-const crds = [...writeCrds().values()].map((text) => parse(text));
-const CRDS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+import { type Cluster, startCluster } from '../cluster/cluster.ts';
+import { applyCrds, askJson, storedCrds } from '../support/own-kinds.ts';
 
 /** Objects of ours in the documentation, but for a module in a file, which an API cannot have. */
 const documented = [
@@ -37,40 +34,27 @@ function readerProblems(object: WrittenObject): string[] {
   return readObject(object as never, { locate: (_, title) => ({ at: 'file', file: title }) }).problems.map(({ reason }) => reason);
 }
 
-describe.skipIf(!hasApiServer)('a real API server', () => {
-  let server: ApiServer;
+describe('a real API server', () => {
+  let cluster: Cluster;
   /** Whether it would take an object, with every field that it does not know as an error. */
   const offer = async (object: WrittenObject) =>
-    await server.ask('POST', `${pathOf(object)}?dryRun=All&fieldValidation=Strict`, { body: object });
+    await askJson(cluster.api, 'POST', `${pathOf(object)}?dryRun=All&fieldValidation=Strict`, object);
 
   beforeAll(async () => {
-    server = await Server.start();
-    for (const crd of crds) {
-      const { status, body } = await server.apply(`${CRDS}/${crd.metadata.name}`, crd);
-      expect(body.message ?? '', crd.metadata.name).toBe('');
-      expect(status).toBe(201);
-    }
-    for (const crd of crds)
-      await server.until(`${crd.metadata.name} is served`, async () => {
-        const { body } = await server.ask('GET', `${CRDS}/${crd.metadata.name}`);
-        const conditions: { type: string; status: string; message: string }[] = body.status?.conditions ?? [];
-        for (const { type, message } of conditions) expect([type, message]).not.toContain('NonStructuralSchema');
-        return conditions.some(({ type, status }) => type === 'Established' && status === 'True');
-      });
-    await server.until('all are found', async () => {
-      const answers = await Promise.all(GOOD_OBJECTS.map(({ object }) => server.ask('GET', pathOf(object))));
-      return answers.every(({ status }) => status === 200);
-    });
-  }, 90_000);
-  afterAll(async () => await server?.stop());
+    cluster = await startCluster({ name: 'crds-test' });
+  });
+  afterAll(async () => await cluster?.stop());
 
-  test('takes the CRDs a second time, without a change and without a warning', async () => {
-    for (const crd of crds) {
-      const path = `${CRDS}/${crd.metadata.name}`;
-      const before = (await server.ask('GET', path)).body.metadata.resourceVersion;
-      const { status, body } = await server.apply(path, crd);
-      expect([status, body.metadata.resourceVersion]).toEqual([200, before]);
+  test('takes the CRDs, which are structural, and a second time without a change', async () => {
+    expect((await applyCrds(cluster.api)).map(({ status, body }) => [status, body.message])).toEqual(Array(4).fill([201, undefined]));
+    const stored = await storedCrds(cluster.api);
+    for (const { body } of stored) {
+      const conditions: { type: string; status: string }[] = body.status.conditions;
+      expect(conditions.map(({ type, status }) => `${type}=${status}`)).toEqual(['NamesAccepted=True', 'Established=True']);
     }
+    expect((await applyCrds(cluster.api)).map(({ status, body }) => [status, body.metadata.resourceVersion])).toEqual(
+      stored.map(({ body }) => [200, body.metadata.resourceVersion]),
+    );
   });
 
   test.each(GOOD_OBJECTS)('takes $name, and so does the reader', async ({ object }) => {
@@ -119,7 +103,7 @@ describe.skipIf(!hasApiServer)('a real API server', () => {
   }, 120_000);
 
   test('says of every field that people write what it is for', async () => {
-    const { body } = await server.ask('GET', '/openapi/v3/apis/sluice.dev/v1alpha1');
+    const { body } = await askJson(cluster.api, 'GET', '/openapi/v3/apis/sluice.dev/v1alpha1');
     const spec = body.components.schemas['dev.sluice.v1alpha1.PluginPolicy'].properties.spec;
     expect(spec.properties.egress.items.properties.ask.properties.context.description).toContain('When it is asked');
   });
