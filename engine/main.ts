@@ -1,4 +1,5 @@
 /** The engine: what is built from what, in order, and stopped in the reverse order. Nobody imports it but the command line. */
+import { hostname } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { createApi, listen } from './api/api.ts';
 import { createMetrics } from './api/metrics.ts';
@@ -184,6 +185,7 @@ function createRegistry(config: Config, log: Logger, { kernel, threads, modules 
     runner: threads,
     left: readPluginStates(kernel.datapath),
     modules,
+    nodeName: config.source.kind === 'kubernetes' ? config.source.nodeName : hostname(),
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
     log: log.child({ room: 'plugins' }),

@@ -313,11 +313,33 @@ export type ModuleReference = ModulePlace & {
   readonly pullSecret?: { readonly namespace: string; readonly name: string };
 };
 
+/** A module that some nodes try before all have it. */
+export interface Canary {
+  /** It has a digest. */
+  readonly module: ModuleReference;
+  /** Of 100 nodes. */
+  readonly percent: number;
+  /** Nodes that try it in any case. */
+  readonly nodeNames: readonly string[];
+  /** `Shadow`: beside the module that decides, and only compared. */
+  readonly mode: 'Enforce' | 'Shadow';
+  /** Where it failed, as far as the object says so; it, or another one before it. */
+  readonly failed: readonly CanaryFailure[];
+}
+
+export interface CanaryFailure {
+  readonly node: string;
+  /** `sha256:…` */
+  readonly digest: string;
+  readonly reason: string;
+}
+
 /** A plugin and how to treat it. */
 export interface PolicyPlugin {
   readonly name: string;
   /** Absent when it comes over HTTP only. */
   readonly module?: ModuleReference;
+  readonly canary?: Canary;
   readonly failurePolicy: 'Allow' | 'Deny';
   readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;
