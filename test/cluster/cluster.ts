@@ -14,7 +14,8 @@ import { ClusterNode } from './node.ts';
 import { nodeObject } from './node-files.ts';
 import { thisProcess } from './owner.ts';
 import { Pki } from './pki.ts';
-import { clusterPrograms, nodeImages } from './programs/programs.ts';
+import { nodeImages } from './programs/node-images.ts';
+import { clusterPrograms } from './programs/programs.ts';
 import { type ClusterState, claim, findState, isWanted, letStay } from './state.ts';
 import { keepLogs, takeAway } from './take-away.ts';
 
