@@ -1,6 +1,6 @@
 /**
  * The engine's configuration file, YAML or JSON: any flag of `sluice run` by its name, and what has no flag: who may use
- * the API (`access`), and whose plugins are trusted (`trustedKeys`).
+ * the API (`access`), whose plugins are trusted (`trustedKeys`), and from where their modules may come (`modules`).
  *
  * Nothing has a default that lets anybody in. Paths are relative to the file; the files that it names are read once, at
  * the start.
@@ -25,13 +25,32 @@ export interface ApiAccess {
   readonly plainText: boolean;
 }
 
+/** From where the modules of plugins may come, beside URLs and registries with certificates that the system trusts. */
+export interface ModuleAccess {
+  /** Whose ConfigMaps and Secrets a PolicyPlugin may name: who writes there writes plugins. Absent: the engine's own namespace. */
+  readonly namespaces?: readonly string[] | undefined;
+  /** PEM: whose certificates count beside those that the system trusts. */
+  readonly authority?: string | undefined;
+  /** Registries, `host` or `host:port`, that are asked without TLS. */
+  readonly plainText: readonly string[];
+  /** Hosts from which tokens for a registry come, by the registry. */
+  readonly tokenHosts: Readonly<Record<string, readonly string[]>>;
+  /** Modules may come from this machine's own addresses. */
+  readonly loopback: boolean;
+}
+
 export interface ConfigFile {
   readonly access: ApiAccess;
   /** PEM, and where it was found. */
   readonly trustedKeys: readonly { readonly pem: string; readonly from: string }[];
+  readonly modules: ModuleAccess;
 }
 
-export const NO_CONFIG_FILE: ConfigFile = { access: { tokens: [], clients: new Map(), plainText: false }, trustedKeys: [] };
+export const NO_CONFIG_FILE: ConfigFile = {
+  access: { tokens: [], clients: new Map(), plainText: false },
+  trustedKeys: [],
+  modules: { plainText: [], tokenHosts: {}, loopback: false },
+};
 
 /** A token that can be guessed is none: 32 characters are what 24 random bytes make. */
 const TOKEN_CHARACTERS_MIN = 32;
@@ -56,27 +75,37 @@ const schema = z.strictObject({
     })
     .prefault({}),
   trustedKeys: z.array(path).default([]),
+  modules: z
+    .strictObject({
+      namespaces: z.array(name).optional(),
+      authority: path.optional(),
+      plainText: z.array(name).default([]),
+      tokenHosts: z.record(name, z.array(name)).default({}),
+      loopback: z.boolean().default(false),
+    })
+    .prefault({}),
 });
 
 /** The settings of the file that stand in place of flags. @throws EngineError `CONFIG_INVALID` */
 export function readConfigFlags(file: string): Record<string, unknown> {
-  const { access: _access, trustedKeys: _trustedKeys, ...flags } = readDocument(file);
+  const { access: _access, trustedKeys: _trustedKeys, modules: _modules, ...flags } = readDocument(file);
   return flags;
 }
 
 /** The settings of the file that have no flag. @throws EngineError `CONFIG_INVALID` with the file, the field and what to write instead. */
 export function readConfigFile(file: string): ConfigFile {
-  const { access: rawAccess, trustedKeys: rawKeys } = readDocument(file);
+  const { access: rawAccess, trustedKeys: rawKeys, modules: rawModules } = readDocument(file);
   const read = (what: string): string => readText(file, resolve(dirname(file), what));
   const parsed = schema.safeParse({
     ...(rawAccess !== undefined && { access: rawAccess }),
     ...(rawKeys !== undefined && { trustedKeys: rawKeys }),
+    ...(rawModules !== undefined && { modules: rawModules }),
   });
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     throw refusal(file, `${issue?.path.join('.') || 'it'}: ${issue?.message}`);
   }
-  const { access, trustedKeys } = parsed.data;
+  const { access, trustedKeys, modules } = parsed.data;
   const { tls } = access;
   if (access.clients.length && !tls?.clientAuthority)
     throw refusal(file, 'access.clients needs access.tls.clientAuthority: who signed their certificates');
@@ -94,6 +123,7 @@ export function readConfigFile(file: string): ConfigFile {
       plainText: access.plainText,
     },
     trustedKeys: trustedKeys.map((key) => ({ pem: read(key), from: key })),
+    modules: { ...modules, authority: modules.authority && read(modules.authority) },
   };
 }
 

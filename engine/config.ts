@@ -1,8 +1,9 @@
 /** The engine's settings, of flags and environment, as one frozen value. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 import { PolicyFlag } from './abi.gen.ts';
-import { type ApiAccess, type ConfigFile, NO_CONFIG_FILE } from './config-file.ts';
+import { type ApiAccess, type ConfigFile, type ModuleAccess, NO_CONFIG_FILE } from './config-file.ts';
 import { EngineError } from './errors.ts';
 import { MAPS } from './maps.gen.ts';
 import { parseAddress } from './policy/address.ts';
@@ -17,7 +18,9 @@ export interface HostPort {
 }
 
 export interface Config {
-  readonly source: { readonly kind: 'dir'; readonly path: string };
+  readonly source:
+    | { readonly kind: 'dir'; readonly path: string }
+    | { readonly kind: 'kubernetes'; readonly kubeconfig?: string; readonly nodeName: string };
   readonly api: HostPort;
   readonly bpffs: string;
   readonly stateDir: string;
@@ -33,6 +36,11 @@ export interface Config {
   readonly access: ApiAccess;
   /** Public keys, PEM, of whose plugins are trusted; empty: plugins need no signature. */
   readonly trustedKeys: ConfigFile['trustedKeys'];
+  readonly modules: ModuleAccess & {
+    readonly namespaces: readonly string[];
+    /** A file as `docker login` writes: credentials for registries where no Secret is named. */
+    readonly registryAuth?: string | undefined;
+  };
 }
 
 /** How long connections live without packets, in seconds, and how many tracked ones one endpoint may have. */
@@ -78,11 +86,16 @@ const NAME_MINIMUM_S_MAX = 24 * 3600;
 export const DEFAULT_LIMITS = { ...DEFAULT_CONNTRACK, ...DEFAULT_NAMES };
 const CONNTRACK_S_MAX = 30 * 24 * 3600;
 
+/** Where what a cluster needs runs, unless the pod says otherwise. */
+const OWN_NAMESPACE = 'kube-system';
+
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Checks flags. @throws EngineError `CONFIG_INVALID` with the flag and what to write instead. */
 export function readConfig(flags: {
   source: string;
+  kubeconfig?: string | undefined;
+  nodeName?: string | undefined;
   api: string;
   bpffs: string;
   stateDir: string;
@@ -93,13 +106,10 @@ export function readConfig(flags: {
   resolver: readonly string[] | undefined;
   hostFirewall: string | undefined;
   confirmMs: number;
+  registryAuth?: string | undefined;
   file?: ConfigFile;
 }): Config {
-  const { access, trustedKeys } = flags.file ?? NO_CONFIG_FILE;
-  const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
-  if (kind === 'kubernetes')
-    throw new EngineError('CONFIG_INVALID', 'Cannot use --source kubernetes: this version reads directories only; use dir:PATH');
-  if (kind !== 'dir' || !path) throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH`);
+  const { access, trustedKeys, modules } = flags.file ?? NO_CONFIG_FILE;
   const api = parseHostPort(flags.api, '--api');
   checkAccess(api, flags.api, access);
   if (!LOG_LEVELS.includes(flags.logLevel))
@@ -112,7 +122,7 @@ export function readConfig(flags: {
     throw new EngineError('CONFIG_INVALID', 'Cannot use --confirm-timeout: must be 1s to 1h');
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
   return Object.freeze({
-    source: { kind: 'dir', path },
+    source: parseSource(flags),
     api,
     bpffs: flags.bpffs,
     stateDir: flags.stateDir,
@@ -124,7 +134,35 @@ export function readConfig(flags: {
     confirmMs: flags.confirmMs,
     access,
     trustedKeys,
+    modules: {
+      ...modules,
+      namespaces: modules.namespaces ?? [process.env.POD_NAMESPACE || OWN_NAMESPACE],
+      registryAuth: flags.registryAuth,
+    },
   } as const);
+}
+
+/** @throws EngineError `CONFIG_INVALID` */
+function parseSource(flags: { source: string; kubeconfig?: string | undefined; nodeName?: string | undefined }): Config['source'] {
+  const [, kind, path] = /^([a-z]+)(?::(.*))?$/s.exec(flags.source) ?? [];
+  if (kind === 'kubernetes' && path === undefined) {
+    const nodeName = flags.nodeName ?? (process.env.NODE_NAME || hostname().toLowerCase());
+    if (!/^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/.test(nodeName))
+      throw new EngineError(
+        'CONFIG_INVALID',
+        `Cannot use --node-name ${nodeName}: must be the name of a Node, such as worker-1.example.com`,
+      );
+    return { kind, nodeName, ...(flags.kubeconfig !== undefined && { kubeconfig: flags.kubeconfig }) };
+  }
+  if (kind !== 'dir' || !path)
+    throw new EngineError('CONFIG_INVALID', `Cannot use --source ${flags.source}: must be dir:PATH or kubernetes`);
+  for (const [flag, value] of [
+    ['--kubeconfig', flags.kubeconfig],
+    ['--node-name', flags.nodeName],
+  ] as const)
+    if (value !== undefined)
+      throw new EngineError('CONFIG_INVALID', `Cannot use ${flag} with --source ${flags.source}: it is for --source kubernetes`);
+  return { kind, path };
 }
 
 /** An address that others can reach needs somebody who may use it, and nobody who can read along. */

@@ -23,6 +23,9 @@ import type { Logger } from './log.ts';
 import { FlowCounts } from './observe/flow-counts.ts';
 import { FlowLog } from './observe/flow-log.ts';
 import { ReportIntake } from './observe/intake.ts';
+import { BlobStore } from './plugins/modules/blob-store.ts';
+import { DeclaredModules } from './plugins/modules/declared-modules.ts';
+import { ModuleFetcher } from './plugins/modules/module-fetcher.ts';
 import { PluginRegistry } from './plugins/registry.ts';
 import { readTrustedKey } from './plugins/signature.ts';
 import { VersionStore } from './plugins/version-store.ts';
@@ -52,14 +55,15 @@ export interface Engine {
 
 type Stops = (() => Promise<void> | void)[];
 
-/** Starts the engine; returns when the source as it is now is in force. @throws EngineError */
+/** Starts the engine; returns when everything that the source had at its start is in force. @throws EngineError */
 export async function startEngine(config: Config, log: Logger): Promise<Engine> {
   const stops: Stops = [];
   try {
     const cluster = await followCluster(config, log, stops);
     const kernel = await openKernel(config, log, cluster, stops);
     const threads = createThreads(config, log, kernel);
-    const registry = createRegistry(config, log, kernel, threads);
+    const modules = createModules(config, log, stops);
+    const registry = createRegistry(config, log, { kernel, threads, modules });
     const hostFirewall = createHostFirewall(config, log, stops);
     const reconciler = createReconciler(log, { cluster, kernel, threads, registry, hostFirewall });
     const observers = createObservers({ kernel, threads, registry, reconciler }, stops);
@@ -76,7 +80,13 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
     await threads.startProxy();
     kernel.datapath.openProxy();
     stops.push(() => reconciler.close());
-    await reconciler.settle();
+    modules.onChange = () =>
+      void registry.takeModules().then(
+        () => reconciler.schedule(),
+        (error: unknown) => log.error({ err: error }, 'fetched modules not taken'),
+      );
+    stops.push(() => modules.close());
+    await reconciler.start();
 
     keepLooking({ cluster, kernel, observers }, stops);
     hostFirewall.onLapse = () => reconciler.schedule();
@@ -136,10 +146,31 @@ function createThreads(config: Config, log: Logger, { datapath }: Kernel): Plugi
   });
 }
 
-function createRegistry(config: Config, log: Logger, { datapath }: Kernel, threads: PluginThreads): PluginRegistry {
+/** Modules that are fetched; nothing waits for them. */
+function createModules(config: Config, log: Logger, stops: Stops): DeclaredModules {
+  const store = new BlobStore(config.stateDir);
+  const fetcher = new ModuleFetcher({ settings: config.modules });
+  stops.push(() => fetcher.close());
+  const modules = new DeclaredModules({
+    store,
+    fetch: (module, signal) => fetcher.fetch(module, signal),
+    log: log.child({ room: 'plugins' }),
+  });
+  stops.push(() => modules.close());
+  return modules;
+}
+
+interface RegistrySurroundings {
+  readonly kernel: Kernel;
+  readonly threads: PluginThreads;
+  readonly modules: DeclaredModules;
+}
+
+function createRegistry(config: Config, log: Logger, { kernel, threads, modules }: RegistrySurroundings): PluginRegistry {
   return new PluginRegistry({
     runner: threads,
-    left: readPluginStates(datapath),
+    left: readPluginStates(kernel.datapath),
+    modules,
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
     log: log.child({ room: 'plugins' }),

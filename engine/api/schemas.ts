@@ -1,5 +1,6 @@
 /** The bodies of the API's answers: the OpenAPI document and the checks come from here. */
 import { z } from 'zod';
+import { ORIGINS } from '../plugins/version-store.ts';
 
 export const problem = z.object({
   file: z.string().optional().describe('that it stands in; absent where no file is meant'),
@@ -59,7 +60,7 @@ export const plugin = z.object({
   state: z.enum(['on', 'off']).describe('off: nothing runs; its flows get the failure policy'),
   mode: z.enum(['enforce', 'shadow']).describe('as its PolicyPlugin says; shadow: every flow passes'),
   ...versionFacts,
-  origin: z.enum(['file', 'pushed', '']),
+  origin: z.enum([...ORIGINS, '']).describe('where the version in force is from: the place that the PolicyPlugin names, or a push'),
   signer: z.string().describe('id of the trusted key that signed it; empty when no keys are trusted'),
   ...manifestFacts,
   epoch: z.int().describe('counts what is in force; verdicts of an older one do not count'),

@@ -17,6 +17,8 @@ function requireRoot(): void {
 
 interface RunFlags {
   source: string;
+  kubeconfig?: string;
+  nodeName?: string;
   api: string;
   bpffs: string;
   stateDir: string;
@@ -26,6 +28,7 @@ interface RunFlags {
   resolver: string[] | undefined;
   hostFirewall?: string;
   confirmTimeout: string;
+  registryAuth?: string;
   logLevel: string;
   config?: string;
 }
@@ -35,9 +38,21 @@ const run: CommandModule<object, RunFlags> = {
   describe: 'Run the engine: read policy, program the kernel, ask plugins',
   builder: (yargs) =>
     yargs
-      .option('source', { type: 'string', demandOption: true, describe: 'dir:PATH, a directory of manifests' })
+      .option('source', {
+        type: 'string',
+        demandOption: true,
+        describe: 'dir:PATH, a directory of manifests, or kubernetes, a cluster’s API',
+      })
+      .option('kubeconfig', {
+        type: 'string',
+        describe: 'how to reach the API of --source kubernetes; else KUBECONFIG, a pod’s service account or ~/.kube/config',
+      })
+      .option('node-name', {
+        type: 'string',
+        describe: 'the Node that this machine is, with --source kubernetes; else NODE_NAME or the host’s name',
+      })
       .option('bpffs', bpffs)
-      .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where pushed plugins are kept' })
+      .option('state-dir', { type: 'string', default: DEFAULT_STATE_DIR, describe: 'where plugins are kept that were pushed or fetched' })
       .option('hold-timeout', {
         type: 'string',
         default: '100ms',
@@ -70,9 +85,15 @@ const run: CommandModule<object, RunFlags> = {
         default: '60s',
         describe: 'a change of the host firewall goes back to what was before, unless sluice host confirm comes within this: 1s to 1h',
       })
+      .option('registry-auth', {
+        type: 'string',
+        describe:
+          'credentials for registries of plugins without a pullSecret: a file as docker login or oras login writes; read at each use',
+      })
       .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
-      .config('config', 'a YAML or JSON file with any of these options, and with access and trustedKeys', readConfigFlags)
+      .config('config', 'a YAML or JSON file with any of these options, and with access, trustedKeys and modules', readConfigFlags)
       .example('$0 run --source dir:/etc/sluice', 'enforce what the manifests there say')
+      .example('$0 run --source kubernetes --kubeconfig /etc/kubernetes/sluice.conf', 'enforce what the cluster’s API says')
       .example('$0 run --source dir:. --api 127.0.0.1:9999', 'another address for the API')
       .example(
         '$0 run --source dir:. --conntrack established=2h --conntrack share=10000',
@@ -82,8 +103,11 @@ const run: CommandModule<object, RunFlags> = {
     const config = readConfig({
       ...flags,
       holdTimeoutMs: parseDuration(flags.holdTimeout, '--hold-timeout'),
+      kubeconfig: flags.kubeconfig,
+      nodeName: flags.nodeName,
       hostFirewall: flags.hostFirewall,
       resolver: flags.resolver,
+      registryAuth: flags.registryAuth,
       confirmMs: parseDuration(flags.confirmTimeout, '--confirm-timeout'),
       ...(flags.config !== undefined && { file: readConfigFile(flags.config) }),
     });

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { FlowCounts } from '../plugin-runtime/counts.ts';
 import type { PluginSetup, PluginVersion, VersionsOf } from '../plugin-runtime/plugin-setup.ts';
+import type { FoundModule } from './modules/declared-modules.ts';
 import type { Declaration, Version } from './version.ts';
 import type { HistoryEntry } from './version-store.ts';
 
@@ -15,8 +16,10 @@ export interface ManagedPlugin {
   lasting: boolean;
   /** Hashes of versions that were refused, or rolled back by themselves: not tried again until something changes. */
   readonly refused: Set<string>;
-  /** SHA-256 of the declared file that was looked at last. */
-  fileSha256: string;
+  /** SHA-256 of the declared module that was looked at last. */
+  declaredSha256: string;
+  /** Why the declared module is not here, or may be another one. */
+  missing: FoundModule['problem'];
   history: HistoryEntry[];
   on: boolean;
   timeouts: number;
@@ -35,7 +38,8 @@ export function createPlugin(id: number, declaration: Declaration, epoch: number
     problem: '',
     lasting: false,
     refused: new Set(),
-    fileSha256: '',
+    declaredSha256: '',
+    missing: undefined,
     history: [],
     on: false,
     timeouts: 0,

@@ -6,18 +6,17 @@
  * the other.
  */
 import { Abi, type PluginState, PluginStatus, Verdict } from '../abi.gen.ts';
-import { EngineError, messageOf } from '../errors.ts';
+import { EngineError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { type CandidateMode, type PluginSetup, passesFailures, type VersionsOf } from '../plugin-runtime/plugin-setup.ts';
-import { readRegularFile } from '../regular-file.ts';
-import { MODULE_BYTES_MAX } from './audit.ts';
 import { createPlugin, hash64, type ManagedPlugin, setupOf, treatment, verdictHash } from './managed-plugin.ts';
+import type { Modules } from './modules/declared-modules.ts';
 import { PluginTally } from './plugin-tally.ts';
 import type { TrustedKey } from './signature.ts';
 import { auditView, type Declaration, makeVersion, type Version, versionHash, versionName } from './version.ts';
 import { VersionKeeper } from './version-keeper.ts';
 import { enforce, promote, rollBack, runBeside, withdraw } from './version-moves.ts';
-import { hashOf, type Origin, type VersionStore } from './version-store.ts';
+import type { Origin, VersionStore } from './version-store.ts';
 
 /** Who runs versions. What runs has its state in the kernel written there; see flow/plugin-states.ts. */
 export interface Runner {
@@ -32,8 +31,16 @@ export interface RegistryParts {
   /** The states in the kernel that an earlier engine left. */
   readonly left: ReadonlyMap<number, PluginState>;
   readonly store: VersionStore;
+  readonly modules: Modules;
   readonly trustedKeys: readonly TrustedKey[];
   readonly log: Logger;
+}
+
+/** A module that a PolicyPlugin names, as it was found. */
+interface DeclaredModule {
+  readonly bytes: Uint8Array;
+  readonly sha256: string;
+  readonly origin: Origin;
 }
 
 export type PushMode = 'enforce' | CandidateMode;
@@ -74,9 +81,12 @@ export class PluginRegistry {
     return new Map([...this.#plugins].filter(([name]) => this.#declared.has(name)).map(([name, plugin]) => [name, plugin.id]));
   }
 
-  /** Plugins that are declared and not in force. */
-  get problems(): { name: string; reason: string }[] {
-    return this.plugins.filter(({ problem }) => problem).map(({ declaration, problem }) => ({ name: declaration.name, reason: problem }));
+  /** Plugins that are not in force as they are declared; `pending`: that may mend itself. */
+  get problems(): { name: string; reason: string; pending?: boolean }[] {
+    return this.plugins.flatMap(({ declaration: { name }, problem, missing }) => [
+      ...(problem ? [{ name, reason: problem }] : []),
+      ...(missing ? [{ name, ...missing }] : []),
+    ]);
   }
 
   /** All declared plugins, by name. */
@@ -110,6 +120,11 @@ export class PluginRegistry {
       } catch (error) {
         this.#noteFailure(declaration, error);
       }
+    return this.#enqueue(() => this.#followDeclared());
+  }
+
+  /** Takes up modules that have come since. Resolves when every version was tried. */
+  takeModules(): Promise<void> {
     return this.#enqueue(() => this.#followDeclared());
   }
 
@@ -150,7 +165,7 @@ export class PluginRegistry {
     return this.#enqueue(() => this.#rollback(this.get(name), 'rolled back'));
   }
 
-  /** Forgets what was pushed: the declared file is in force again, or nothing. @throws EngineError `PLUGIN_UNKNOWN` */
+  /** Forgets what was pushed: the declared module is in force again, or nothing. @throws EngineError `PLUGIN_UNKNOWN` */
   remove(name: string): Promise<void> {
     return this.#enqueue(async () => {
       const plugin = this.get(name);
@@ -171,6 +186,7 @@ export class PluginRegistry {
         this.#noteFailure(declaration, error);
       }
     this.#releaseIds();
+    this.#parts.modules.keep([...this.#declared.values()].flatMap(({ module }) => module ?? []));
   }
 
   /** One that cannot be removed keeps nobody else waiting: it is tried again with the next change. */
@@ -239,16 +255,15 @@ export class PluginRegistry {
     const known = this.#plugins.get(declaration.name);
     const plugin = known ?? this.#register(declaration);
     plugin.declaration = declaration;
-    const file = this.#readFile(declaration);
-    const fileSha256 = file ? hashOf(file) : '';
-    if (this.#fresh.delete(plugin) && (await this.#restore(plugin, fileSha256))) return;
+    const { found, sha256 } = this.#findModule(plugin);
+    if (this.#fresh.delete(plugin) && (await this.#restore(plugin, sha256))) return;
     const { versions } = plugin;
-    if (file && (!versions || fileSha256 !== plugin.fileSha256)) {
-      await this.#takeFile(plugin, file, fileSha256);
+    if (found && (!versions || sha256 !== plugin.declaredSha256)) {
+      await this.#takeDeclared(plugin, found);
       return;
     }
     if (!versions) {
-      plugin.problem ||= 'no module yet: push one';
+      if (!declaration.module) plugin.problem ||= 'no module yet: push one';
       return;
     }
     const wanted = versionHash(versions.live.audited.view.bytes, declaration);
@@ -265,12 +280,12 @@ export class PluginRegistry {
     return this.#ids.get(id)?.module === verdictHash(declaration, versions);
   }
 
-  async #takeFile(plugin: ManagedPlugin, file: Uint8Array, fileSha256: string): Promise<void> {
-    const hash = versionHash(file, plugin.declaration);
+  async #takeDeclared(plugin: ManagedPlugin, { bytes, sha256, origin }: DeclaredModule): Promise<void> {
+    const hash = versionHash(bytes, plugin.declaration);
     if (plugin.refused.has(hash)) return;
     try {
-      const live = await this.#make(plugin.declaration, file, 'file');
-      plugin.fileSha256 = fileSha256;
+      const live = await this.#make(plugin.declaration, bytes, origin);
+      plugin.declaredSha256 = sha256;
       await this.#apply(plugin, enforce(plugin.versions, live), 'enforced');
       plugin.refused.clear();
     } catch (error) {
@@ -295,12 +310,12 @@ export class PluginRegistry {
   }
 
   /** Takes up what was there before a restart. Returns whether there was something. */
-  async #restore(plugin: ManagedPlugin, fileSha256: string): Promise<boolean> {
-    const { versions, problem } = await this.#keeper.restore(plugin, fileSha256, (bytes, origin) =>
+  async #restore(plugin: ManagedPlugin, sha256: string | undefined): Promise<boolean> {
+    const { versions, problem, declaredSha256 } = await this.#keeper.restore(plugin, sha256, (bytes, origin) =>
       this.#make(plugin.declaration, bytes, origin),
     );
     if (versions) {
-      plugin.fileSha256 = fileSha256;
+      plugin.declaredSha256 = declaredSha256;
       await this.#apply(plugin, versions, '');
     }
     plugin.problem = problem;
@@ -371,21 +386,15 @@ export class PluginRegistry {
     this.#left.clear();
   }
 
-  /** The declared module; undefined when none is declared, or it cannot be read and another version runs. */
-  #readFile({ name, file }: Declaration): Uint8Array | undefined {
-    if (file === undefined) return undefined;
-    let reason: string;
-    let cause: unknown;
-    try {
-      const read = readRegularFile(file, MODULE_BYTES_MAX);
-      if (read.bytes) return read.bytes;
-      reason = read.refused;
-    } catch (error) {
-      reason = (error as NodeJS.ErrnoException).code ?? messageOf(error);
-      cause = error;
+  /** The declared module as far as it is here. Its hash is empty where none is declared, and undefined where it is not known. */
+  #findModule(plugin: ManagedPlugin): { found?: DeclaredModule; sha256: string | undefined } {
+    const { declaration } = plugin;
+    if (!declaration.module) {
+      plugin.missing = undefined;
+      return { sha256: '' };
     }
-    if (!this.#plugins.get(name)?.versions) throw new EngineError('PLUGIN_INVALID', `Cannot load module ${file}: ${reason}`, cause);
-    this.#parts.log.debug({ plugin: name, reason }, 'module file not readable');
-    return undefined;
+    const { module, problem } = this.#parts.modules.find(declaration.module);
+    plugin.missing = problem;
+    return module ? { found: { ...module, origin: declaration.module.kind }, sha256: module.sha256 } : { sha256: undefined };
   }
 }

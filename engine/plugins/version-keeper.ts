@@ -8,8 +8,9 @@ import type { Origin, StoredPlugin, VersionStore } from './version-store.ts';
 
 const HISTORY_MAX = 20;
 
-/** The versions that were found, and what of them is damaged; `file` is the hash of the declared file at that time. */
+/** The versions that were found, and what of them is damaged; `declaredSha256` is of the module that was declared then. */
 export interface Restored {
+  readonly declaredSha256: string;
   readonly versions: VersionsOf<Version> | undefined;
   readonly problem: string;
 }
@@ -43,17 +44,22 @@ export class VersionKeeper {
     }
   }
 
-  /** Makes the versions again that a plugin had, unless the declared file has changed since. Takes over their history. */
+  /**
+   * Makes the versions again that a plugin had, unless another module is declared since; undefined where that is not known yet. Takes over their
+   * history.
+   */
   async restore(
     plugin: ManagedPlugin,
-    fileSha256: string,
+    declaredSha256: string | undefined,
     make: (bytes: Uint8Array, origin: Origin) => Promise<Version>,
   ): Promise<Restored> {
     const { name } = plugin.declaration;
     const { state, problem } = this.#store.load(name);
     const problems = problem ? [problem] : [];
     if (problem) this.#log.error({ plugin: name, reason: problem }, 'plugin state damaged');
-    if (!state?.live || state.fileSha256 !== fileSha256) return { versions: undefined, problem: '' };
+    const then = state?.fileSha256 ?? '';
+    if (!state?.live || (declaredSha256 !== undefined && then !== declaredSha256))
+      return { versions: undefined, problem: '', declaredSha256: then };
     const found: Version[] = [];
     for (const stored of [state.live, state.previous]) {
       if (!stored) continue;
@@ -65,10 +71,10 @@ export class VersionKeeper {
       }
     }
     const [live, previous] = found;
-    if (!live) return { versions: undefined, problem: problems.join('; ') };
+    if (!live) return { versions: undefined, problem: problems.join('; '), declaredSha256: then };
     plugin.history = [...state.history];
     const candidate = problems.length ? undefined : await this.#restoreCandidate(name, state.candidate, make);
-    return { versions: { live, previous, candidate }, problem: problems.join('; ') };
+    return { versions: { live, previous, candidate }, problem: problems.join('; '), declaredSha256: then };
   }
 
   async #restoreCandidate(
@@ -86,7 +92,7 @@ export class VersionKeeper {
     }
   }
 
-  #save({ declaration, versions, fileSha256, history }: ManagedPlugin): void {
+  #save({ declaration, versions, declaredSha256, history }: ManagedPlugin): void {
     if (!versions) return;
     const { live, previous, candidate } = versions;
     const stored = (one: Version | undefined): StoredPlugin['live'] => (one ? { sha256: one.sha256, origin: one.origin } : null);
@@ -96,7 +102,7 @@ export class VersionKeeper {
         live: stored(live),
         previous: stored(previous),
         candidate: candidate ? { sha256: candidate.version.sha256, mode: candidate.mode, weight: candidate.weight } : null,
-        fileSha256,
+        fileSha256: declaredSha256,
         history,
       },
       allVersions(versions).map(({ audited }) => audited.view.bytes),

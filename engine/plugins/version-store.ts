@@ -1,5 +1,5 @@
 /**
- * Modules that are pushed over HTTP, kept in the state directory, so that a restart finds it.
+ * The versions that plugins have, declared and pushed, kept in the state directory, so that a restart finds them.
  *
  * `plugins/NAME.json` says which versions a plugin has, with a checksum; the one before it stays as `NAME.json.old`.
  * `modules/SHA256.wasm` are the modules, each its own checksum. Every file is replaced whole. `tables/NAME/` are the
@@ -12,7 +12,9 @@ import { z } from 'zod';
 import { messageOf } from '../errors.ts';
 
 const sha = z.string().regex(/^[0-9a-f]{64}$/);
-const origin = z.enum(['file', 'pushed']);
+/** Where a module was from: the place that a PolicyPlugin named, or a push. */
+export const ORIGINS = ['file', 'inline', 'configMap', 'url', 'oci', 'pushed'] as const;
+const origin = z.enum(ORIGINS);
 const stored = z.strictObject({ sha256: sha, origin });
 const historyEntry = z.strictObject({
   time: z.string(),
@@ -25,7 +27,7 @@ const stateSchema = z.strictObject({
   live: stored.nullable(),
   previous: stored.nullable(),
   candidate: z.strictObject({ sha256: sha, mode: z.enum(['shadow', 'canary']), weight: z.int().min(0).max(100) }).nullable(),
-  /** SHA-256 of the declared file when this was written; empty when there was none. When it changes, the file is the newer word. */
+  /** SHA-256 of the declared module, of a file or from elsewhere, when this was written; empty when there was none. When it changes, that is the newer word. */
   fileSha256: z.string(),
   history: z.array(historyEntry),
 });
@@ -121,7 +123,7 @@ function readChecked(path: string): StoredPlugin {
 }
 
 /** A crash leaves the file as it was, or as it is to be. */
-function replaceFile(path: string, content: string | Uint8Array): void {
+export function replaceFile(path: string, content: string | Uint8Array): void {
   writeFileSync(`${path}.new`, content, { mode: 0o600, flush: true });
   renameSync(`${path}.new`, path);
 }

@@ -36,6 +36,15 @@ export interface NamedPort {
 export interface Pod {
   readonly namespace: string;
   readonly name: string;
+  /** Another pod of the same name has another one; absent where its manifest names none. */
+  readonly uid?: string;
+  /** The node that it runs on (`spec.nodeName`). */
+  readonly node?: string;
+  /**
+   * It runs on this node, named by an API: its place is found there: by its addresses in network namespaces, or in the host's network by its
+   * uid's cgroup.
+   */
+  readonly local?: true;
   readonly labels: Labels;
   /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none. */
   readonly serviceAccount?: string;
@@ -246,13 +255,29 @@ export interface HttpRoute {
 export const CAPABILITIES = ['counters', 'sets', 'clock'] as const;
 export type Capability = (typeof CAPABILITIES)[number];
 
+/** Where a plugin's module is to be had. */
+export type ModulePlace =
+  /** Another stamp: the file may have another content. */
+  | { readonly kind: 'file'; readonly path: string; readonly stamp?: string }
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array }
+  | { readonly kind: 'configMap'; readonly namespace: string; readonly name: string; readonly key: string }
+  | { readonly kind: 'url'; readonly url: string }
+  /** A tag or `sha256:…` of an artifact's manifest. */
+  | { readonly kind: 'oci'; readonly registry: string; readonly repository: string; readonly reference: string };
+
+/** A module as a PolicyPlugin names it. */
+export type ModuleReference = ModulePlace & {
+  /** Of its bytes, 64 hex digits; absent: whatever is there. */
+  readonly sha256?: string;
+  /** A Secret with credentials for the registry. */
+  readonly pullSecret?: { readonly namespace: string; readonly name: string };
+};
+
 /** A plugin and how to treat it. */
 export interface PolicyPlugin {
   readonly name: string;
-  /** Path of the module; absent when it comes over HTTP only. */
-  readonly file?: string;
-  /** Another stamp: the file may have another content. */
-  readonly fileStamp?: string;
+  /** Absent when it comes over HTTP only. */
+  readonly module?: ModuleReference;
   readonly failurePolicy: 'Allow' | 'Deny';
   readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;

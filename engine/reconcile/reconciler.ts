@@ -38,7 +38,7 @@ export interface ReconcilerParts {
     /** Ids of what is declared are there when it returns; resolves when every version was tried. */
     sync(declarations: readonly Declaration[]): Promise<unknown>;
     readonly ids: ReadonlyMap<string, number>;
-    readonly problems: readonly { readonly name: string; readonly reason: string }[];
+    readonly problems: readonly { readonly name: string; readonly reason: string; readonly pending?: boolean }[];
   };
   readonly workers: {
     setCluster(change: Omit<Extract<ToWorker, { type: 'cluster' }>, 'type'>): void;
@@ -80,7 +80,7 @@ export class Reconciler {
   readonly #compiler: Compiler;
   readonly #placement: Placement;
   readonly #problems = new ProblemLedger();
-  /** From the first settle() on: an engine that does not come that far has nothing to look for. */
+  /** From start() on: an engine that does not come that far has nothing to look for. */
   #placesTimer: NodeJS.Timeout | undefined;
   readonly #declared: Map<string, PolicyPlugin>;
   readonly #hostPolicies: Map<string, HostPolicy>;
@@ -158,10 +158,19 @@ export class Reconciler {
     this.#scheduled ??= setImmediate(() => this.#runLogged());
   }
 
-  /** Puts in force what is in the sources at the time of the call, and the versions of plugins that it declares, once they were tried. */
+  /**
+   * Puts in force what is in the sources at the time of the call, as start() does.
+   *
+   * @throws EngineError `TIMEOUT` when a source cannot say what that is; what it told before is in force.
+   */
   async settle(): Promise<Status> {
-    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     await this.#parts.feed.catchUp();
+    return await this.start();
+  }
+
+  /** Puts in force what the sources have told by now, and the versions of plugins that it declares, once they were tried. */
+  async start(): Promise<Status> {
+    this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
     this.#runAnew();
     await this.#trials;
     this.#runAnew();
@@ -270,7 +279,7 @@ export class Reconciler {
     );
     this.#problems.set(
       'plugins',
-      this.#parts.plugins.problems.map(({ name, reason }) => objectProblem({ kind: 'PolicyPlugin', name }, reason)),
+      this.#parts.plugins.problems.map(({ name, reason, pending }) => objectProblem({ kind: 'PolicyPlugin', name }, reason, pending)),
     );
     const { log } = this.#parts;
     for (const ledger of this.#ledgers) {

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { Direction } from '../abi.gen.ts';
 import type { Peer, PortSpec, Selector, TierRule } from '../policy/objects.ts';
-import { absent, cidr, domainName, namesPeer, networkPeer, PORT_NAME, PROTOCOLS, portNumber, selector } from './schema.ts';
+import { absent, cidr, domainName, namesPeer, networkPeer, PROTOCOLS, portName, portNumber, selector } from './schema.ts';
 
 /** Lists of a ClusterNetworkPolicy have at most 25 entries, as in the API. */
 const LIST_MAX = 25;
@@ -56,7 +56,7 @@ const tierProtocols = oneOf({
   tcp: tierProtocol,
   udp: tierProtocol,
   sctp: tierProtocol,
-  destinationNamedPort: absent(z.string().regex(PORT_NAME, 'must be a port name')),
+  destinationNamedPort: absent(portName('must be a port name')),
 }).transform(({ destinationNamedPort, ...protocols }): PortSpec[] => {
   // A port's name is of whatever protocol the pod gives it.
   if (destinationNamedPort !== undefined) return Object.values(PROTOCOLS).map((protocol) => ({ protocol, name: destinationNamedPort }));

@@ -221,7 +221,8 @@ export class DirectorySource implements Source {
 
 /** The file of a plugin's module; undefined where there is none. */
 function moduleOf(entry: Entry | undefined): string | undefined {
-  return entry?.object?.kind === 'PolicyPlugin' ? entry.object.value.file : undefined;
+  const module = entry?.object?.kind === 'PolicyPlugin' ? entry.object.value.module : undefined;
+  return module?.kind === 'file' ? module.path : undefined;
 }
 
 /** Slots of a file lie side by side, in its order. */
@@ -231,10 +232,11 @@ function slotOf(file: string, object?: number): string {
 
 /** A plugin with the stamp of its module: another module, another object. Everything else as it is. */
 function withModuleStamp(object: ReadObject): ReadObject {
-  if (object.kind !== 'PolicyPlugin' || object.value.file === undefined) return object;
-  const status = statSync(object.value.file, { throwIfNoEntry: false });
-  const fileStamp = status ? (stampOf(status) ?? `changed ${status.ctimeMs}, looked at ${Date.now()}`) : 'absent';
-  return object.value.fileStamp === fileStamp ? object : { ...object, value: { ...object.value, fileStamp } };
+  if (object.kind !== 'PolicyPlugin' || object.value.module?.kind !== 'file') return object;
+  const { module } = object.value;
+  const status = statSync(module.path, { throwIfNoEntry: false });
+  const stamp = status ? (stampOf(status) ?? `changed ${status.ctimeMs}, looked at ${Date.now()}`) : 'absent';
+  return module.stamp === stamp ? object : { ...object, value: { ...object.value, module: { ...module, stamp } } };
 }
 
 /** Another stamp, another content; undefined while it may change without another stamp. */

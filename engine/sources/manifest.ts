@@ -35,5 +35,6 @@ function originIn(text: ManifestText, { document, base }: FoundObject): Origin {
       return { at: 'file', file, ...(line !== undefined && { line }), object };
     },
     resolveFile: (path) => resolve(dirname(file), path),
+    mayPlace: true,
   };
 }

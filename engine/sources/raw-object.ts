@@ -14,6 +14,10 @@ export interface Origin {
   locate(path: Path, title: string): ProblemPlace;
   /** The file that is meant by a path in the object; absent: it can name none. */
   resolveFile?(path: string): string;
+  /** Whoever writes objects there may say where on this node a pod is, and whose DNS answers are believed. Absent: he may not. */
+  readonly mayPlace?: true;
+  /** The node that this is, where an API says which node a pod is on. */
+  readonly nodeName?: string;
 }
 
 export class RawObject {

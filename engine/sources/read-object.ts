@@ -9,6 +9,7 @@ import {
   type EndpointSlice,
   type HostPolicy,
   type HttpRoute,
+  type ModuleReference,
   type Namespace,
   type PluginPolicy,
   type Pod,
@@ -146,7 +147,7 @@ function readPod(object: RawObject): Pod | undefined {
   });
   const name = looseMetadata(object);
   if (!name) return undefined;
-  const annotations = isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
+  const annotations = object.origin.mayPlace && isRecord(object.metadata.annotations) ? object.metadata.annotations : {};
   const attachment = annotations[INTERFACE_ANNOTATION];
   const cgroup = annotations[CGROUP_ANNOTATION];
   if (typeof cgroup === 'string' && (!cgroup.startsWith('/') || cgroup.split('/').includes('..')))
@@ -154,8 +155,12 @@ function readPod(object: RawObject): Pod | undefined {
       ['metadata', 'annotations', CGROUP_ANNOTATION],
       `"${cgroup}" is not a path below the cgroup2 mount, such as /system.slice/sshd.service`,
     );
+  const node = spec?.nodeName;
   return {
     ...name,
+    ...(metadata?.uid && { uid: metadata.uid }),
+    ...(node && { node }),
+    ...(node && node === object.origin.nodeName && { local: true as const }),
     labels: metadata?.labels ?? new Map(),
     ...(spec?.serviceAccountName && { serviceAccount: spec.serviceAccountName }),
     addresses,
@@ -230,10 +235,18 @@ function readPolicyPlugin(object: RawObject): PolicyPlugin | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(pluginSchema.policyPluginSpec, ['spec']);
   if (!metadata || !spec) return undefined;
-  const { file, ...rest } = spec;
-  if (file && !object.origin.resolveFile) object.report(['spec', 'module', 'file'], 'only a manifest in a file can name one');
-  const path = file && object.origin.resolveFile?.(file);
-  return { name: metadata.name, ...rest, ...(path && { file: path }) };
+  const { module, ...rest } = spec;
+  const placed = module && placedModule(object, module, ['spec', 'module']);
+  return { name: metadata.name, ...rest, ...(placed && { module: placed }) };
+}
+
+/** The module with the path of its file as that is on this machine; undefined where the object may name no file. */
+function placedModule(object: RawObject, module: ModuleReference, at: readonly string[]): ModuleReference | undefined {
+  if (module.kind !== 'file') return module;
+  const path = object.origin.resolveFile?.(module.path);
+  if (path) return { ...module, path };
+  object.report([...at, 'file'], 'only a manifest in a file can name one');
+  return undefined;
 }
 
 /** A damaged one has no backends: who is sent to it is told so. What rules say of it is denied at the addresses that can be read. */

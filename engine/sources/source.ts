@@ -37,16 +37,38 @@ export interface SourceListener {
   setState(state: SourceState): void;
 }
 
+/** How the objects of one kind are followed, where a source follows each kind by itself. */
+export interface FollowedKind {
+  /** `pods`, `networkpolicies.networking.k8s.io` */
+  readonly kind: string;
+  /** `absent`: the cluster does not have the kind; its CRD is looked for. */
+  readonly state: SourceState['is'] | 'absent';
+  /** How long ago the source last said anything about it, be it that there is no news. */
+  readonly ageMs: number;
+  readonly objects: number;
+  /** How often something was begun, told, or failed. */
+  readonly lists: number;
+  readonly watches: number;
+  readonly events: number;
+  readonly errors: number;
+}
+
 export interface Source {
-  /** As people name it: `dir:/etc/sluice`. */
+  /** As people name it: `dir:/etc/sluice`, `kubernetes:10.96.0.1:443`. */
   readonly name: string;
+  /** Absent: it follows all of its objects alike. */
+  readonly kinds?: readonly FollowedKind[];
   /**
    * Begins to tell. Resolves when everything that there was has been told, and the state is another one than `starting`.
    *
    * @throws EngineError when it can never be followed.
    */
   start(listener: SourceListener): Promise<void>;
-  /** Resolves when everything that is in the source at the time of the call has been told. */
+  /**
+   * Resolves when everything that is in the source at the time of the call has been told.
+   *
+   * @throws EngineError `TIMEOUT` when it cannot be asked.
+   */
   catchUp(): Promise<void>;
   close(): Promise<void>;
 }

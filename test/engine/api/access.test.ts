@@ -116,11 +116,11 @@ describe('the configuration', () => {
 
   test('refuses an address that others reach without somebody who may use it, or in clear', () => {
     expect(() => readConfig({ ...flags, api: '0.0.0.0:9470' })).toThrow('whoever reaches it could push plugins; give tokens or clients');
-    expect(() => readConfig({ ...flags, api: '0.0.0.0:9470', file: { access: tokens(), trustedKeys: [] } })).toThrow(
+    expect(() => readConfig({ ...flags, api: '0.0.0.0:9470', file: { ...NO_CONFIG_FILE, access: tokens() } })).toThrow(
       'tokens would cross the network in clear',
     );
     expect(
-      readConfig({ ...flags, api: '0.0.0.0:9470', file: { access: { ...tokens(), plainText: true }, trustedKeys: [] } }).api.host,
+      readConfig({ ...flags, api: '0.0.0.0:9470', file: { ...NO_CONFIG_FILE, access: { ...tokens(), plainText: true } } }).api.host,
     ).toBe('0.0.0.0');
     expect(readConfig({ ...flags, api: '[::1]:9470' }).access.tokens).toEqual([]);
   });

@@ -3,14 +3,16 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, assert, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type PluginState, PluginStatus, Verdict } from '../../../engine/abi.gen.ts';
 import { EngineError } from '../../../engine/errors.ts';
 import { silentLogger } from '../../../engine/log.ts';
 import type { PluginSetup } from '../../../engine/plugin-runtime/plugin-setup.ts';
+import { BlobStore } from '../../../engine/plugins/modules/blob-store.ts';
+import { DeclaredModules, type Modules } from '../../../engine/plugins/modules/declared-modules.ts';
 import { PluginRegistry } from '../../../engine/plugins/registry.ts';
 import type { Declaration } from '../../../engine/plugins/version.ts';
-import { VersionStore } from '../../../engine/plugins/version-store.ts';
+import { hashOf, VersionStore } from '../../../engine/plugins/version-store.ts';
 import { plugin } from '../../support/plugin-modules.ts';
 
 const declared = (name: string): Declaration => ({
@@ -34,12 +36,18 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 function registryWith(
   remove: (id: number) => Promise<void>,
   install: (setup: PluginSetup) => Promise<void> = async () => {},
+  modules: Modules = new DeclaredModules({
+    store: new BlobStore(directory),
+    fetch: async () => assert.fail('nothing is fetched'),
+    log: silentLogger,
+  }),
 ): { registry: PluginRegistry; states: Map<number, PluginState> } {
   const states = new Map<number, PluginState>();
   const registry = new PluginRegistry({
     runner: { install, remove, declare: (id, state) => void states.set(id, state) },
     left: new Map(),
     store: new VersionStore(directory),
+    modules,
     trustedKeys: [],
     log: silentLogger,
   });
@@ -84,12 +92,12 @@ test('a module that is no regular file is waited for by nobody, and is told', as
   execFileSync('mkfifo', [pipe]);
   const { registry } = registryWith(async () => {});
   await registry.sync([
-    { ...declared('pipe'), file: pipe },
-    { ...declared('device'), file: '/dev/zero' },
+    { ...declared('pipe'), module: { kind: 'file', path: pipe } },
+    { ...declared('device'), module: { kind: 'file', path: '/dev/zero' } },
   ]);
   expect(registry.problems).toEqual([
-    { name: 'device', reason: 'Cannot load module /dev/zero: not a regular file' },
-    { name: 'pipe', reason: `Cannot load module ${pipe}: not a regular file` },
+    { name: 'device', reason: 'Cannot load module /dev/zero: not a regular file', pending: false },
+    { name: 'pipe', reason: `Cannot load module ${pipe}: not a regular file`, pending: false },
   ]);
 });
 
@@ -132,4 +140,82 @@ test('an epoch is used for one version only, also where that was refused: some w
   // The version in force has its epoch already.
   await push(3);
   expect(epochs).toEqual([1, 2, 3, 3]);
+});
+
+describe('a module that is fetched', () => {
+  const [first, second] = [plugin({ evaluate: '(i32.const 1)' }), plugin({ evaluate: '(i32.const 2)' })];
+  const at = (bytes: Uint8Array): Declaration => ({
+    ...declared('p'),
+    module: { kind: 'url', url: 'https://example.com/p.wasm', sha256: hashOf(bytes) },
+  });
+
+  /** As DeclaredModules is, for what was put there. */
+  function shelf(...here: readonly Uint8Array[]): Modules & { put(bytes: Uint8Array): void } {
+    const modules = new Map(here.map((bytes) => [hashOf(bytes), bytes]));
+    return {
+      find: ({ sha256 = '' }) => {
+        const bytes = modules.get(sha256);
+        return bytes ? { module: { bytes, sha256 } } : { problem: { reason: 'it is being fetched', pending: true } };
+      },
+      keep: () => {},
+      put: (bytes) => modules.set(hashOf(bytes), bytes),
+    };
+  }
+  const nothing = async (): Promise<void> => {};
+
+  test('is waited for by nobody, and in force when it has come', async () => {
+    const modules = shelf();
+    const { registry } = registryWith(nothing, nothing, modules);
+    await registry.sync([at(first)]);
+    expect(registry.problems).toEqual([{ name: 'p', reason: 'it is being fetched', pending: true }]);
+    modules.put(first);
+    await registry.takeModules();
+    expect(registry.problems).toEqual([]);
+    expect(registry.get('p').versions?.live).toMatchObject({ sha256: hashOf(first), origin: 'url' });
+  });
+
+  test('leaves in force what was, until it has come; so does one that does not load', async () => {
+    const modules = shelf(first);
+    const { registry } = registryWith(nothing, nothing, modules);
+    await registry.sync([at(first)]);
+    await registry.sync([at(second)]);
+    expect(registry.problems).toEqual([{ name: 'p', reason: 'it is being fetched', pending: true }]);
+    expect(registry.get('p').versions?.live.sha256).toBe(hashOf(first));
+    const rubbish = Buffer.from('rubbish');
+    modules.put(rubbish);
+    await registry.sync([at(rubbish)]);
+    expect(registry.problems).toEqual([{ name: 'p', reason: expect.stringContaining('Cannot load module') }]);
+    expect(registry.get('p').versions?.live.sha256).toBe(hashOf(first));
+    modules.put(second);
+    await registry.sync([at(second)]);
+    expect(registry.problems).toEqual([]);
+    expect(registry.get('p').versions).toMatchObject({ live: { sha256: hashOf(second) }, previous: { sha256: hashOf(first) } });
+  });
+
+  test('is not here after a restart: what was in force before is, and gives way when it comes', async () => {
+    await registryWith(nothing, nothing, shelf(first)).registry.sync([at(first)]);
+    const modules = shelf();
+    const { registry } = registryWith(nothing, nothing, modules);
+    await registry.sync([at(second)]);
+    expect(registry.problems).toEqual([{ name: 'p', reason: 'it is being fetched', pending: true }]);
+    expect(registry.get('p').versions?.live).toMatchObject({ sha256: hashOf(first), origin: 'url' });
+    modules.put(second);
+    await registry.takeModules();
+    expect(registry.problems).toEqual([]);
+    expect(registry.get('p').versions?.live.sha256).toBe(hashOf(second));
+  });
+
+  test('does not push aside what was pushed since, when it comes once more after a restart', async () => {
+    const before = registryWith(nothing, nothing, shelf(first)).registry;
+    await before.sync([at(first)]);
+    await before.push('p', second, 'enforce', 0);
+    const modules = shelf();
+    const { registry } = registryWith(nothing, nothing, modules);
+    await registry.sync([at(first)]);
+    modules.put(first);
+    await registry.takeModules();
+    expect(registry.get('p').versions?.live).toMatchObject({ sha256: hashOf(second), origin: 'pushed' });
+    await registry.remove('p');
+    expect(registry.get('p').versions?.live).toMatchObject({ sha256: hashOf(first), origin: 'url' });
+  });
 });

@@ -265,7 +265,7 @@ const hex = (bytes: string | Buffer): string => Buffer.from(bytes as string, 'la
 
 /** An object in the form that policy is compiled from; undefined where it is none. */
 function read(raw: Any): ObjectChange | undefined {
-  const { object, problems } = readObject(raw, { locate: () => ({ at: 'engine', part: 'test' }) });
+  const { object, problems } = readObject(raw, { locate: () => ({ at: 'engine', part: 'test' }), mayPlace: true });
   if (problems.length) throw new Error(`${JSON.stringify(raw)}: ${problems.map(({ reason }) => reason).join('; ')}`);
   return object && ({ kind: object.kind, key: objectName(object.value), value: object.value } as ObjectChange);
 }
