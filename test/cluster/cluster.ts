@@ -3,18 +3,21 @@
  *
  * Without nodes it is an API server and its store, in a few seconds; with nodes it has all that a cluster has. README.md says more.
  */
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '../../engine/errors.ts';
 import { ApiClient } from './api-client.ts';
 import { type CommandOptions, run } from './command.ts';
 import { ControlPlane } from './control-plane.ts';
+import { Daemon } from './daemon.ts';
 import { API_PORT, checkName, clusterLayout, type Layout, NODES_MAX, nodeLayout, type ProxyMode } from './layout.ts';
 import { makeControlNetwork, makeNodeNetworks } from './network.ts';
 import { ClusterNode } from './node.ts';
 import { nodeObject } from './node-files.ts';
 import { thisProcess } from './owner.ts';
 import { Pki } from './pki.ts';
-import { clusterPrograms, nodeImages } from './programs/programs.ts';
+import { nodeImages } from './programs/node-images.ts';
+import { clusterPrograms } from './programs/programs.ts';
 import { type ClusterState, claim, findState, isWanted, letStay } from './state.ts';
 import { keepLogs, takeAway } from './take-away.ts';
 
@@ -108,6 +111,15 @@ export class Cluster {
     await Promise.all(this.nodes.map((node) => node.ready(this.api, signal)));
   }
 
+  /** A program that stays, on the machine itself; it is not started yet, and ends with the cluster. */
+  daemon(name: string, command: readonly string[], { log, env = {} }: { log?: string; env?: Record<string, string> } = {}): Daemon {
+    return new Daemon({
+      ...{ name, command, env },
+      cgroup: `${this.#layout.cgroup}/machine/${name}`,
+      log: log ?? join(this.#layout.directory, 'log', `${name}.log`),
+    });
+  }
+
   /** It stays when this process ends; `npm run cluster down` takes it away. */
   letStay(): void {
     letStay(this.#state);
@@ -136,7 +148,8 @@ const PROXY_BINDING = {
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const { name, nodes = 0, report = () => {}, signal } = options;
   checkName(name);
-  if (!(nodes >= 0 && nodes <= NODES_MAX)) throw new Error(`Cannot bring up cluster ${name}: must have at most ${NODES_MAX} nodes`);
+  if (!(Number.isInteger(nodes) && nodes >= 0 && nodes <= NODES_MAX))
+    throw new Error(`Cannot bring up cluster ${name} with ${nodes} nodes: must be a whole number up to ${NODES_MAX}`);
   if (process.getuid?.() !== 0) throw new Error(`Cannot bring up cluster ${name}: it makes network namespaces and cgroups; run it as root`);
   const building = { report, signal };
   const programs = await clusterPrograms(building);
@@ -152,7 +165,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     await cluster.start({ report, signal });
     return cluster;
   } catch (error) {
-    const logs = keepLogs(name);
+    const logs = keepLogs(name, join(tmpdir(), `sluice-cluster-${name}-logs`));
     await takeAway(name);
     if (signal?.aborted) throw error;
     throw new Error(`${messageOf(error)}\nAll logs are kept in ${logs}`, { cause: error });

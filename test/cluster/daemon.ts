@@ -3,6 +3,7 @@
  * ends; who knows its cgroup can stop it.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isPopulated, killCgroup, makeProcessCgroup, processesIn } from './cgroups.ts';
@@ -34,6 +35,7 @@ export class Daemon {
   readonly #command: () => readonly string[];
   readonly #env: Readonly<Record<string, string>>;
   #ended: string | undefined;
+  #end: Promise<number> = Promise.resolve(-1);
 
   constructor({ name, cgroup, log, command, env }: DaemonOptions) {
     this.name = name;
@@ -56,8 +58,14 @@ export class Daemon {
     });
     closeSync(log);
     this.#ended = undefined;
-    child.on('error', (error) => (this.#ended = error.message));
-    child.on('exit', (code, signal) => (this.#ended = `it ended with ${signal ?? code}`));
+    this.#end = new Promise((resolve) => {
+      const end = (how: string, code: number): void => {
+        this.#ended = how;
+        resolve(code);
+      };
+      child.on('error', (error) => end(error.message, -1));
+      child.on('exit', (code, signal) => end(`it ended with ${signal ?? code}`, code ?? -1));
+    });
     child.unref();
     return this;
   }
@@ -65,6 +73,13 @@ export class Daemon {
   /** How it ended, of one that this process started; undefined while it runs. */
   ended(): string | undefined {
     return this.#ended;
+  }
+
+  /** Its exit code when it ends, -1 where a signal ended it; of one that this process started. Rejects when waiting is aborted. */
+  async exitCode(signal?: AbortSignal): Promise<number> {
+    if (!signal) return this.#end;
+    signal.throwIfAborted();
+    return Promise.race([this.#end, once(signal, 'abort').then((): never => signal.throwIfAborted() as never)]);
   }
 
   isRunning(): boolean {

@@ -29,6 +29,13 @@ export const API_PORT = 6443;
 export const PROXY_MODES = ['iptables', 'nftables', 'mixed'] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
+/** @throws Error for any other text. */
+export function readProxyMode(text: string): ProxyMode {
+  const mode = PROXY_MODES.find((known) => known === text);
+  if (!mode) throw new Error(`Cannot use --proxy ${text}: must be ${PROXY_MODES.join(', ')}`);
+  return mode;
+}
+
 export interface Layout {
   readonly name: string;
   readonly slot: number;

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { DNS_SERVICE_ADDRESS, type NodeLayout } from './layout.ts';
 import type { Credentials } from './pki.ts';
-import { PAUSE_IMAGE } from './programs/images.ts';
+import { PAUSE_IMAGE } from './programs/node-images.ts';
 
 export const containerdSocket = ({ directory }: NodeLayout): string => join(directory, 'containerd.sock');
 

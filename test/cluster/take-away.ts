@@ -3,7 +3,6 @@
  * find that there is nothing to do, so it can be done again.
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { killCgroup, removeCgroups } from './cgroups.ts';
 import { checkName, clusterCgroup, clusterDirectory } from './layout.ts';
@@ -20,9 +19,8 @@ export async function takeAway(name: string): Promise<void> {
   forget(name);
 }
 
-/** Copies a cluster's logs to where they stay. Returns that directory. */
-export function keepLogs(name: string): string {
-  const kept = join(tmpdir(), `sluice-cluster-${name}-logs`);
+/** Copies a cluster's logs to where they stay, in the place of older ones. Returns that directory. */
+export function keepLogs(name: string, kept: string): string {
   rmSync(kept, { recursive: true, force: true });
   const directory = clusterDirectory(name);
   const owners = existsSync(directory) ? ['.', ...readdirSync(directory).filter((entry) => /^n\d+$/.test(entry))] : [];

@@ -67,3 +67,9 @@ export async function go({ directory, arguments: args, what, report, signal }: G
     clearInterval(timer);
   }
 }
+
+/** Where the source of a required module is on this machine. */
+export async function moduleDirectory(directory: string, module: string): Promise<string> {
+  const listed = await run([await findGo(), 'list', '-m', '-f', '{{.Dir}}', module], { cwd: directory, env: ENVIRONMENT });
+  return listed.trim();
+}

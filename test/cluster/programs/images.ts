@@ -1,19 +1,19 @@
-/** Container images of one static program each, as archives of the OCI layout: no registry and no builder is asked. */
+/** Container images of static programs, as archives of the OCI layout: no registry and no builder is asked. */
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { run } from '../command.ts';
 
-export const PAUSE_IMAGE = 'registry.k8s.io/pause:3.10.1';
-/** The very name that upstream's suite asks for, so that nothing is pulled. */
-export const AGNHOST_IMAGE = 'registry.k8s.io/e2e-test-images/agnhost:2.56';
-
 export interface Image {
-  readonly name: string;
-  /** Path of a program that needs no library; in the image it is in `/`, and the entry point. */
-  readonly program: string;
-  /** Its arguments where a pod gives none. */
+  /** Every name that pods ask for it by: then nothing is pulled. */
+  readonly names: readonly string[];
+  /** Files by their path in the image; all are programs. */
+  readonly files: Readonly<Record<string, string>>;
+  /** Symbolic links by their path in the image. */
+  readonly links?: Readonly<Record<string, string>>;
+  readonly entrypoint: string;
+  /** Arguments where a pod gives none. */
   readonly arguments: readonly string[];
 }
 
@@ -44,7 +44,8 @@ export async function writeImage(path: string, image: Image): Promise<void> {
     const layer = add('application/vnd.oci.image.layer.v1.tar', await layerOf(image, directory));
     const config = json('application/vnd.oci.image.config.v1+json', configOf(image, layer));
     const manifest = json('application/vnd.oci.image.manifest.v1+json', { schemaVersion: 2, config, layers: [layer] });
-    const index = { schemaVersion: 2, manifests: [{ ...manifest, annotations: { 'io.containerd.image.name': image.name } }] };
+    const manifests = image.names.map((name) => ({ ...manifest, annotations: { 'io.containerd.image.name': name } }));
+    const index = { schemaVersion: 2, manifests };
     writeFileSync(join(directory, 'index.json'), JSON.stringify(index));
     writeFileSync(join(directory, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
     await tar(path, directory, 'oci-layout', 'index.json', 'blobs');
@@ -53,15 +54,16 @@ export async function writeImage(path: string, image: Image): Promise<void> {
   }
 }
 
-const entryOf = ({ program }: Image): string => program.slice(program.lastIndexOf('/') + 1);
-
 async function layerOf(image: Image, directory: string): Promise<Buffer> {
   const root = join(directory, 'root');
-  // Programs of tests write where there is something to write to.
-  mkdirSync(join(root, 'tmp'), { recursive: true, mode: 0o777 });
-  cpSync(image.program, join(root, entryOf(image)));
-  if (!(statSync(join(root, entryOf(image))).mode & 0o111))
-    throw new Error(`Cannot make image ${image.name}: its program is not executable`);
+  mkdirSync(join(root, 'tmp'), { recursive: true });
+  chmodSync(join(root, 'tmp'), 0o1777);
+  for (const [path, source] of Object.entries(image.files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    cpSync(source, join(root, path), { dereference: true });
+    chmodSync(join(root, path), 0o755);
+  }
+  for (const [path, target] of Object.entries(image.links ?? {})) symlinkSync(target, join(root, path));
   const file = join(directory, 'layer.tar');
   await tar(file, root, '.');
   const content = readFileSync(file);
@@ -74,7 +76,7 @@ function configOf(image: Image, layer: Blob): object {
   return {
     architecture: process.arch === 'x64' ? 'amd64' : process.arch,
     os: 'linux',
-    config: { Env: ['PATH=/'], Entrypoint: [`/${entryOf(image)}`], Cmd: image.arguments },
+    config: { Env: ['PATH=/bin:/'], Entrypoint: [image.entrypoint], Cmd: image.arguments },
     rootfs: { type: 'layers', diff_ids: [layer.digest] },
   };
 }

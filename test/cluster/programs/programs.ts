@@ -1,16 +1,17 @@
-/** The programs and images of a cluster: built from pinned Go modules when they are wanted first, and found afterwards. */
-import { readFileSync } from 'node:fs';
+/** The programs of a cluster and the suites that run against it: built from pinned Go modules when they are wanted first, and found afterwards. */
+import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { run } from '../command.ts';
 import { cached } from './cache.ts';
-import { go } from './go.ts';
-import { AGNHOST_IMAGE, PAUSE_IMAGE, writeImage } from './images.ts';
+import { go, moduleDirectory } from './go.ts';
 
-const modules = fileURLToPath(new URL('../modules', import.meta.url));
+export const modules = fileURLToPath(new URL('../modules', import.meta.url));
 const KUBERNETES = join(modules, 'kubernetes');
+const CONFORMANCE = join(modules, 'conformance');
+/** The kind that the conformance suite is about, with its experimental fields. */
+export const POLICY_CRD = 'policy.networking.k8s.io_clusternetworkpolicies.yaml';
 /** Changed when the way in which things are built is another. */
-const RECIPE = '1';
+export const RECIPE = '1';
 
 export interface Building {
   readonly report: (line: string) => void;
@@ -81,21 +82,22 @@ export function suitePrograms({ report, signal }: Building): Promise<string> {
   });
 }
 
-/** The archives of the images that nodes have. */
-export async function nodeImages(programs: string, { report, signal }: Building): Promise<string[]> {
-  const source = join(modules, 'pause.c');
-  const directory = await cached({
-    name: 'images',
-    inputs: [RECIPE, programs, PAUSE_IMAGE, AGNHOST_IMAGE, readFileSync(source, 'utf8')],
+/** Directory with conformance.test, network-policy-api's suite, and the CRD of POLICY_CRD. */
+export function conformancePrograms({ report, signal }: Building): Promise<string> {
+  const test = readFileSync(join(CONFORMANCE, 'conformance_test.go'), 'utf8');
+  const what = 'the conformance suite of network-policy-api';
+  return cached({
+    name: 'conformance',
+    inputs: [RECIPE, test, ...moduleInputs(CONFORMANCE)],
     ...{ report, signal },
     build: async (directory) => {
-      report('making images');
-      const pause = join(directory, 'pause');
-      await run(['cc', '-Os', '-static', '-s', source, '-o', pause]);
-      await writeImage(join(directory, 'pause.tar'), { name: PAUSE_IMAGE, program: pause, arguments: [] });
-      const agnhost = join(programs, 'agnhost');
-      await writeImage(join(directory, 'agnhost.tar'), { name: AGNHOST_IMAGE, program: agnhost, arguments: ['pause'] });
+      report(`building ${what}: once, a minute`);
+      const output = join(directory, 'conformance.test');
+      const build = ['test', '-c', '-v', '-trimpath', '-ldflags', '-s -w', '-o', output, '.'];
+      await go({ directory: CONFORMANCE, what, report, signal, arguments: build });
+      // Its CRDs are in the module, and must be of the same version.
+      const crds = join(await moduleDirectory(CONFORMANCE, 'sigs.k8s.io/network-policy-api'), 'config/crd/experimental');
+      cpSync(join(crds, POLICY_CRD), join(directory, POLICY_CRD));
     },
   });
-  return [join(directory, 'pause.tar'), join(directory, 'agnhost.tar')];
 }
