@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What a pod under policy sends to a Service: it is given one of the backends that the Service has now, and judged by that one's
+ * Packets of a pod under policy to a Service: each connection is given one of the backends that the Service has now, and judged by that one's
  * address. So policy says of a Service what it says of the pods behind it, whether kube-proxy is there or not.
  *
  * Which backend a connection has is noted under the Service's address (FLOW_PATH_SERVICE); the connection itself stands under the

@@ -265,7 +265,7 @@ static __always_inline void service_note(struct __sk_buff *skb, struct journey *
 	journey->judged.path = path;
 }
 
-/* What a pod sends. It has been counted. */
+/* Of a pod's own packets. They have been counted. */
 SEC("tc")
 int translate_out(struct __sk_buff *skb)
 {
@@ -291,7 +291,7 @@ int translate_out(struct __sk_buff *skb)
 	return OUTCOME_NEXT;
 }
 
-/* What a pod receives. It has been counted. */
+/* Of packets to a pod. They have been counted. */
 SEC("tc")
 int translate_back(struct __sk_buff *skb)
 {

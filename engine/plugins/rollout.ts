@@ -12,7 +12,7 @@ export interface NodeModules {
   readonly module: ModuleReference | undefined;
   /** One beside it, only compared. */
   readonly shadow?: ModuleReference;
-  /** What becomes of the canary here; absent where there is none. */
+  /** The fate of the canary here; absent where there is none. */
   readonly canary?: { readonly digest: string; readonly is: 'enforced' | 'shadow' | 'elsewhere' | 'failed' };
 }
 

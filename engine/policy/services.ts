@@ -16,7 +16,7 @@ const EVERY_NODE = new Uint8Array(16);
 /** Addresses of a node at which nobody else asks for it. */
 const OWN_AFFAIR = /^(127\.|::1$|fe80:|169\.254\.)/i;
 
-/** What a Service says of an address and port. Of several the lowest rank counts, then the first by name. */
+/** A Service's word about an address and port. Of several the lowest rank counts, then the first by name. */
 interface Claim {
   readonly rank: number;
   readonly set: string;
@@ -41,7 +41,7 @@ export class Services {
   /** Takes over Services that came, changed or went, and which addresses are nodes'. */
   update(services: readonly Replaced<Service>[], nodeAddresses: readonly Uint8Array[]): void {
     for (const { before, after } of services) {
-      // What it keeps stays what it is.
+      // A port that it keeps stays as it is.
       if (after) this.#sets.want(setsOf(after), 1, 'service');
       if (before) this.#sets.want(setsOf(before), -1, 'service');
       if (before) this.#claim(before, false);

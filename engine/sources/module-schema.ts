@@ -154,7 +154,7 @@ const percentage = z
   .max(4)
   .regex(/^(100|[1-9]?[0-9])%$/, 'must be a share such as 10%');
 
-/** What only some nodes run, and which. What the object's status says of it is not in here. */
+/** The module that only some nodes run, and which. The object's status about it is not in here. */
 export const canarySpec = z
   .strictObject({
     module: moduleSpec,

@@ -1,4 +1,4 @@
-/** What pods under policy send to Services, through test-run: given a backend, judged by that one, answered from the Service's address. */
+/** Packets of pods under policy to Services, through test-run: given a backend, judged by that one, answered from the Service's address. */
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { Reason } from '../../engine/abi.gen.ts';
 import { formatAddress, parseAddress } from '../../engine/policy/address.ts';
@@ -154,7 +154,7 @@ describe.skipIf(inject('missing'))('Services', async () => {
         reasons: [Reason.DROP_POLICY],
       });
     }
-    // What leads to no Service is what it was.
+    // An address of no Service is left as it was.
     expect(runner.send('from_pod', packet('v4', ENDS.v4.pod, NODE, tcp({ dport: 30_081 })))).toBe(PASS);
     expect(runner.send('from_pod', packet('v4', ENDS.v4.pod, '203.0.113.8', tcp({ dport: 30_080 })))).toBe(PASS);
   });

@@ -2,6 +2,7 @@
  * The objects of one kind that were told: their slots, and in which round each was seen last. A list is a round: what it did not have is
  * gone when it is complete, and not before. Nothing else of an object is kept here.
  */
+import { objectName } from '../../policy/object-name.ts';
 import { isRecord, type Origin } from '../raw-object.ts';
 import { readObject } from '../read-object.ts';
 import { readVersion } from '../read-version.ts';
@@ -59,5 +60,5 @@ export class KnownObjects {
 function slotOf({ kind, metadata }: RawRecord): string {
   const { name, namespace } = isRecord(metadata) ? metadata : {};
   if (typeof name !== 'string' || !name) throw new ApiFailure('nonsense', 'nonsense: an object without a name');
-  return typeof namespace === 'string' && namespace ? `${String(kind)} ${namespace}/${name}` : `${String(kind)} ${name}`;
+  return `${String(kind)} ${objectName({ namespace: typeof namespace === 'string' && namespace ? namespace : undefined, name })}`;
 }

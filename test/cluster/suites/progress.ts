@@ -1,4 +1,4 @@
-/** What people see of a suite that runs: a line for each test that ends, and the sum. */
+/** The sight of a suite that runs: a line for each test that ends, and the sum. */
 import { styleText } from 'node:util';
 import type { Outcome } from './ginkgo-report.ts';
 
