@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 8,
+	ABI_VERSION = 9,
 	ABI_PLUGINS_MAX = 256,		/* plugin ids 1..255; 0 means "no plugin" */
 	ABI_ROUTES = 253,		/* the plugin id of HTTP routes that name no plugin: the engine's proxy goes by them */
 	ABI_PIECES = 254,		/* the plugin id of DNS messages in pieces: the engine puts them together */
@@ -111,6 +111,8 @@ enum reason {
 	REASON_DROP_UNREADABLE = 42,	/* an answer that a dns plugin is to see, and that cannot be read whole */
 	REASON_DROP_NOT_PROXIED = 43,	/* of a connection that was there before a rule about its requests, or that nobody knows */
 	REASON_DROP_NO_BACKEND = 44,	/* a backend set is empty, or policy allows none of it */
+	REASON_DROP_NOT_TRANSLATED = 45,	/* of a connection to a Service that somebody else gave a backend: policy does not allow all that it may have */
+	REASON_DROP_PORT_TAKEN = 46,	/* each backend that was tried has a connection with the endpoint's port already */
 	REASON_FAIL_ENGINE_ABSENT = 48,
 	REASON_FAIL_ENGINE_STALE = 49,
 	REASON_FAIL_RING_FULL = 50,
@@ -156,6 +158,7 @@ enum reason {
 
 enum endpoint_flag {
 	ENDPOINT_NAMES = 1,	/* a rule set for what it sends has rules about domain names */
+	ENDPOINT_SERVICES = 2,	/* policy is about what it sends: what goes to a Service is given a backend here, and judged by that */
 };
 
 /* The rule sets and settings that the packets of an endpoint are judged by. Key: its id. 72 bytes. */
@@ -365,9 +368,20 @@ enum connection_flag {
 enum flow_path {
 	FLOW_PATH_PROXIED = 1,		/* the engine's proxy is the other end */
 	FLOW_PATH_TRANSLATED = 2,	/* a backend's address takes the place of the one that it was opened to, see struct translation */
+	FLOW_PATH_SERVICE = 4,	/* opened to a Service: the entry under that one's address, which says no more than who the backend is */
+	FLOW_PATH_BACKEND = 8,	/* the same under the backend's: judged by it, and what it answers gets the Service's address */
+	FLOW_PATH_ONLY = 16,	/* beside it: no tracked connection, but the other address of what passes packet by packet */
 };
 
-/* 48 bytes. */
+/* An address and port to stand in another one's place: where a connection goes that was opened to it, or comes from. 20 bytes. */
+struct translation {
+	__u8 address[16];
+	__be16 port;
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct translation) == 20, "translation changed size");
+
+/* 72 bytes. */
 struct connection {
 	__u64 expires_ns;
 	__u8 local[16];		/* the endpoint's own address: packets with another one are not of this connection */
@@ -380,16 +394,10 @@ struct connection {
 	__u8 context;		/* enum context in which the plugin was asked */
 	__u8 path;		/* enum flow_path bits */
 	__u32 read_to;		/* TCP, while it is unread: the client's sequence number up to which all was read and let through; 0 = not known */
+	__u32 service;		/* the backend set of the Service that it was opened to; 0 = none */
+	struct translation other;	/* its other address, with the paths that have one */
 };
-_Static_assert(sizeof(struct connection) == 48, "connection changed size");
-
-/* The other address of a connection that goes to a backend: from the address that it was opened to, and back. 20 bytes. */
-struct translation {
-	__u8 address[16];
-	__be16 port;
-	__u8 pad[2];
-};
-_Static_assert(sizeof(struct translation) == 20, "translation changed size");
+_Static_assert(sizeof(struct connection) == 72, "connection changed size");
 
 /* An endpoint with an interface, as the proxy's packets find it. 8 bytes. */
 struct local_endpoint {
@@ -447,6 +455,43 @@ struct backend_key {
 };
 _Static_assert(sizeof(struct backend_key) == 8, "backend_key changed size");
 
+enum service_port {
+	SERVICE_PORT_NODE = 0,	/* an entry without a Service: the address is a node's, where node ports lead to Services */
+};
+
+/* Where a Service takes connections. A node port stands under the address ::, whatever node it is asked of. 20 bytes. */
+struct service_key {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;		/* IP protocol number */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct service_key) == 20, "service_key changed size");
+
+/* 8 bytes. */
+struct service {
+	__u32 set;		/* of its backends */
+	__u32 affinity_s;	/* a client has the same backend until so long after its last connection; 0 = it need not */
+};
+_Static_assert(sizeof(struct service) == 8, "service changed size");
+
+/* A client of a Service that keeps clients with their backends. 12 bytes. */
+struct affinity_key {
+	__u32 set;
+	__u32 endpoint;
+	__u8 ipv6;		/* 1 or 0 */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct affinity_key) == 12, "affinity_key changed size");
+
+/* 32 bytes. */
+struct affinity {
+	__u64 expires_ns;
+	struct translation backend;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct affinity) == 32, "affinity changed size");
+
 /* A datagram in fragments, of which the first one passed. 44 bytes. */
 struct fragment_key {
 	__u8 source[16];
@@ -458,6 +503,13 @@ struct fragment_key {
 	__u8 pad[2];
 };
 _Static_assert(sizeof(struct fragment_key) == 44, "fragment_key changed size");
+
+/* 24 bytes. */
+struct fragment {
+	__u64 until_ns;		/* the later ones may pass */
+	__u8 other[16];		/* an address that takes the place of the remote one; all zero: none does */
+};
+_Static_assert(sizeof(struct fragment) == 24, "fragment changed size");
 
 enum plugin_status {
 	PLUGIN_OFF = 0,		/* zero, so that an id nobody registered gets the failure policy "deny" */
@@ -520,7 +572,8 @@ enum mark {
 	MARK_PASSED = 1,	/* as ASK_PASSED */
 	MARK_FORWARDED = 2,	/* the proxy's, on its way from a pod's interface as if the pod had sent it */
 	MARK_PROXIED = 3,	/* the proxy's, held on its way to a pod */
-	MARK_MAX = 4,
+	MARK_REFUSAL = 4,	/* an answer in the place of who was not there to give one, on its way to a pod */
+	MARK_MAX = 5,
 };
 
 /* Beside an interface's index in the mark of a packet on its way back to it. */
@@ -553,8 +606,9 @@ struct ask {
 	__u8 context;
 	__u8 flags;		/* enum ask_flag */
 	__u32 read_to;		/* in the tls context, as struct connection has it */
+	__u32 service;		/* the backend set of the Service that it was opened to, in place of whose address the destination stands; 0 = none */
 	__u8 response_code;	/* with ASK_REFUSED, of DNS */
-	__u8 pad[7];
+	__u8 pad[3];
 };
 _Static_assert(sizeof(struct ask) == 104, "ask changed size");
 
@@ -571,7 +625,7 @@ enum parsed {
 /*
  * A decision of the kernel alone: packets that it dropped, as many of each reason as an endpoint has a share of, and what passed by a
  * failure policy. What parsed says was not read is
- * zero; so are identities that nobody knows. 80 bytes.
+ * zero; so are identities that nobody knows. 88 bytes.
  */
 struct flow_record {
 	__u64 time_ns;
@@ -583,6 +637,7 @@ struct flow_record {
 	__u32 endpoint;
 	__u32 rule;
 	__u32 plugin;
+	__u32 service;		/* as struct ask */
 	__be16 source_port;
 	__be16 destination_port;
 	__u8 protocol;
@@ -590,9 +645,9 @@ struct flow_record {
 	__u8 verdict;		/* enum verdict */
 	__u8 reason;		/* enum reason */
 	__u8 parsed;		/* enum parsed */
-	__u8 pad[3];
+	__u8 pad[7];
 };
-_Static_assert(sizeof(struct flow_record) == 80, "flow_record changed size");
+_Static_assert(sizeof(struct flow_record) == 88, "flow_record changed size");
 
 /* Written by the engine through shared memory. 48 bytes. */
 struct engine_state {

@@ -118,7 +118,7 @@ static __always_inline void ask_track(struct __sk_buff *skb, struct journey *jou
 
 	if (!tracking->connection) {
 		endpoint = bpf_map_lookup_elem(&endpoints, &journey->endpoint);
-		if (!endpoint || !endpoint_tracks(endpoint, &journey->packet, hook_direction(hook)))
+		if (!endpoint || !endpoint_tracks(endpoint, journey, hook_direction(hook)))
 			return;
 	}
 	connection_track(skb, tracking, &journey->judged, hook_direction(hook));
@@ -152,13 +152,16 @@ static __always_inline void ask_enter(struct __sk_buff *skb, struct journey *jou
 /* The end of a packet that does not pass at once. Only what an interface sees can be held, or goes by another path. */
 static __always_inline int ask_end(struct __sk_buff *skb, struct journey *journey, enum asked asked, const enum hook hook)
 {
+	int outcome;
+
 	if (hook_is_interface(hook))
 		ask_enter(skb, journey, asked);
 	if (asked == ASKED_DENY)
 		return deny(skb, &journey->ask, journey->reason);
 	if (asked == ASKED_ROUTE)
 		return deny(skb, &journey->ask, REASON_DROP_NO_BACKEND);
-	return failure_policy(skb, &journey->ask, plugin_find(journey->ask.plugin), journey->reason);
+	outcome = failure_policy(skb, &journey->ask, plugin_find(journey->ask.plugin), journey->reason);
+	return outcome == OUTCOME_NEXT ? packet_go(skb, journey, hook) : outcome;
 }
 
 static __always_inline int ask_packet(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,

@@ -15,6 +15,27 @@ static __always_inline void translation_fill(struct translation *translation, co
 	translation->port = port;
 }
 
+/* The Service that an address, port and protocol lead to by themselves. */
+static __always_inline const struct service *service_at(const __u8 *address, __be16 port, __u8 protocol)
+{
+	struct service_key key = { .port = port, .protocol = protocol };
+
+	__builtin_memcpy(key.address, address, 16);
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+/* The same, also where the address is a node's and the port one at which every node leads to a Service. */
+static __always_inline const struct service *service_find(const __u8 *address, __be16 port, __u8 protocol)
+{
+	const __u8 every_node[16] = {};
+	const struct service *found = service_at(address, port, protocol);
+
+	if (found)
+		return found;
+	found = service_at(every_node, port, protocol);
+	return found && service_at(address, SERVICE_PORT_NODE, 0) ? found : NULL;
+}
+
 /*
  * Leaves in the journey the set for what nobody decides about; 0 where that has nobody. Returns whether there is one: where not, a
  * connection goes where it was sent.
@@ -22,16 +43,16 @@ static __always_inline void translation_fill(struct translation *translation, co
 static __always_inline int backend_default(struct journey *journey)
 {
 	const struct ask *ask = &journey->ask;
-	struct translation service;
+	const struct service *service;
 	__u32 rule = ask->rule, *set = bpf_map_lookup_elem(&rule_backends, &rule);
 
 	if (!set)
 		return 0;
+	journey->backend_set = *set;
 	if (*set == BACKEND_SET_SERVICE) {
-		translation_fill(&service, ask->destination, ask->destination_port);
-		set = bpf_map_lookup_elem(&service_backends, &service);
+		service = service_at(ask->destination, ask->destination_port, ask->protocol);
+		journey->backend_set = service ? service->set : 0;
 	}
-	journey->backend_set = set ? *set : 0;
 	return 1;
 }
 

@@ -226,6 +226,8 @@ struct judged {
 	__u8 unread;		/* what it says first is to be read, see hello.h */
 	__u8 context;		/* enum context */
 	__u8 path;		/* enum flow_path bits */
+	__u32 service;		/* as struct connection has them */
+	struct translation other;
 };
 
 /* A connection that is to be tracked for the first time: what used its ports before is over. */
@@ -236,6 +238,8 @@ static __always_inline int connection_make(struct tracking *tracking, const stru
 	__builtin_memset(connection, 0, sizeof(*connection));
 	connection->direction = judged->direction;
 	connection->path = judged->path;
+	connection->service = judged->service;
+	connection->other = judged->other;
 	/* Belongs to a connection older than its entry. */
 	if (tracking->packet->protocol == IPPROTO_TCP && !tracking->packet->opens)
 		connection->flags = CONNECTION_PICKED_UP;

@@ -29,6 +29,7 @@ static __always_inline struct ask *ask_fill(struct journey *journey, const struc
 	ask->protocol = packet->protocol;
 	ask->direction = direction;
 	ask->context = judgement->rule.context;
+	ask->service = journey->judged.service;
 	return ask;
 }
 
@@ -45,11 +46,11 @@ static __always_inline void ask_fill_packet(struct ask *ask, struct __sk_buff *s
 	}
 }
 
-/* Records of one reason that one endpoint may leave in a second: an eleventh of the ring, which is read ten times a second. */
+/* Records of one reason that one endpoint may leave in a second: a tenth of the ring, which is read ten times a second. */
 #define RECORDS_SHARE 1024
 /*
  * Of these the first may fill the ring, the others half of it: several that flood have the others' records written all the same. The
- * half has room for those of 370 endpoints and reasons.
+ * half has room for those of 340 endpoints and reasons.
  */
 #define RECORDS_SURE 16
 
@@ -115,6 +116,7 @@ __noinline int flow_record_write(const struct ask *ask, __u32 verdict, __u32 rea
 	record->endpoint = ask->endpoint;
 	record->rule = ask->rule;
 	record->plugin = ask->plugin;
+	record->service = ask->service;
 	record->source_port = ask->source_port;
 	record->destination_port = ask->destination_port;
 	record->protocol = ask->protocol;
@@ -158,6 +160,7 @@ __noinline int packet_record_write(struct journey *journey, __u32 direction, __u
 	record->endpoint = id;
 	record->rule = journey->rule;
 	record->plugin = 0;
+	record->service = journey->judged.service;
 	record->source_port = packet->source_port;
 	record->destination_port = packet->destination_port;
 	record->protocol = packet->protocol;

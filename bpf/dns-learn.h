@@ -200,11 +200,11 @@ static __always_inline void answer_take(const struct message *message, const str
 }
 
 /* The end of what cannot be read, or answers nothing: it teaches nothing, and does not pass a plugin that is to see it. */
-static __always_inline int answer_unread(struct __sk_buff *skb, struct message *message)
+static __always_inline int answer_unread(struct __sk_buff *skb, struct message *message, const enum hook hook)
 {
 	if (message->endpoint->dns_plugin && !message->journey->denied)
 		journey_deny(message->journey, REASON_DROP_UNREADABLE, 0);
-	return message_end(skb, message, DIRECTION_INGRESS);
+	return message_end(skb, message, hook);
 }
 
 /*
@@ -252,7 +252,7 @@ static __always_inline int answer_read_packet(struct __sk_buff *skb, struct mess
 		reading_end(message->reading);
 		message_collect(skb, message, hook, problem);
 		count_bytes(problem, 0);
-		return answer_unread(skb, message);
+		return answer_unread(skb, message, hook);
 	}
 	if (journey->denied && message->trusted)
 		journey_allow(journey, REASON_PASS_NAME_ANSWER);
@@ -264,15 +264,15 @@ static __always_inline int answer_read_packet(struct __sk_buff *skb, struct mess
 			return outcome;
 		message->reading = reading_begin();
 		if (!message->reading)
-			return answer_unread(skb, message);
+			return answer_unread(skb, message, hook);
 		if (message_load(skb, message)) {
 			reading_end(message->reading);
-			return answer_unread(skb, message);
+			return answer_unread(skb, message, hook);
 		}
 	}
 	answer_take(message, &key, query);
 	reading_end(message->reading);
-	return message_end(skb, message, DIRECTION_INGRESS);
+	return message_end(skb, message, hook);
 }
 
 /* Packets that endpoints receive from port 53. */
@@ -282,18 +282,18 @@ static __always_inline int answer_packet(struct __sk_buff *skb, struct message *
 	int tcp = message->packet->protocol == IPPROTO_TCP;
 
 	if (!message_find(skb, message, DIRECTION_INGRESS))
-		return message_end(skb, message, DIRECTION_INGRESS);
+		return message_end(skb, message, hook);
 	if (message->trusted && tcp && !message->packet->opens && journey->denied)
 		journey_allow(journey, REASON_PASS_NAME_ANSWER);
 	if (tcp && !message->length)
-		return message_end(skb, message, DIRECTION_INGRESS);
+		return message_end(skb, message, hook);
 	if (journey->decided == DECIDED_PACKET)
-		return answer_unread(skb, message);
+		return answer_unread(skb, message, hook);
 	message->reading = reading_begin();
 	if (message->reading)
 		return answer_read_packet(skb, message, hook);
 	count_bytes(REASON_DNS_BUSY, 0);
-	return answer_unread(skb, message);
+	return answer_unread(skb, message, hook);
 }
 
 static __always_inline int answer_stage(struct __sk_buff *skb, const enum hook hook)
@@ -304,7 +304,7 @@ static __always_inline int answer_stage(struct __sk_buff *skb, const enum hook h
 	if (!journey)	/* not possible */
 		return hook_outcome(drop(skb, REASON_FAIL_STAGE), hook);
 	if (!message_begin(skb, &message, journey))
-		return journey_end(journey, message_give_up(skb, journey), hook);
+		return journey_end(journey, message_give_up(skb, journey, hook), hook);
 	return journey_end(journey, answer_packet(skb, &message, hook), hook);
 }
 

@@ -10,6 +10,7 @@
 #include "dns-parse.h"
 #include "engine.h"
 #include "failure.h"
+#include "leave.h"
 
 /* A DNS message, and what belongs to where it came from. The verdict so far, and what names make of it, is its journey's. */
 struct message {
@@ -89,13 +90,13 @@ static __always_inline void message_collect(struct __sk_buff *skb, const struct 
 }
 
 /* The packet's outcome when its message changes nothing. */
-static __always_inline int message_end(struct __sk_buff *skb, const struct message *message, enum direction direction)
+static __always_inline int message_end(struct __sk_buff *skb, const struct message *message, const enum hook hook)
 {
-	const struct journey *journey = message->journey;
+	struct journey *journey = message->journey;
 
 	if (!journey->denied)
-		return pass(skb, journey->reason);
-	message_record(message, direction, 0, VERDICT_DENY, journey->reason);
+		return packet_pass(skb, journey, journey->reason, hook);
+	message_record(message, hook_direction(hook), 0, VERDICT_DENY, journey->reason);
 	return drop(skb, journey->reason);
 }
 
@@ -128,9 +129,9 @@ static __always_inline int message_find(struct __sk_buff *skb, struct message *m
 }
 
 /* The outcome where the endpoint is gone meanwhile: what was decided so far. */
-static __always_inline int message_give_up(struct __sk_buff *skb, const struct journey *journey)
+static __always_inline int message_give_up(struct __sk_buff *skb, struct journey *journey, const enum hook hook)
 {
-	return journey->denied ? deny(skb, &journey->ask, journey->reason) : pass(skb, journey->reason);
+	return journey->denied ? deny(skb, &journey->ask, journey->reason) : packet_pass(skb, journey, journey->reason, hook);
 }
 
 /* The knowledge of a journey's message before it is looked at. Returns 0 where its endpoint is gone. */

@@ -118,7 +118,7 @@ static __always_inline int query_refuse(struct __sk_buff *skb, const struct mess
 }
 
 /* The first packet of a connection to a resolver whose messages nobody can read: policy is what it is, and it is shown. */
-static __always_inline int query_encrypted(struct __sk_buff *skb, const struct message *message)
+static __always_inline int query_encrypted(struct __sk_buff *skb, const struct message *message, const enum hook hook)
 {
 	const struct endpoint *endpoint = message->endpoint;
 
@@ -126,7 +126,7 @@ static __always_inline int query_encrypted(struct __sk_buff *skb, const struct m
 		count_bytes(REASON_DNS_ENCRYPTED, 0);
 		message_record(message, DIRECTION_EGRESS, 0, VERDICT_ALLOW, REASON_DNS_ENCRYPTED);
 	}
-	return message_end(skb, message, DIRECTION_EGRESS);
+	return message_end(skb, message, hook);
 }
 
 /* Whether queries about names without a rule are refused also where another rule allows the resolver. */
@@ -146,7 +146,7 @@ static __always_inline int query_unread(struct __sk_buff *skb, const struct mess
 		journey_deny(journey, REASON_DROP_NAME, 0);
 	else if (!journey->denied && message->endpoint->dns_plugin)
 		journey_deny(journey, REASON_DROP_UNREADABLE, 0);
-	return message_end(skb, message, DIRECTION_EGRESS);
+	return message_end(skb, message, hook);
 }
 
 /* The end of a query that was read. */
@@ -154,9 +154,10 @@ static __always_inline int query_decide(struct __sk_buff *skb, struct message *m
 {
 	int inside = message->trusted && pattern_has_rule(message->endpoint, message->reading->chain_pattern[0]);
 	struct journey *journey = message->journey;
-	enum reason noted = query_note(message);
+	enum reason noted;
 
 	if (inside || (!journey->denied && !message_filters(message))) {
+		noted = query_note(message);
 		reading_end(message->reading);
 		/* A query that was not noted has an answer that would come through, and teach nothing: better not asked. */
 		if (noted != REASON_DNS_QUERY)
@@ -164,8 +165,11 @@ static __always_inline int query_decide(struct __sk_buff *skb, struct message *m
 		count_bytes(noted, 0);
 		if (journey->denied)
 			journey_allow(journey, REASON_PASS_NAME_QUERY);
-		return message_end(skb, message, DIRECTION_EGRESS);
+		return message_end(skb, message, hook);
 	}
+	/* Refused in the name of whom it was sent to. */
+	journey_take_backend(journey);
+	noted = query_note(message);
 	name_note(message->reading);
 	message_record(message, DIRECTION_EGRESS, message->reading->chain[0], VERDICT_DENY, REASON_DROP_NAME);
 	reading_end(message->reading);
@@ -182,19 +186,19 @@ static __always_inline int query_packet(struct __sk_buff *skb, struct message *m
 
 	found = message_find(skb, message, DIRECTION_EGRESS);
 	if (message->packet->destination_port == DNS_ENCRYPTED_PORT)
-		return query_encrypted(skb, message);
+		return query_encrypted(skb, message, hook);
 	if (!found || (!message->trusted && journey->denied))
-		return message_end(skb, message, DIRECTION_EGRESS);
+		return message_end(skb, message, hook);
 	if (message->packet->protocol == IPPROTO_TCP && !message->length) {
 		/* Nothing is said yet: what will be is looked at, segment by segment. */
 		if (journey->denied)
 			journey_allow(journey, REASON_PASS_NAME_QUERY);
-		return message_end(skb, message, DIRECTION_EGRESS);
+		return message_end(skb, message, hook);
 	}
 	message->reading = reading_begin();
 	if (!message->reading) {
 		count_bytes(REASON_DNS_BUSY, 0);
-		return message_end(skb, message, DIRECTION_EGRESS);
+		return message_end(skb, message, hook);
 	}
 	problem = message_load(skb, message);
 	if (!problem)
@@ -213,7 +217,7 @@ static __always_inline int query_stage(struct __sk_buff *skb, const enum hook ho
 	if (!journey)	/* not possible */
 		return hook_outcome(drop(skb, REASON_FAIL_STAGE), hook);
 	if (!message_begin(skb, &message, journey))
-		return journey_end(journey, message_give_up(skb, journey), hook);
+		return journey_end(journey, message_give_up(skb, journey, hook), hook);
 	return journey_end(journey, query_packet(skb, &message, hook), hook);
 }
 

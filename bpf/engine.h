@@ -40,6 +40,17 @@ static __always_inline int packet_is_forwarded(struct __sk_buff *skb)
 	return 1;
 }
 
+/* Whether a packet is what the chain itself answers a pod, see refuse.h; reads the mark, and takes it off. */
+static __always_inline int packet_is_refusal(struct __sk_buff *skb)
+{
+	struct engine_state *engine = engine_state();
+
+	if (!engine || !engine->token || skb->mark != engine->token + MARK_REFUSAL)
+		return 0;
+	skb->mark = 0;
+	return 1;
+}
+
 /* Whether a packet comes from the engine's proxy. */
 static __always_inline int packet_is_proxied(struct __sk_buff *skb)
 {

@@ -13,42 +13,81 @@
 #include "known.h"
 #include "leave.h"
 
-/* Whether the packet is of a connection that stands as it was judged; notes it then. */
-static __always_inline int connection_stands(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
-					     const enum hook hook)
+/* The state in which the connection of a packet was found. */
+enum standing {
+	STANDS_NOT,		/* it is to be judged */
+	STANDS,
+	STANDS_SERVICE,		/* it has a backend, under whose address it may stand */
+};
+
+/*
+ * Takes over what is known of the other address of a connection. Its entry under a Service's address means something to what the pod
+ * sends there only; what a pod sends to a backend itself is of another connection, whatever is known under that address.
+ */
+static __always_inline void journey_follow(struct journey *journey, const struct connection *connection, const enum hook hook)
+{
+	struct judged *judged = &journey->judged;
+
+	judged->path = connection->path & ~(FLOW_PATH_SERVICE | FLOW_PATH_ONLY);
+	if (hook == HOOK_FROM_POD)
+		judged->path &= ~FLOW_PATH_BACKEND;
+	judged->service = connection->service;
+	judged->other = connection->other;
+}
+
+/* Looks for the connection of a packet, and notes the packet in it where that stands as it was judged. */
+static __always_inline enum standing connection_stands(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
+						       const enum hook hook)
 {
 	struct tracking tracking;
 	struct connection *connection;
 
 	tracking_begin(&tracking, journey, policy, hook_direction(hook));
 	connection_find(&tracking, hook_direction(hook));
-	tracking_leave(&tracking, journey);
 	connection = tracking.connection;
+	if (connection && connection->path && hook_is_interface(hook)) {
+		journey_follow(journey, connection, hook);
+		if (connection->path & FLOW_PATH_SERVICE && hook == HOOK_FROM_POD) {
+			journey->signposted = 1;
+			tracking_leave(&tracking, journey);
+			return STANDS_SERVICE;
+		}
+		if (connection->path & (FLOW_PATH_SERVICE | FLOW_PATH_ONLY))
+			tracking.connection = connection = NULL;
+	}
+	tracking_leave(&tracking, journey);
 	if (!connection)
-		return 0;
+		return STANDS_NOT;
 	journey->answer = connection->direction != hook_direction(hook);
 	journey->judged.direction = connection->direction;
-	journey->judged.path = connection->path;
 	if (connection->revision != journey->judged.revision || (!journey->answer && !connection_is_current(connection)))
-		return 0;
+		return STANDS_NOT;
 	connection_touch(skb, &tracking, hook_direction(hook));
 	journey->judged.unread = connection->flags & CONNECTION_UNREAD;
 	journey_allow(journey, journey->answer ? REASON_PASS_REPLY : REASON_PASS_ESTABLISHED);
-	return 1;
+	return STANDS;
 }
 
 static __always_inline int packet_find(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
 				       const enum hook hook)
 {
+	enum standing standing = STANDS_NOT;
+
 	journey->judged.direction = hook_direction(hook);
 	journey->parsed = packet_parse(skb, &journey->packet, hook_link_header(hook));
 	if (journey->parsed == PARSED_NOT_IP)
 		return pass(skb, REASON_PASS_NOT_IP);
 	if (journey->parsed == PARSED_NEIGHBOR)
 		return pass(skb, REASON_PASS_NEIGHBOR);
-	if (journey->parsed == PARSED_FLOW && connection_stands(skb, journey, policy, hook))
+	/* An error is of the connection that it is about. */
+	if (journey->parsed == PARSED_FLOW && !journey->packet.reports_error)
+		standing = connection_stands(skb, journey, policy, hook);
+	if (standing == STANDS)
 		return packet_leave(skb, journey, hook, LEAVE_UNREAD);
-	enter_judge(skb, hook);
+	if (hook == HOOK_FROM_POD && standing == STANDS_SERVICE)
+		enter_to_backend(skb);
+	else
+		enter_judge(skb, hook);
 	return packet_drop(skb, journey, hook_direction(hook), REASON_FAIL_STAGE);
 }
 
@@ -61,6 +100,8 @@ static __always_inline int packet_enter(struct __sk_buff *skb, __u32 endpoint, c
 
 	/* Nothing of a process's can be held. */
 	if (hook_is_interface(hook)) {
+		if (hook == HOOK_TO_POD && skb->mark && packet_is_refusal(skb))
+			return pass(skb, REASON_PASS_RELATED);
 		if (skb->mark)
 			decided = packet_decided(skb);
 	}

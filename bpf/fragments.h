@@ -21,25 +21,4 @@ static __always_inline void fragment_key_fill(struct fragment_key *key, const st
 	key->direction = direction;
 }
 
-/* Whether the datagram is one whose first fragment passed. */
-static __always_inline int fragment_follows(const struct packet *packet, __u32 endpoint, enum direction direction)
-{
-	struct fragment_key key;
-	__u64 *until_ns;
-
-	fragment_key_fill(&key, packet, endpoint, direction);
-	until_ns = bpf_map_lookup_elem(&fragments, &key);
-	return until_ns && *until_ns > bpf_ktime_get_ns();
-}
-
-/* Lets the later fragments follow one that passed. */
-static __always_inline void fragment_note(const struct packet *packet, __u32 endpoint, enum direction direction)
-{
-	__u64 until_ns = bpf_ktime_get_ns() + FRAGMENTS_NS;
-	struct fragment_key key;
-
-	fragment_key_fill(&key, packet, endpoint, direction);
-	bpf_map_update_elem(&fragments, &key, &until_ns, BPF_ANY);
-}
-
 #endif

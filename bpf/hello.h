@@ -13,6 +13,7 @@
 
 #include "engine.h"
 #include "failure.h"
+#include "leave.h"
 
 /* Writes a connection that was found back, where it is a copy of its slot. */
 static __always_inline void connection_store(struct __sk_buff *skb, struct tracking *tracking)
@@ -39,8 +40,9 @@ static __always_inline void hello_decide(struct __sk_buff *skb, struct tracking 
 
 /* Asks about a packet, as policy says by now; without an engine its failure policy decides. */
 static __always_inline int hello_ask(struct __sk_buff *skb, struct journey *journey, struct tracking *tracking,
-				     enum direction direction)
+				     const enum hook hook)
 {
+	enum direction direction = hook_direction(hook);
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &journey->endpoint);
 	const struct rule *rule = &journey->judgement.rule;
 	const struct packet *packet = &journey->packet;
@@ -64,7 +66,7 @@ static __always_inline int hello_ask(struct __sk_buff *skb, struct journey *jour
 		return deny(skb, ask, REASON_DROP_POLICY);
 	/* Policy changed since the packet was judged: it does not ask any more, or something else, and that when the packet comes again. */
 	if (rule->action == ACTION_ALLOW)
-		return pass(skb, REASON_PASS_POLICY);
+		return packet_pass(skb, journey, REASON_PASS_POLICY, hook);
 	if (rule->context != CONTEXT_TLS)
 		return deny(skb, ask, REASON_DROP_POLICY);
 	plugin = plugin_find(ask->plugin);
@@ -94,7 +96,7 @@ static __always_inline void hello_answer(struct __sk_buff *skb, struct tracking 
 
 /* A packet of the client. */
 static __always_inline int hello_client(struct __sk_buff *skb, struct journey *journey, struct tracking *tracking,
-					enum direction direction, __u32 sequence)
+					const enum hook hook, __u32 sequence)
 {
 	struct connection *connection = tracking->connection;
 	__u32 end = sequence + journey->packet.data;
@@ -103,29 +105,31 @@ static __always_inline int hello_client(struct __sk_buff *skb, struct journey *j
 	if (journey->packet.opens) {
 		connection->read_to = sequence + 1;
 		connection_store(skb, tracking);
-		return pass(skb, journey->reason);
+		return packet_pass(skb, journey, journey->reason, hook);
 	}
 	if (!journey->packet.data)
-		return pass(skb, journey->reason);
+		return packet_pass(skb, journey, journey->reason, hook);
 	if (!(connection->flags & (CONNECTION_BEGUN | CONNECTION_PICKED_UP)))
-		return packet_drop(skb, journey, direction, REASON_DROP_EARLY_DATA);
+		return packet_drop(skb, journey, hook_direction(hook), REASON_DROP_EARLY_DATA);
 	if (journey->decided == DECIDED_ALL || journey->failed_open) {
 		hello_decide(skb, tracking, end);
-		return pass(skb, REASON_PASS_VERDICT);
+		return packet_pass(skb, journey, REASON_PASS_VERDICT, hook);
 	}
 	if (journey->decided == DECIDED_PACKET)
-		return pass(skb, REASON_PASS_VERDICT);
+		return packet_pass(skb, journey, REASON_PASS_VERDICT, hook);
 	if ((connection->flags & CONNECTION_DECIDED) && sequence_reaches(sequence, connection->read_to))
-		return pass(skb, journey->reason);
-	outcome = hello_ask(skb, journey, tracking, direction);
-	if (outcome == OUTCOME_NEXT && journey->failed_open)
-		hello_decide(skb, tracking, end);
-	return outcome;
+		return packet_pass(skb, journey, journey->reason, hook);
+	outcome = hello_ask(skb, journey, tracking, hook);
+	if (outcome != OUTCOME_NEXT || !journey->failed_open)
+		return outcome;
+	hello_decide(skb, tracking, end);
+	return packet_go(skb, journey, hook);
 }
 
 static __always_inline int hello_packet(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
-					enum direction direction)
+					const enum hook hook)
 {
+	enum direction direction = hook_direction(hook);
 	struct packet *packet = &journey->packet;
 	struct tracking tracking;
 	struct tcphdr buffer, *tcp;
@@ -143,11 +147,11 @@ static __always_inline int hello_packet(struct __sk_buff *skb, struct journey *j
 	if (!tracking.connection)	/* another connection took its slot meanwhile */
 		return packet_drop(skb, journey, direction, REASON_FAIL_OPENING_LOST);
 	if (!(tracking.connection->flags & CONNECTION_UNREAD))
-		return pass(skb, journey->reason);
+		return packet_pass(skb, journey, journey->reason, hook);
 	if (tracking.connection->direction == direction)
-		return hello_client(skb, journey, &tracking, direction, bpf_ntohl(tcp->seq));
+		return hello_client(skb, journey, &tracking, hook, bpf_ntohl(tcp->seq));
 	hello_answer(skb, &tracking, tcp);
-	return pass(skb, journey->reason);
+	return packet_pass(skb, journey, journey->reason, hook);
 }
 
 static __always_inline int hello_stage(struct __sk_buff *skb, const enum hook hook)
@@ -157,7 +161,7 @@ static __always_inline int hello_stage(struct __sk_buff *skb, const enum hook ho
 
 	if (!journey || !policy)	/* not possible */
 		return drop(skb, REASON_FAIL_STAGE);
-	return journey_end(journey, hello_packet(skb, journey, policy, hook_direction(hook)), hook);
+	return journey_end(journey, hello_packet(skb, journey, policy, hook), hook);
 }
 
 SEC("tc")

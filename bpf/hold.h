@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "failure.h"
+#include "leave.h"
 
 /* A ring record has a constant size, a power of two; these fit a SYN, a packet of a common MTU, and a GSO packet. */
 #define HOLD_SMALL 512
@@ -70,7 +71,7 @@ static __always_inline int hold_fail(struct __sk_buff *skb, struct journey *jour
 		enter_dns_from_pod(skb);
 	else if (ask->context == CONTEXT_DNS)
 		enter_dns_to_pod(skb);
-	return outcome;
+	return egress ? packet_go(skb, journey, HOOK_FROM_POD) : packet_go(skb, journey, HOOK_TO_POD);
 }
 
 /*

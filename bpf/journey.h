@@ -55,9 +55,13 @@ struct journey {
 	__u8 answer;			/* of the side that did not open the connection */
 	__u8 failed_open;		/* its failure policy has been asked, since it cannot be held */
 	__u8 decided;			/* enum decided: what the engine said of it */
-	__u8 pad;
+	__u8 signposted;		/* its connection to a Service has a backend already */
+	__u8 quotes;			/* it is an error about a packet to a backend, of which the endpoint knows the Service */
+	__u8 stray;			/* policy allows every backend that its connection may have */
+	__u8 pad[2];
 	/* Written before they are read. */
 	struct connection copy;
+	struct translation backend;	/* that it is to be given */
 	struct judgement judgement;
 	struct ask ask;
 	struct quote quote;
@@ -219,6 +223,41 @@ STAGES(STAGE_ENTER)
 STAGE_ENTER_TWIN(judge)
 STAGE_ENTER_TWIN(ask)
 STAGE_ENTER_TWIN(dns)
+
+/*
+ * Whether what the pod sends is to go to a backend of a Service. All that is decided about it is decided about the packet of its journey,
+ * which has the backend's address from then on; its bytes get it last of all.
+ */
+static __always_inline int journey_has_backend(const struct journey *journey)
+{
+	return journey->judged.path & FLOW_PATH_BACKEND;
+}
+
+/* Gives what the pod sends to a Service a backend. */
+static __always_inline void journey_give_backend(struct journey *journey, const struct translation *backend)
+{
+	struct translation *service = &journey->judged.other;
+	struct packet *packet = &journey->packet;
+
+	__builtin_memcpy(service->address, packet->destination, 16);
+	service->port = packet->destination_port;
+	__builtin_memcpy(packet->destination, backend->address, 16);
+	packet->destination_port = backend->port;
+	journey->judged.path = FLOW_PATH_BACKEND;
+}
+
+/* Takes it back: the packet is one to the Service again, as its bytes say. */
+static __always_inline void journey_take_backend(struct journey *journey)
+{
+	const struct translation *service = &journey->judged.other;
+	struct packet *packet = &journey->packet;
+
+	if (!journey_has_backend(journey))
+		return;
+	__builtin_memcpy(packet->destination, service->address, 16);
+	packet->destination_port = service->port;
+	journey->judged.path &= ~FLOW_PATH_BACKEND;
+}
 
 /* A connection as the packet of a journey finds it. */
 static __always_inline void tracking_fill(struct tracking *tracking, struct journey *journey, const struct policy_state *policy)

@@ -9,6 +9,7 @@
 
 #include "describe.h"
 #include "leave.h"
+#include "backends.h"
 
 #define LINK_LOCAL_PREFIX bpf_htonl(0xfe800000)
 #define LINK_LOCAL_MASK bpf_htonl(0xffc00000)
@@ -49,9 +50,9 @@ static __always_inline int packet_trusts_node(struct __sk_buff *skb, const enum 
  * Whether a packet may begin a tracked connection. What comes from port 53 may be the answer to a query that passed for its
  * name and is not tracked: were it a connection that the resolver opened, any query from its port would be an answer to that.
  */
-static __always_inline int endpoint_tracks(const struct endpoint *endpoint, const struct packet *packet, enum direction direction)
+static __always_inline int endpoint_tracks(const struct endpoint *endpoint, const struct journey *journey, enum direction direction)
 {
-	return direction == DIRECTION_EGRESS || packet->opens || !packet_is_dns(packet, direction) ||
+	return direction == DIRECTION_EGRESS || journey->packet.opens || !journey_is_resolver(journey, direction) ||
 	       !(endpoint->flags & ENDPOINT_NAMES);
 }
 
@@ -78,7 +79,41 @@ static __always_inline int packet_is_related(struct __sk_buff *skb, struct journ
 		return 0;
 	connection_key_fill(&quote->key, &quote->packet, journey->endpoint, quoted_direction);
 	connection_seek(&tracking, quoted_direction);
-	return tracking.connection && tracking.connection->revision == policy->revision;
+	if (!tracking.connection)
+		return 0;
+	if (hook == HOOK_TO_POD && (tracking.connection->path & (FLOW_PATH_BACKEND | FLOW_PATH_TRANSLATED))) {
+		journey->quotes = 1;
+		journey->judged.other = tracking.connection->other;
+	}
+	return tracking.connection->revision == policy->revision;
+}
+
+/*
+ * Lets a later fragment follow the first one where that passed; where that was given another address, this one gets it, too. Returns
+ * whether it follows. Global, as packet_parse.
+ */
+__noinline int fragment_follow(struct journey *journey, __u32 direction, int interface)
+{
+	struct fragment_key key;
+	const struct fragment *first;
+	struct translation other;
+
+	if (!journey)
+		return 0;
+	fragment_key_fill(&key, &journey->packet, journey->endpoint, direction);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	if (!first || first->until_ns <= bpf_ktime_get_ns())
+		return 0;
+	if (!interface || address_is_unspecified(first->other))
+		return 1;
+	translation_fill(&other, first->other, 0);
+	if (direction == DIRECTION_EGRESS) {
+		journey_give_backend(journey, &other);
+	} else {
+		journey->judged.path = FLOW_PATH_BACKEND;
+		journey->judged.other = other;
+	}
+	return 1;
 }
 
 /*
@@ -99,7 +134,7 @@ static __always_inline int packet_needs_no_rule(struct __sk_buff *skb, struct jo
 		journey_allow(journey, REASON_PASS_MALFORMED);
 	else if (hook == HOOK_FROM_POD && !endpoint_owns(endpoint, packet->source))
 		journey_deny(journey, REASON_DROP_SPOOFED, 0);
-	else if (journey->parsed == PARSED_LATER_FRAGMENT && isolated && !fragment_follows(packet, journey->endpoint, direction))
+	else if (journey->parsed == PARSED_LATER_FRAGMENT && !fragment_follow(journey, direction, hook_is_interface(hook)) && isolated)
 		journey_deny(journey, REASON_DROP_FRAGMENT, 0);
 	else if (journey->parsed == PARSED_LATER_FRAGMENT)
 		journey_allow(journey, REASON_PASS_FRAGMENT);
@@ -119,6 +154,8 @@ enum judged_as {
 	JUDGED_TRACK,		/* the same, and its connection is tracked */
 	JUDGED_DENY,		/* policy denies it; what is asked of a resolver may decide otherwise */
 	JUDGED_ASK,		/* a plugin decides */
+	JUDGED_SERVICE,		/* it is to be given a backend, and judged by that */
+	JUDGED_STRAY,		/* it has one that nobody here knows */
 };
 
 /* Judges the flow that the packet is of. */
@@ -147,23 +184,71 @@ static __always_inline void flow_describe(struct __sk_buff *skb, struct journey 
 		ask->flags |= ASK_ESTABLISHED;
 }
 
+/* Whether the rule has the requests decided of connections to the very Services that it names: it is about their addresses. */
+static __always_inline int rule_names_services(const struct rule *rule)
+{
+	__u32 id = rule->id;
+
+	return rule->action == ACTION_ASK && rule->context == CONTEXT_HTTP && bpf_map_lookup_elem(&rule_backends, &id);
+}
+
+/* The backend set of the Service that a packet is to, or, of one that the pod has connected to, from; 0 where policy is not about its backends. */
+static __always_inline __u32 journey_service(const struct journey *journey, const struct endpoint *endpoint, const enum hook hook)
+{
+	const struct packet *packet = &journey->packet;
+	const struct service *service = NULL;
+
+	if (!hook_is_interface(hook) || !(endpoint->flags & ENDPOINT_SERVICES) || journey_has_backend(journey) ||
+	    rule_names_services(&journey->judgement.rule))
+		return 0;
+	if (hook == HOOK_FROM_POD && !journey->answer)
+		service = service_find(packet->destination, packet->destination_port, packet->protocol);
+	else if (hook == HOOK_TO_POD && journey->answer)
+		service = service_find(packet->source, packet->source_port, packet->protocol);
+	return service ? service->set : 0;
+}
+
+/*
+ * Judges a packet to or from a Service's address. Its first one is given a backend. Of any other somebody else has chosen that: another
+ * stage finds out whether policy allows all that it may be, and comes back.
+ */
+static __always_inline enum judged_as service_judge(struct __sk_buff *skb, struct journey *journey, const struct endpoint *endpoint, __u32 set,
+						    const enum hook hook)
+{
+	const struct packet *packet = &journey->packet;
+
+	if (journey->stray) {
+		journey_allow(journey, journey->answer ? REASON_PASS_REPLY : REASON_PASS_POLICY);
+		return JUDGED_TRACK;
+	}
+	journey->judged.service = set;
+	flow_describe(skb, journey, endpoint, hook);
+	if (packet->protocol == IPPROTO_TCP ? packet->opens : journey->found == FOUND_NOTHING)
+		return JUDGED_SERVICE;
+	return JUDGED_STRAY;
+}
+
 static __always_inline enum judged_as packet_judge(struct __sk_buff *skb, struct journey *journey, const struct policy_state *policy,
 						   const struct endpoint *endpoint, const enum hook hook)
 {
 	const struct rule *rule = &journey->judgement.rule;
+	__u32 service;
 
 	if (packet_needs_no_rule(skb, journey, endpoint, hook))
 		return journey->denied || journey->parsed != PARSED_FLOW ? JUDGED_END : JUDGED_LEAVE;
 	flow_judge(skb, journey, endpoint, hook);
-	if (rule->action == ACTION_ALLOW) {
-		journey_allow(journey, journey->judgement.reason);
-		if (journey->found == FOUND_NOTHING && !endpoint_tracks(endpoint, &journey->packet, hook_direction(hook)))
-			return JUDGED_LEAVE;
-		return JUDGED_TRACK;
-	}
-	if (journey->packet.reports_error && packet_is_related(skb, journey, policy, hook)) {
+	service = journey_service(journey, endpoint, hook);
+	if (service)
+		return service_judge(skb, journey, endpoint, service, hook);
+	if (journey->packet.reports_error && packet_is_related(skb, journey, policy, hook) && rule->action != ACTION_ALLOW) {
 		journey_allow(journey, REASON_PASS_RELATED);
 		return JUDGED_LEAVE;
+	}
+	if (rule->action == ACTION_ALLOW) {
+		journey_allow(journey, journey->judgement.reason);
+		if (journey->found == FOUND_NOTHING && !endpoint_tracks(endpoint, journey, hook_direction(hook)))
+			return JUDGED_LEAVE;
+		return JUDGED_TRACK;
 	}
 	flow_describe(skb, journey, endpoint, hook);
 	if (rule->action != ACTION_DENY)
@@ -172,11 +257,23 @@ static __always_inline enum judged_as packet_judge(struct __sk_buff *skb, struct
 	return JUDGED_DENY;
 }
 
+static __always_inline void enter_stray(struct __sk_buff *skb, const enum hook hook)
+{
+	if (hook == HOOK_FROM_POD)
+		enter_stray_from_pod(skb);
+	else
+		enter_stray_to_pod(skb);
+}
+
 /* The end of a packet that policy does not allow by itself. */
 static __always_inline int judged_end(struct __sk_buff *skb, struct journey *journey, enum judged_as as, const enum hook hook)
 {
 	if (as == JUDGED_ASK)
 		enter_ask(skb, hook);
+	else if (as == JUDGED_SERVICE && hook == HOOK_FROM_POD)
+		enter_choose_backend(skb);
+	else if (as == JUDGED_STRAY && hook_is_interface(hook))
+		enter_stray(skb, hook);
 	else if (!journey_is_dns(journey, hook))
 		return deny(skb, &journey->ask, journey->reason);
 	else
@@ -197,8 +294,9 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct journey *j
 		journey->judged.path = FLOW_PATH_PROXIED;
 	as = packet_judge(skb, journey, policy, endpoint, hook);
 	if (as == JUDGED_END)
-		return journey->denied ? packet_drop(skb, journey, hook_direction(hook), journey->reason) : pass(skb, journey->reason);
-	if (as == JUDGED_ASK || as == JUDGED_DENY)
+		return journey->denied ? packet_drop(skb, journey, hook_direction(hook), journey->reason)
+				       : packet_pass(skb, journey, journey->reason, hook);
+	if (as != JUDGED_LEAVE && as != JUDGED_TRACK)
 		return judged_end(skb, journey, as, hook);
 	tracking_resume(&tracking, journey, policy);
 	if (as == JUDGED_TRACK)

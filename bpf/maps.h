@@ -2,7 +2,7 @@
 /*
  * Every map but the scratch of one packet (journeys in journey.h, readings in dns-parse.h), with who writes, who reads, when an entry leaves and what happens when the map is full.
  *
- * Maps that the engine fills allocate on demand; node_addresses, peers, networks, policies and ports are sized by the cluster when the engine
+ * Maps that the engine fills allocate on demand; node_addresses, peers, networks, policies, ports, services and backends are sized by the cluster when the engine
  * starts, the entries here are what they have without an engine.
  * All but readings and what lasts as long as an engine (engine_stages, proxy_listeners) are pinned, so that a restarted
  * engine finds them.
@@ -221,19 +221,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } openings SEC(".maps");
 
-/*
- * Connection that goes to a backend, by either of the two addresses that it has -> the other one. Programs write. Full: the
- * least recently used leaves, and its packets with it.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
-	__type(key, struct connection_key);
-	__type(value, struct translation);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} translations SEC(".maps");
-
-/* Backend set -> how many backends it has. Engine writes. An entry leaves when no rule names the set. Full: reported. */
+/* Backend set -> how many backends it has. Engine writes; sized by the cluster. An entry leaves when no Service and no rule has the set. Full: as services. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -243,7 +231,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backend_sets SEC(".maps");
 
-/* Backend set and index -> where that backend listens. Engine writes. Full: reported, and the set stays as it was. */
+/* Backend set and index -> where that backend listens. Engine writes; sized by the cluster. Full: as services. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -253,15 +241,27 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backends SEC(".maps");
 
-/* Cluster address and port of a Service -> its backend set. Engine writes. Full: reported. */
+/*
+ * Address, port and protocol that lead to a Service -> its backend set; also which addresses are nodes', see struct service_key. Engine
+ * writes; sized by the cluster. Full: reported, and nothing of what changed is put in force.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct translation);
-	__type(value, __u32);
+	__type(key, struct service_key);
+	__type(value, struct service);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} service_backends SEC(".maps");
+} services SEC(".maps");
+
+/* Client of a Service with affinity -> its backend. Programs write. Full: the least recently used leaves, and chooses anew. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} affinities SEC(".maps");
 
 /*
  * Rule about requests -> the backend set for connections that nobody decides about, or BACKEND_SET_SERVICE; none: they go where
@@ -305,12 +305,12 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } shares SEC(".maps");
 
-/* Datagram whose first fragment passed -> until when its later ones may. Programs write. Full: the least recently used leaves. */
+/* Datagram whose first fragment passed -> until when its later ones may, and with which address. Programs write. Full: the least recently used leaves. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct fragment_key);
-	__type(value, __u64);
+	__type(value, struct fragment);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } fragments SEC(".maps");
 

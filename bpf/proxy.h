@@ -30,7 +30,11 @@ int to_proxy(struct __sk_buff *skb)
 		return deny(skb, &journey->ask, REASON_FAIL_PROXY_ABSENT);
 	}
 	journey_track(skb, journey, policy, FLOW_PATH_PROXIED);
-	return proxy_send(skb, journey, REASON_PASS_PROXY);
+	journey_allow(journey, REASON_PASS_PROXY);
+	if (!journey_has_backend(journey))
+		return proxy_send(skb, journey, REASON_PASS_PROXY);
+	enter_translate_out(skb);
+	return packet_drop(skb, journey, DIRECTION_EGRESS, REASON_FAIL_STAGE);
 }
 
 /* Nobody decides: the failure policy does, for a connection that then stays as it is. */
@@ -56,7 +60,7 @@ int undecided(struct __sk_buff *skb)
 		return deny(skb, ask, REASON_FAIL_STAGE);
 	}
 	journey_track(skb, journey, policy, 0);
-	return OUTCOME_NEXT;
+	return packet_go(skb, journey, HOOK_FROM_POD);
 }
 
 /* Reached for an answer to the proxy that comes from elsewhere than this node's endpoints: handed over as to any interface. */

@@ -97,6 +97,7 @@ int refuse(struct __sk_buff *skb)
 	if (!journey)	/* not possible */
 		return drop(skb, REASON_FAIL_STAGE);
 	reason = journey->reason;
+	journey_take_backend(journey);
 	if (reason != REASON_DROP_FAILURE_POLICY)	/* which was counted, and has left its record */
 		deny(skb, &journey->ask, reason);
 	if (journey->packet.protocol != IPPROTO_TCP || packet_reset(skb, &journey->packet))

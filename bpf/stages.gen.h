@@ -2,6 +2,8 @@
 #include "find.h"
 #include "proxy.h"
 #include "judge.h"
+#include "service.h"
+#include "strays.h"
 #include "ask.h"
 #include "hold.h"
 #include "translate.h"

@@ -22,10 +22,14 @@
 
 /* STAGE(program, array, file, entered from, what for) */
 #define STAGES(STAGE)                                                                                                           \
-	STAGE(judge_from_pod, pod_stages, "judge.h", "from_pod", "what policy says of a new connection, or of one under other rules")   \
-	STAGE(judge_to_pod, pod_stages, "judge.h", "to_pod", "the same")                                                           \
+	STAGE(judge_from_pod, pod_stages, "judge.h", "from_pod to_backend stray_from_pod", "what policy says of a new connection, or of one under other rules")   \
+	STAGE(judge_to_pod, pod_stages, "judge.h", "to_pod stray_to_pod", "the same")                                                           \
 	STAGE(judge_sent, sent_stages, "judge.h", "from_process", "the same")                                                      \
 	STAGE(judge_received, received_stages, "judge.h", "to_process", "the same")                                                \
+	STAGE(choose_backend, pod_stages, "service.h", "judge_from_pod stray_from_pod", "chooses a backend for what goes to a Service")              \
+	STAGE(to_backend, pod_stages, "service.h", "from_pod choose_backend", "gives it that, or the one that its connection has")     \
+	STAGE(stray_from_pod, pod_stages, "strays.h", "judge_from_pod", "whether all backends are allowed, where another one has chosen") \
+	STAGE(stray_to_pod, pod_stages, "strays.h", "judge_to_pod", "the same")                                                     \
 	STAGE(ask_from_pod, pod_stages, "ask.h", "judge_from_pod", "what the rule's plugin has said of it, or who is to be asked")    \
 	STAGE(ask_to_pod, pod_stages, "ask.h", "judge_to_pod", "the same")                                                         \
 	STAGE(ask_sent, sent_stages, "ask.h", "judge_sent", "the same")                                                            \
@@ -36,15 +40,15 @@
 	STAGE(undecided, pod_stages, "proxy.h", "ask_from_pod ask_to_pod to_proxy",                                                 \
 	      "the failure policy for a connection whose requests nobody can decide")                                              \
 	STAGE(route, pod_stages, "translate.h", "ask_from_pod ask_to_pod undecided", "opens a connection to a backend")             \
-	STAGE(refuse, pod_stages, "refuse.h", "ask_from_pod ask_to_pod undecided route", "answers with a reset")                    \
-	STAGE(translate_out, pod_stages, "translate.h", "from_pod judge_from_pod ask_from_pod",                                \
+	STAGE(refuse, pod_stages, "refuse.h", "ask_from_pod ask_to_pod undecided route choose_backend", "answers that nobody is there")     \
+	STAGE(translate_out, pod_stages, "translate.h", "from_pod judge_from_pod ask_from_pod to_backend hold hello_from_pod dns_from_pod to_proxy undecided", \
 	      "writes the backend's address into what goes there")                                                                 \
-	STAGE(translate_back, pod_stages, "translate.h", "to_pod judge_to_pod ask_to_pod", "and takes it out of the answers")     \
+	STAGE(translate_back, pod_stages, "translate.h", "to_pod judge_to_pod ask_to_pod hold hello_to_pod dns_to_pod", "and takes it out of the answers")     \
 	STAGE(return_to_proxy, pod_stages, "proxy.h", "to_pod judge_to_pod ask_to_pod",                                             \
 	      "hands answers from elsewhere to the proxy")                                                                         \
-	STAGE(hello_from_pod, pod_stages, "hello.h", "from_pod ask_from_pod hold", "reads what a client says first")                \
+	STAGE(hello_from_pod, pod_stages, "hello.h", "from_pod ask_from_pod to_backend hold", "reads what a client says first")                \
 	STAGE(hello_to_pod, pod_stages, "hello.h", "to_pod ask_to_pod hold", "the same")                                           \
-	STAGE(dns_from_pod, pod_stages, "dns-query.h", "from_pod judge_from_pod ask_from_pod hold", "reads queries: notes or refuses them") \
+	STAGE(dns_from_pod, pod_stages, "dns-query.h", "from_pod judge_from_pod ask_from_pod to_backend hold", "reads queries: notes or refuses them") \
 	STAGE(dns_to_pod, pod_stages, "dns-learn.h", "to_pod judge_to_pod ask_to_pod hold", "reads answers: learns from them")       \
 	STAGE(dns_sent, sent_stages, "dns-query.h", "from_process judge_sent ask_sent", "as dns_from_pod")                          \
 	STAGE(dns_received, received_stages, "dns-learn.h", "to_process judge_received ask_received", "as dns_to_pod")              \

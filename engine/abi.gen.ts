@@ -5,7 +5,7 @@
 
 /** enum abi */
 export const Abi = {
-  VERSION: 8,
+  VERSION: 9,
   PLUGINS_MAX: 256,
   ROUTES: 253,
   PIECES: 254,
@@ -48,6 +48,7 @@ export type EndpointId = (typeof EndpointId)[keyof typeof EndpointId];
 /** enum endpoint_flag */
 export const EndpointFlag = {
   NAMES: 1,
+  SERVICES: 2,
 } as const;
 export type EndpointFlag = (typeof EndpointFlag)[keyof typeof EndpointFlag];
 
@@ -127,6 +128,8 @@ export const Reason = {
   DROP_UNREADABLE: 42,
   DROP_NOT_PROXIED: 43,
   DROP_NO_BACKEND: 44,
+  DROP_NOT_TRANSLATED: 45,
+  DROP_PORT_TAKEN: 46,
   FAIL_ENGINE_ABSENT: 48,
   FAIL_ENGINE_STALE: 49,
   FAIL_RING_FULL: 50,
@@ -186,6 +189,9 @@ export type ConnectionFlag = (typeof ConnectionFlag)[keyof typeof ConnectionFlag
 export const FlowPath = {
   PROXIED: 1,
   TRANSLATED: 2,
+  SERVICE: 4,
+  BACKEND: 8,
+  ONLY: 16,
 } as const;
 export type FlowPath = (typeof FlowPath)[keyof typeof FlowPath];
 
@@ -200,6 +206,12 @@ export const BackendIndex = {
   IPV6: 1073741824,
 } as const;
 export type BackendIndex = (typeof BackendIndex)[keyof typeof BackendIndex];
+
+/** enum service_port */
+export const ServicePort = {
+  NODE: 0,
+} as const;
+export type ServicePort = (typeof ServicePort)[keyof typeof ServicePort];
 
 /** enum proxy_listener */
 export const ProxyListener = {
@@ -216,7 +228,8 @@ export const Mark = {
   PASSED: 1,
   FORWARDED: 2,
   PROXIED: 3,
-  MAX: 4,
+  REFUSAL: 4,
+  MAX: 5,
 } as const;
 export type Mark = (typeof Mark)[keyof typeof Mark];
 
@@ -885,7 +898,7 @@ export const connectionKeyCodec = {
   },
 } as const;
 
-/** struct connection, 48 bytes. */
+/** struct connection, 72 bytes. */
 export interface Connection {
   expiresNs: bigint;
   local: Uint8Array;
@@ -898,13 +911,15 @@ export interface Connection {
   context: number;
   path: number;
   readTo: number;
+  service: number;
+  other: Translation;
 }
 
 export const connectionCodec = {
-  size: 48,
-  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, path: 43, readTo: 44 },
+  size: 72,
+  offsets: { expiresNs: 0, local: 8, revision: 24, epoch: 28, plugin: 32, peerIdentity: 36, direction: 40, flags: 41, context: 42, path: 43, readTo: 44, service: 48, other: 52 },
   write(target: Buffer, at: number, value: Connection): void {
-    target.fill(0, at, at + 48);
+    target.fill(0, at, at + 72);
     target.writeBigUInt64LE(value.expiresNs, at + 0);
     target.set(value.local.subarray(0, 16), at + 8);
     target.writeUInt32LE(value.revision, at + 24);
@@ -916,9 +931,11 @@ export const connectionCodec = {
     target.writeUInt8(value.context, at + 42);
     target.writeUInt8(value.path, at + 43);
     target.writeUInt32LE(value.readTo, at + 44);
+    target.writeUInt32LE(value.service, at + 48);
+    translationCodec.write(target, at + 52, value.other);
   },
   read(source: Buffer, at: number): Connection {
-    if (source.length < at + 48) throw new RangeError('struct connection is cut short');
+    if (source.length < at + 72) throw new RangeError('struct connection is cut short');
     return {
       expiresNs: source.readBigUInt64LE(at + 0),
       local: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
@@ -931,6 +948,8 @@ export const connectionCodec = {
       context: source.readUInt8(at + 42),
       path: source.readUInt8(at + 43),
       readTo: source.readUInt32LE(at + 44),
+      service: source.readUInt32LE(at + 48),
+      other: translationCodec.read(source, at + 52),
     };
   },
 } as const;
@@ -1027,6 +1046,104 @@ export const backendKeyCodec = {
   },
 } as const;
 
+/** struct service_key, 20 bytes. */
+export interface ServiceKey {
+  address: Uint8Array;
+  port: number;
+  protocol: number;
+}
+
+export const serviceKeyCodec = {
+  size: 20,
+  offsets: { address: 0, port: 16, protocol: 18 },
+  write(target: Buffer, at: number, value: ServiceKey): void {
+    target.fill(0, at, at + 20);
+    target.set(value.address.subarray(0, 16), at + 0);
+    target.writeUInt16BE(value.port, at + 16);
+    target.writeUInt8(value.protocol, at + 18);
+  },
+  read(source: Buffer, at: number): ServiceKey {
+    if (source.length < at + 20) throw new RangeError('struct service_key is cut short');
+    return {
+      address: Uint8Array.prototype.slice.call(source, at + 0, at + 16),
+      port: source.readUInt16BE(at + 16),
+      protocol: source.readUInt8(at + 18),
+    };
+  },
+} as const;
+
+/** struct service, 8 bytes. */
+export interface Service {
+  set: number;
+  affinityS: number;
+}
+
+export const serviceCodec = {
+  size: 8,
+  offsets: { set: 0, affinityS: 4 },
+  write(target: Buffer, at: number, value: Service): void {
+    target.fill(0, at, at + 8);
+    target.writeUInt32LE(value.set, at + 0);
+    target.writeUInt32LE(value.affinityS, at + 4);
+  },
+  read(source: Buffer, at: number): Service {
+    if (source.length < at + 8) throw new RangeError('struct service is cut short');
+    return {
+      set: source.readUInt32LE(at + 0),
+      affinityS: source.readUInt32LE(at + 4),
+    };
+  },
+} as const;
+
+/** struct affinity_key, 12 bytes. */
+export interface AffinityKey {
+  set: number;
+  endpoint: number;
+  ipv6: number;
+}
+
+export const affinityKeyCodec = {
+  size: 12,
+  offsets: { set: 0, endpoint: 4, ipv6: 8 },
+  write(target: Buffer, at: number, value: AffinityKey): void {
+    target.fill(0, at, at + 12);
+    target.writeUInt32LE(value.set, at + 0);
+    target.writeUInt32LE(value.endpoint, at + 4);
+    target.writeUInt8(value.ipv6, at + 8);
+  },
+  read(source: Buffer, at: number): AffinityKey {
+    if (source.length < at + 12) throw new RangeError('struct affinity_key is cut short');
+    return {
+      set: source.readUInt32LE(at + 0),
+      endpoint: source.readUInt32LE(at + 4),
+      ipv6: source.readUInt8(at + 8),
+    };
+  },
+} as const;
+
+/** struct affinity, 32 bytes. */
+export interface Affinity {
+  expiresNs: bigint;
+  backend: Translation;
+}
+
+export const affinityCodec = {
+  size: 32,
+  offsets: { expiresNs: 0, backend: 8 },
+  write(target: Buffer, at: number, value: Affinity): void {
+    target.fill(0, at, at + 32);
+    target.writeBigUInt64LE(value.expiresNs, at + 0);
+    translationCodec.write(target, at + 8, value.backend);
+  },
+  read(source: Buffer, at: number): Affinity {
+    if (source.length < at + 32) throw new RangeError('struct affinity is cut short');
+    return {
+      expiresNs: source.readBigUInt64LE(at + 0),
+      backend: translationCodec.read(source, at + 8),
+    };
+  },
+} as const;
+
 /** struct fragment_key, 44 bytes. */
 export interface FragmentKey {
   source: Uint8Array;
@@ -1058,6 +1175,29 @@ export const fragmentKeyCodec = {
       endpoint: source.readUInt32LE(at + 36),
       protocol: source.readUInt8(at + 40),
       direction: source.readUInt8(at + 41),
+    };
+  },
+} as const;
+
+/** struct fragment, 24 bytes. */
+export interface Fragment {
+  untilNs: bigint;
+  other: Uint8Array;
+}
+
+export const fragmentCodec = {
+  size: 24,
+  offsets: { untilNs: 0, other: 8 },
+  write(target: Buffer, at: number, value: Fragment): void {
+    target.fill(0, at, at + 24);
+    target.writeBigUInt64LE(value.untilNs, at + 0);
+    target.set(value.other.subarray(0, 16), at + 8);
+  },
+  read(source: Buffer, at: number): Fragment {
+    if (source.length < at + 24) throw new RangeError('struct fragment is cut short');
+    return {
+      untilNs: source.readBigUInt64LE(at + 0),
+      other: Uint8Array.prototype.slice.call(source, at + 8, at + 24),
     };
   },
 } as const;
@@ -1203,12 +1343,13 @@ export interface Ask {
   context: number;
   flags: number;
   readTo: number;
+  service: number;
   responseCode: number;
 }
 
 export const askCodec = {
   size: 104,
-  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91, readTo: 92, responseCode: 96 },
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, length: 68, gsoSize: 72, sourcePort: 76, destinationPort: 78, networkOffset: 80, transportOffset: 82, vlanTci: 84, vlanProtocol: 86, protocol: 88, direction: 89, context: 90, flags: 91, readTo: 92, service: 96, responseCode: 100 },
   write(target: Buffer, at: number, value: Ask): void {
     target.fill(0, at, at + 104);
     target.writeBigUInt64LE(value.timeNs, at + 0);
@@ -1233,7 +1374,8 @@ export const askCodec = {
     target.writeUInt8(value.context, at + 90);
     target.writeUInt8(value.flags, at + 91);
     target.writeUInt32LE(value.readTo, at + 92);
-    target.writeUInt8(value.responseCode, at + 96);
+    target.writeUInt32LE(value.service, at + 96);
+    target.writeUInt8(value.responseCode, at + 100);
   },
   read(source: Buffer, at: number): Ask {
     if (source.length < at + 104) throw new RangeError('struct ask is cut short');
@@ -1260,12 +1402,13 @@ export const askCodec = {
       context: source.readUInt8(at + 90),
       flags: source.readUInt8(at + 91),
       readTo: source.readUInt32LE(at + 92),
-      responseCode: source.readUInt8(at + 96),
+      service: source.readUInt32LE(at + 96),
+      responseCode: source.readUInt8(at + 100),
     };
   },
 } as const;
 
-/** struct flow_record, 80 bytes. */
+/** struct flow_record, 88 bytes. */
 export interface FlowRecord {
   timeNs: bigint;
   name: bigint;
@@ -1276,6 +1419,7 @@ export interface FlowRecord {
   endpoint: number;
   rule: number;
   plugin: number;
+  service: number;
   sourcePort: number;
   destinationPort: number;
   protocol: number;
@@ -1286,10 +1430,10 @@ export interface FlowRecord {
 }
 
 export const flowRecordCodec = {
-  size: 80,
-  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, sourcePort: 68, destinationPort: 70, protocol: 72, direction: 73, verdict: 74, reason: 75, parsed: 76 },
+  size: 88,
+  offsets: { timeNs: 0, name: 8, source: 16, destination: 32, sourceIdentity: 48, destinationIdentity: 52, endpoint: 56, rule: 60, plugin: 64, service: 68, sourcePort: 72, destinationPort: 74, protocol: 76, direction: 77, verdict: 78, reason: 79, parsed: 80 },
   write(target: Buffer, at: number, value: FlowRecord): void {
-    target.fill(0, at, at + 80);
+    target.fill(0, at, at + 88);
     target.writeBigUInt64LE(value.timeNs, at + 0);
     target.writeBigUInt64LE(value.name, at + 8);
     target.set(value.source.subarray(0, 16), at + 16);
@@ -1299,16 +1443,17 @@ export const flowRecordCodec = {
     target.writeUInt32LE(value.endpoint, at + 56);
     target.writeUInt32LE(value.rule, at + 60);
     target.writeUInt32LE(value.plugin, at + 64);
-    target.writeUInt16BE(value.sourcePort, at + 68);
-    target.writeUInt16BE(value.destinationPort, at + 70);
-    target.writeUInt8(value.protocol, at + 72);
-    target.writeUInt8(value.direction, at + 73);
-    target.writeUInt8(value.verdict, at + 74);
-    target.writeUInt8(value.reason, at + 75);
-    target.writeUInt8(value.parsed, at + 76);
+    target.writeUInt32LE(value.service, at + 68);
+    target.writeUInt16BE(value.sourcePort, at + 72);
+    target.writeUInt16BE(value.destinationPort, at + 74);
+    target.writeUInt8(value.protocol, at + 76);
+    target.writeUInt8(value.direction, at + 77);
+    target.writeUInt8(value.verdict, at + 78);
+    target.writeUInt8(value.reason, at + 79);
+    target.writeUInt8(value.parsed, at + 80);
   },
   read(source: Buffer, at: number): FlowRecord {
-    if (source.length < at + 80) throw new RangeError('struct flow_record is cut short');
+    if (source.length < at + 88) throw new RangeError('struct flow_record is cut short');
     return {
       timeNs: source.readBigUInt64LE(at + 0),
       name: source.readBigUInt64LE(at + 8),
@@ -1319,13 +1464,14 @@ export const flowRecordCodec = {
       endpoint: source.readUInt32LE(at + 56),
       rule: source.readUInt32LE(at + 60),
       plugin: source.readUInt32LE(at + 64),
-      sourcePort: source.readUInt16BE(at + 68),
-      destinationPort: source.readUInt16BE(at + 70),
-      protocol: source.readUInt8(at + 72),
-      direction: source.readUInt8(at + 73),
-      verdict: source.readUInt8(at + 74),
-      reason: source.readUInt8(at + 75),
-      parsed: source.readUInt8(at + 76),
+      service: source.readUInt32LE(at + 68),
+      sourcePort: source.readUInt16BE(at + 72),
+      destinationPort: source.readUInt16BE(at + 74),
+      protocol: source.readUInt8(at + 76),
+      direction: source.readUInt8(at + 77),
+      verdict: source.readUInt8(at + 78),
+      reason: source.readUInt8(at + 79),
+      parsed: source.readUInt8(at + 80),
     };
   },
 } as const;

@@ -13,6 +13,7 @@ export const DEFAULT_BPFFS = '/sys/fs/bpf/sluice';
 export const DEFAULT_STATE_DIR = '/var/lib/sluice';
 /** Where libcni keeps results unless it is told otherwise, and where older kubelets told it to. */
 export const CNI_RESULTS = ['/var/lib/cni/results', '/var/lib/cni/cache/results'];
+export const DEFAULT_CLUSTER_DNS = 'kube-system/kube-dns';
 
 export interface HostPort {
   readonly host: string;
@@ -39,6 +40,8 @@ export interface Config {
   readonly limits: ConntrackLimits & NameLimits;
   /** 16 bytes each: whose answers to DNS queries are believed. */
   readonly resolvers: readonly Uint8Array[];
+  /** The Service of the cluster's DNS, `namespace/name`: who answers for it is believed, too. Empty: there is none. */
+  readonly clusterDns: string;
   /** The cgroup whose processes HostPolicies are about; absent: the host firewall is off. */
   readonly hostFirewall?: string;
   /** How long a change of the host firewall holds without a confirmation. */
@@ -120,6 +123,7 @@ export function readConfig(flags: {
   conntrack: readonly string[];
   dns: readonly string[];
   resolver: readonly string[] | undefined;
+  clusterDns: string;
   hostFirewall: string | undefined;
   confirmMs: number;
   registryAuth?: string | undefined;
@@ -146,6 +150,11 @@ export function readConfig(flags: {
   for (const directory of flags.cniResults)
     if (!directory.startsWith('/'))
       throw new EngineError('CONFIG_INVALID', `Cannot use --cni-results ${directory}: must be an absolute path, such as ${CNI_RESULTS[0]}`);
+  if (flags.clusterDns && !/^[^/]+\/[^/]+$/.test(flags.clusterDns))
+    throw new EngineError(
+      'CONFIG_INVALID',
+      `Cannot use --cluster-dns ${flags.clusterDns}: must be NAMESPACE/SERVICE, such as ${DEFAULT_CLUSTER_DNS}, or empty`,
+    );
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
   const nodeName = readNodeName(flags.nodeName);
   return Object.freeze({
@@ -158,6 +167,7 @@ export function readConfig(flags: {
     logLevel: flags.logLevel,
     limits: { ...parseConntrack(flags.conntrack), ...parseNames(flags.dns) },
     resolvers: flags.resolver ? flags.resolver.map(parseResolver) : systemResolvers(),
+    clusterDns: flags.clusterDns,
     ...(flags.hostFirewall !== undefined && { hostFirewall: flags.hostFirewall }),
     confirmMs: flags.confirmMs,
     cgroupRoot: flags.cgroupRoot,

@@ -1,4 +1,5 @@
 /** The engine: what is built from what, in order, and stopped in the reverse order. Nobody imports it but the command line. */
+import { hostname } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { createApi, listen } from './api/api.ts';
 import { createMetrics } from './api/metrics.ts';
@@ -9,7 +10,7 @@ import type { Config } from './config.ts';
 import { EngineError } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
 import { viewNames } from './explain/known-names-view.ts';
-import { Datapath } from './kernel/datapath.ts';
+import { Datapath, hasCgroup } from './kernel/datapath.ts';
 import { DomainNames } from './kernel/domain-names.ts';
 import { KnownNames } from './kernel/known-names.ts';
 import type { MapSizes } from './kernel/load.ts';
@@ -121,7 +122,8 @@ async function followCluster(config: Config, log: Logger, stops: Stops) {
   const feed = new ClusterFeed(sources);
   stops.push(() => feed.close());
   await feed.start();
-  const compiler = new Compiler({ resolvers: config.resolvers, nodeName: config.nodeName });
+  const { resolvers, nodeName, clusterDns } = config;
+  const compiler = new Compiler({ resolvers, nodeName, clusterDns });
   compiler.update(feed.take(), new Map(), nodeAddresses());
   return { feed, compiler, writable: sources.flatMap(({ writable }) => writable ?? []) };
 }
@@ -131,10 +133,10 @@ type Cluster = Awaited<ReturnType<typeof followCluster>>;
 async function openKernel(config: Config, log: Logger, { compiler }: Cluster, stops: Stops) {
   setNativeLog((level, text) => (level === 0 ? log.debug({ room: 'kernel' }, text) : log.trace({ room: 'kernel' }, text)));
   const switches = neededSwitches([...compiler.endpoints.values()].map(({ value }) => value));
+  if (config.cgroupRoot !== '/' && !hasCgroup(config.cgroupRoot))
+    throw new EngineError('CONFIG_INVALID', `Cannot use --cgroup-root ${config.cgroupRoot}: no such cgroup in the unified hierarchy`);
   const datapath = await Datapath.load(config.bpffs, mapSizes(compiler), switches);
   stops.push(() => datapath.close());
-  if (config.cgroupRoot !== '/' && datapath.find({ cgroup: config.cgroupRoot }) === undefined)
-    throw new EngineError('CONFIG_INVALID', `Cannot use --cgroup-root ${config.cgroupRoot}: no such cgroup in the unified hierarchy`);
   const maps = new PolicyMaps(datapath, config.limits);
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
   const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
@@ -183,6 +185,7 @@ function createRegistry(config: Config, log: Logger, { kernel, threads, modules 
     runner: threads,
     left: readPluginStates(kernel.datapath),
     modules,
+    nodeName: config.source.kind === 'kubernetes' ? config.source.nodeName : hostname(),
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
     log: log.child({ room: 'plugins' }),
@@ -376,5 +379,8 @@ function mapSizes(compiler: Compiler): MapSizes {
     networks: size(compiler.networks.entries.size, 16_384),
     policies: size(compiler.policies.entries.size, 65_536),
     ports: size(compiler.ports.entries.size, 16_384),
+    services: size(compiler.maps.services.entries.size, 4096),
+    backends: size(compiler.maps.backends.entries.size, 16_384),
+    backend_sets: size(compiler.maps.backend_sets.entries.size, 4096),
   };
 }

@@ -363,9 +363,9 @@ SLUICE_API int sluice_memory__map(const char *path, uint64_t bytes, uint64_t *ad
 
 /*
  * program.c: one packet through one program. Tests look at programs so; `explain` is asked so for people, and by the proxy for whom it
- * serves and where it may connect to. ifindex becomes skb->ifindex; mark is the packet's, and receives the one that it has afterwards.
+ * serves and where it may connect to. ifindex becomes skb->ifindex; mark is the packet's, and receives the one that it has afterwards; so does packet, as far as it has room.
  */
-SLUICE_API int sluice_program__test(int program, const uint8_t *packet, uint32_t length, uint32_t ifindex,
+SLUICE_API int sluice_program__test(int program, uint8_t *packet, uint32_t length, uint32_t ifindex,
 				    uint32_t *mark, int32_t *outcome, uint32_t *duration_ns);
 /* The same with mark and priority of the packet; words receives EXPLANATION_MAX words of answer, by enum explanation. Returns its outcome, or -errno. */
 SLUICE_API int sluice_program__ask(int program, const uint8_t *packet, uint32_t length, uint32_t mark, uint32_t priority,

@@ -3,7 +3,7 @@ import { stringify } from 'yaml';
 import type { z } from 'zod';
 import { pluginPolicySpec, policyPluginSpec } from '../../engine/sources/plugin-schema.ts';
 import { hostPolicySpec } from '../../engine/sources/schema.ts';
-import { nodeReport, objectStatus } from '../../engine/status/status-schema.ts';
+import { nodeReport, objectStatus, policyPluginStatus } from '../../engine/status/status-schema.ts';
 import { type Structural, structural } from './structural.ts';
 
 interface Column {
@@ -66,9 +66,17 @@ const OWN_KINDS: readonly OwnKind[] = [
     shortNames: ['ppl'],
     scope: 'Cluster',
     description: 'A WebAssembly plugin that decides flows, and how to treat it.',
-    fields: { spec: policyPluginSpec, status: objectStatus },
+    fields: { spec: policyPluginSpec, status: policyPluginStatus },
     columns: [
       { name: 'Mode', type: 'string', jsonPath: '.spec.mode' },
+      {
+        name: 'Canary',
+        type: 'string',
+        jsonPath: '.spec.canary.nodes',
+        description: 'The share of the nodes that try another module.',
+        priority: 1,
+      },
+      { name: 'Canary failed on', type: 'string', jsonPath: '.status.canary.failed[*].node', priority: 1 },
       { name: 'On failure', type: 'string', jsonPath: '.spec.failurePolicy', description: 'The fate of flows that nobody can decide.' },
       ...statusColumns,
     ],

@@ -66,6 +66,18 @@ export const plugin = z.object({
   epoch: z.int().describe('counts what is in force; verdicts of an older one do not count'),
   failurePolicy: z.enum(['Allow', 'Deny']),
   problem: z.string(),
+  rollout: z
+    .object({
+      digest: z.string(),
+      here: z.enum(['enforced', 'shadow', 'elsewhere', 'failed']).describe('on this node; elsewhere: others try it'),
+      mode: z.enum(['enforce', 'shadow']),
+      percent: z.int().describe('of the nodes'),
+      nodeNames: z.array(z.string()).describe('beside these'),
+      problem: z.string().describe('why no node uses it any more'),
+      failed: z.array(z.object({ node: z.string(), reason: z.string() })).describe('nodes that have said so'),
+    })
+    .nullable()
+    .describe('the module that some nodes try'),
   flows: z.int().describe('that a plugin was to decide and the kernel had no verdict for'),
   allowed: z.int().describe('of these, failure policy included'),
   denied: z.int(),

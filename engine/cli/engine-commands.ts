@@ -1,6 +1,15 @@
 /** `sluice run` and `sluice cleanup`: the commands that touch the kernel. */
 import type { Argv, CommandModule } from 'yargs';
-import { CNI_RESULTS, DEFAULT_BPFFS, DEFAULT_CONNTRACK, DEFAULT_LIMITS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
+import {
+  CNI_RESULTS,
+  DEFAULT_BPFFS,
+  DEFAULT_CLUSTER_DNS,
+  DEFAULT_CONNTRACK,
+  DEFAULT_LIMITS,
+  DEFAULT_STATE_DIR,
+  parseDuration,
+  readConfig,
+} from '../config.ts';
 import { readConfigFile, readConfigFlags } from '../config-file.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { createLogger } from '../log.ts';
@@ -26,6 +35,7 @@ interface RunFlags {
   conntrack: string[];
   dns: string[];
   resolver: string[] | undefined;
+  clusterDns: string;
   hostFirewall?: string;
   confirmTimeout: string;
   registryAuth?: string;
@@ -71,6 +81,12 @@ const run: CommandModule<object, RunFlags> = {
         array: true,
         describe:
           'DNS servers whose answers say what the domain names in policy are, beside pods with the annotation sluice.dev/resolver: "true"; those in /etc/resolv.conf unless given',
+      })
+      .option('cluster-dns', {
+        type: 'string',
+        default: DEFAULT_CLUSTER_DNS,
+        describe:
+          'the Service of the cluster’s DNS, NAMESPACE/NAME: the answers of its addresses and endpoints are believed, too; empty for none',
       })
       .option('dns', {
         type: 'string',

@@ -71,7 +71,7 @@ const list: CommandModule<object, { api: string; output: string }> = {
       p.name,
       p.state === 'on' ? paint('green', p.mode === 'shadow' ? 'on, shadow' : 'on') : paint('red', 'off'),
       p.version && `${p.version} (${p.sha256.slice(0, 12)})`,
-      p.candidate ? `${p.candidate.mode} ${p.candidate.version}` : '',
+      [p.candidate && `${p.candidate.mode} ${p.candidate.version}`, p.rollout && rolloutText(p.rollout)].filter(Boolean).join(', '),
       String(p.flows),
       String(p.cached),
       String(p.denied),
@@ -105,6 +105,7 @@ function showPlugin(plugin: Plugin): void {
   );
   for (const [reason, count] of Object.entries(plugin.reasons)) console.log(`    ${count} × ${reason}`);
   if (plugin.traps) console.log(paint('red', `  ${plugin.traps} traps, the last: ${plugin.lastTrap}`));
+  if (plugin.rollout) showRollout(plugin.rollout);
   if (plugin.candidate) showCandidate(plugin.candidate);
   console.log(
     `\n${table(
@@ -112,6 +113,20 @@ function showPlugin(plugin: Plugin): void {
       plugin.history.map((h) => [h.time, h.what, `${h.version} (${h.sha256.slice(0, 12)})`]),
     )}`,
   );
+}
+
+type Rollout = NonNullable<Plugin['rollout']>;
+
+/** `canary 3f2a… on 10% of the nodes, this one too` */
+function rolloutText({ digest, here, mode, percent, nodeNames }: Rollout): string {
+  const where = [percent && `${percent}% of the nodes`, nodeNames.length && nodeNames.join(', ')].filter(Boolean).join(' and ');
+  const own = { enforced: 'this one too', shadow: 'this one too', elsewhere: 'not this one', failed: 'and failed' }[here];
+  return `${mode === 'shadow' ? 'shadow' : 'canary'} ${digest.slice(7, 19)} on ${where || 'no node'}, ${own}`;
+}
+
+function showRollout(rollout: Rollout): void {
+  console.log(`  ${rolloutText(rollout)}`);
+  if (rollout.problem) console.log(paint('red', `    ${rollout.problem}`));
 }
 
 function showCandidate(candidate: NonNullable<Plugin['candidate']>): void {

@@ -308,6 +308,11 @@ export class Datapath {
   }
 }
 
+/** Whether there is such a cgroup. @throws EngineError `KERNEL_UNSUPPORTED` without a unified hierarchy */
+export function hasCgroup(cgroup: string): boolean {
+  return statSync(cgroupPath(cgroup), { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
 /** Where a cgroup of the unified hierarchy is in the file system. */
 function cgroupPath(cgroup: string): string {
   const mount = readFileSync('/proc/self/mounts', 'utf8')

@@ -11,7 +11,9 @@ const EUCLEAN = 117;
 const PROBLEM_BYTES = 1 << 20;
 
 /** Maps that the engine fills, and how many entries they must have room for. */
-export type MapSizes = Partial<Record<'node_addresses' | 'peers' | 'networks' | 'policies' | 'ports', number>>;
+export type MapSizes = Partial<
+  Record<'node_addresses' | 'peers' | 'networks' | 'policies' | 'ports' | 'services' | 'backends' | 'backend_sets', number>
+>;
 
 interface Wanted {
   readonly pinDirectory: string;

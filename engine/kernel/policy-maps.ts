@@ -29,7 +29,7 @@ import { eitherOf, neededSwitches } from './switches.ts';
 const COMPILED = [
   'backends',
   'backend_sets',
-  'service_backends',
+  'services',
   'rule_backends',
   'ports',
   'policies',

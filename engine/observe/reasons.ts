@@ -38,6 +38,9 @@ const TEXTS: Readonly<Record<Refusal, string> & Partial<Record<keyof typeof Reas
   DROP_UNREADABLE: 'it cannot be read whole, and a rule is about what it says',
   DROP_NOT_PROXIED: 'of a connection that began before a rule about its requests: reset, so that it begins anew',
   DROP_NO_BACKEND: 'there is no backend that is ready and allowed',
+  DROP_NOT_TRANSLATED:
+    'of a connection to a Service that began before policy was about the pod: who its backend is cannot be known, and not all are allowed',
+  DROP_PORT_TAKEN: 'the backends of the Service that were tried have a connection from the same port already',
   FAIL_ENGINE_ABSENT: 'failure policy: the engine is not running',
   FAIL_ENGINE_STALE: 'failure policy: the engine does not answer',
   FAIL_RING_FULL: 'failure policy: too many packets are held',

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FlowCounts } from '../plugin-runtime/counts.ts';
 import type { PluginSetup, PluginVersion, VersionsOf } from '../plugin-runtime/plugin-setup.ts';
 import type { FoundModule } from './modules/declared-modules.ts';
+import type { NodeModules } from './rollout.ts';
 import type { Declaration, Version } from './version.ts';
 import type { HistoryEntry } from './version-store.ts';
 
@@ -14,6 +15,14 @@ export interface ManagedPlugin {
   problem: string;
   /** The problem stays until other versions are in force: nothing mends it by itself. */
   lasting: boolean;
+  /** It was not looked for yet among what was there before a restart. */
+  fresh: boolean;
+  /** The modules that this node is to run of it. */
+  here: NodeModules;
+  /** SHA-256 of the canary that runs here, live or beside the live one; empty where none does. */
+  canarySha256: string;
+  /** Digests of canaries that failed here, and why. */
+  readonly failedCanaries: Map<string, string>;
   /** Hashes of versions that were refused, or rolled back by themselves: not tried again until something changes. */
   readonly refused: Set<string>;
   /** SHA-256 of the declared module that was looked at last. */
@@ -37,6 +46,10 @@ export function createPlugin(id: number, declaration: Declaration, epoch: number
     versions: undefined,
     problem: '',
     lasting: false,
+    fresh: true,
+    here: { module: undefined },
+    canarySha256: '',
+    failedCanaries: new Map(),
     refused: new Set(),
     declaredSha256: '',
     missing: undefined,

@@ -14,6 +14,8 @@ export interface TallyParts {
   readonly plugins: ReadonlyMap<string, ManagedPlugin>;
   /** Told once of each version that traps too often. */
   readonly onTooManyTraps: (plugin: ManagedPlugin, version: Version) => void;
+  /** Told of each version that is switched off, and why. */
+  readonly onSwitchedOff: (plugin: ManagedPlugin, version: Version, reason: string) => void;
   readonly log: Logger;
 }
 
@@ -81,7 +83,11 @@ export class PluginTally {
     if (switchedOff) {
       plugin.on = false;
       plugin.problem = `switched off: overran its ${plugin.declaration.evaluateMs} ms in ${plugin.timeouts} evaluations; push another version`;
-      if (plugin.versions) plugin.refused.add(plugin.versions.live.hash);
+      const live = plugin.versions?.live;
+      if (live) {
+        plugin.refused.add(live.hash);
+        this.#parts.onSwitchedOff(plugin, live, plugin.problem);
+      }
     }
     this.#parts.log.error({ plugin: plugin.declaration.name, timeouts: plugin.timeouts, switchedOff }, 'plugin overran its budget');
   }

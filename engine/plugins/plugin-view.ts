@@ -1,6 +1,7 @@
 /** A plugin as the API shows it. */
 import { PluginAction } from '../abi.gen.ts';
 import type { ManagedPlugin } from './managed-plugin.ts';
+import { canaryProblem } from './rollout.ts';
 import type { Version } from './version.ts';
 
 /** Counts that stand elsewhere: packets for which the kernel had the verdict, and the tables of the live version. */
@@ -28,7 +29,8 @@ export function pluginView(plugin: ManagedPlugin, { cached, tables }: KernelFact
     capabilities: manifest?.capabilities ?? [],
     epoch: plugin.epoch,
     failurePolicy: declaration.failurePolicy,
-    problem: plugin.problem,
+    problem: plugin.problem || plugin.missing?.reason || '',
+    rollout: rolloutView(plugin),
     ...plugin.flows,
     cached,
     evaluations: live?.counts.evaluations ?? 0,
@@ -53,6 +55,21 @@ export function pluginView(plugin: ManagedPlugin, { cached, tables }: KernelFact
         }
       : null,
     history: plugin.history,
+  };
+}
+
+/** The canary of the PolicyPlugin, as it does on this node and as far as others have told. */
+function rolloutView({ declaration: { canary }, here, failedCanaries }: ManagedPlugin) {
+  if (!canary || !here.canary) return null;
+  const { digest, is } = here.canary;
+  return {
+    digest,
+    here: is,
+    mode: canary.mode === 'Shadow' ? ('shadow' as const) : ('enforce' as const),
+    percent: canary.percent,
+    nodeNames: [...canary.nodeNames],
+    problem: canaryProblem(canary, failedCanaries) ?? '',
+    failed: canary.failed.filter((failure) => failure.digest === digest).map(({ node, reason }) => ({ node, reason })),
   };
 }
 

@@ -8,15 +8,17 @@
 import { Abi, type PluginState, PluginStatus, Verdict } from '../abi.gen.ts';
 import { EngineError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { type CandidateMode, type PluginSetup, passesFailures, type VersionsOf } from '../plugin-runtime/plugin-setup.ts';
-import { createPlugin, hash64, type ManagedPlugin, setupOf, treatment, verdictHash } from './managed-plugin.ts';
+import { type CandidateMode, type PluginSetup, passesFailures } from '../plugin-runtime/plugin-setup.ts';
+import { createPlugin, hash64, type ManagedPlugin, treatment } from './managed-plugin.ts';
 import type { Modules } from './modules/declared-modules.ts';
+import { type FailedCanary, PluginFollower } from './plugin-follower.ts';
 import { PluginTally } from './plugin-tally.ts';
+import { canaryProblem } from './rollout.ts';
 import type { TrustedKey } from './signature.ts';
-import { auditView, type Declaration, makeVersion, type Version, versionHash, versionName } from './version.ts';
+import { auditView, type Declaration, type Version, versionName } from './version.ts';
 import { VersionKeeper } from './version-keeper.ts';
 import { enforce, promote, rollBack, runBeside, withdraw } from './version-moves.ts';
-import type { Origin, VersionStore } from './version-store.ts';
+import type { VersionStore } from './version-store.ts';
 
 /** Who runs versions. What runs has its state in the kernel written there; see flow/plugin-states.ts. */
 export interface Runner {
@@ -32,15 +34,10 @@ export interface RegistryParts {
   readonly left: ReadonlyMap<number, PluginState>;
   readonly store: VersionStore;
   readonly modules: Modules;
+  /** By which it is chosen for canaries. */
+  readonly nodeName: string;
   readonly trustedKeys: readonly TrustedKey[];
   readonly log: Logger;
-}
-
-/** A module that a PolicyPlugin names, as it was found. */
-interface DeclaredModule {
-  readonly bytes: Uint8Array;
-  readonly sha256: string;
-  readonly origin: Origin;
 }
 
 export type PushMode = 'enforce' | CandidateMode;
@@ -50,17 +47,14 @@ export class PluginRegistry {
   readonly tally: PluginTally;
   readonly #parts: RegistryParts;
   readonly #keeper: VersionKeeper;
+  readonly #follower: PluginFollower;
   readonly #plugins = new Map<string, ManagedPlugin>();
   /** Whose each id is, and which epoch and versions stand for it: as in the kernel. */
   readonly #ids: Map<number, PluginState>;
-  /** The last epoch that was tried of each: where that failed, some worker may have had verdicts under it by then. */
-  readonly #tried = new Map<number, number>();
   /** Ids of plugins that nobody has declared to this engine. */
   readonly #left: Set<number>;
   /** The plugins that are declared now; another one is still there until its removal is its turn. */
   #declared: ReadonlyMap<string, Declaration> = new Map();
-  /** Plugins that were not looked for yet among what was there before a restart. */
-  readonly #fresh = new Set<ManagedPlugin>();
   /** Changes, one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -69,9 +63,11 @@ export class PluginRegistry {
     this.#ids = new Map(parts.left);
     this.#left = new Set(parts.left.keys());
     this.#keeper = new VersionKeeper(parts.store, parts.log);
+    this.#follower = new PluginFollower({ ...parts, keeper: this.#keeper, ids: this.#ids });
     this.tally = new PluginTally({
       plugins: this.#plugins,
       onTooManyTraps: (plugin, version) => this.#takeBack(plugin, version),
+      onSwitchedOff: (plugin, version, reason) => this.#leaveSwitchedOff(plugin, version, reason),
       log: parts.log,
     });
   }
@@ -81,12 +77,22 @@ export class PluginRegistry {
     return new Map([...this.#plugins].filter(([name]) => this.#declared.has(name)).map(([name, plugin]) => [name, plugin.id]));
   }
 
+  /** Calls back when a canary fails here: other nodes are to hear of it. */
+  onCanaryFailed(notify: (failed: FailedCanary) => void): void {
+    this.#follower.onCanaryFailed = notify;
+  }
+
   /** Plugins that are not in force as they are declared; `pending`: that may mend itself. */
   get problems(): { name: string; reason: string; pending?: boolean }[] {
-    return this.plugins.flatMap(({ declaration: { name }, problem, missing }) => [
-      ...(problem ? [{ name, reason: problem }] : []),
-      ...(missing ? [{ name, ...missing }] : []),
-    ]);
+    return this.plugins.flatMap(({ declaration, problem, missing, failedCanaries }) => {
+      const { name, canary } = declaration;
+      const failed = canary && canaryProblem(canary, failedCanaries);
+      return [
+        ...(problem ? [{ name, reason: problem }] : []),
+        ...(missing ? [{ name, ...missing }] : []),
+        ...(failed ? [{ name, reason: failed }] : []),
+      ];
+    });
   }
 
   /** All declared plugins, by name. */
@@ -138,13 +144,19 @@ export class PluginRegistry {
   push(name: string, bytes: Uint8Array, mode: PushMode, weight: number): Promise<ReturnType<typeof auditView>> {
     return this.#enqueue(async () => {
       const plugin = this.get(name);
-      const version = await this.#make(plugin.declaration, bytes, 'pushed');
+      const version = await this.#follower.make(plugin.declaration, bytes, 'pushed');
       const before = plugin.versions;
       const audit = auditView(version, before?.live);
-      if (mode === 'enforce') await this.#apply(plugin, enforce(before, version), 'enforced');
+      if (mode === 'enforce') await this.#follower.apply(plugin, enforce(before, version), 'enforced');
       else if (!before)
         throw new EngineError('PLUGIN_INVALID', `Cannot push plugin ${name} as ${mode}: it has no version in force to run beside`);
-      else await this.#apply(plugin, runBeside(before, version, mode, weight), mode === 'canary' ? `canary of ${weight} %` : mode, version);
+      else
+        await this.#follower.apply(
+          plugin,
+          runBeside(before, version, mode, weight),
+          mode === 'canary' ? `canary of ${weight} %` : mode,
+          version,
+        );
       plugin.refused.clear();
       return audit;
     });
@@ -156,7 +168,7 @@ export class PluginRegistry {
       const plugin = this.get(name);
       const after = plugin.versions && promote(plugin.versions);
       if (!after) throw new EngineError('NOTHING_PENDING', `Cannot promote plugin ${name}: no version runs as shadow or canary`);
-      await this.#apply(plugin, after, 'promoted');
+      await this.#follower.apply(plugin, after, 'promoted');
     });
   }
 
@@ -186,7 +198,7 @@ export class PluginRegistry {
         this.#noteFailure(declaration, error);
       }
     this.#releaseIds();
-    this.#parts.modules.keep([...this.#declared.values()].flatMap(({ module }) => module ?? []));
+    this.#parts.modules.keep([...this.#declared.values()].flatMap(({ module, canary }) => [module ?? [], canary?.module ?? []].flat()));
   }
 
   /** One that cannot be removed keeps nobody else waiting: it is tried again with the next change. */
@@ -214,12 +226,6 @@ export class PluginRegistry {
     return result;
   }
 
-  #make(declaration: Declaration, bytes: Uint8Array, origin: Origin): Promise<Version> {
-    const { trustedKeys } = this.#parts;
-    const tablesDirectory = this.#keeper.tablesDirectory(declaration.name);
-    return makeVersion(bytes, { declaration, origin, trustedKeys, tablesDirectory });
-  }
-
   /** Takes back a version that traps, when the change that is under way is over. */
   #takeBack(plugin: ManagedPlugin, version: Version): void {
     const { traps, evaluations } = version.counts;
@@ -227,100 +233,44 @@ export class PluginRegistry {
     void this.#enqueue(async () => {
       const { live, previous, candidate } = plugin.versions ?? {};
       if (version === live && !previous) {
+        if (await this.#follower.leaveCanary(plugin, version, reason)) return;
         plugin.problem = `version ${versionName(version)} traps, and there is none before it: ${version.lastTrap}`;
         return;
       }
       if (version !== live && version !== candidate?.version) return;
       await this.#rollback(plugin, 'rolled back by itself', version === live);
+      this.#parts.log.error({ plugin: plugin.declaration.name, reason }, 'plugin version rolled back');
+      if (await this.#follower.leaveCanary(plugin, version, reason)) return;
       plugin.problem = reason;
       plugin.lasting = true;
-      this.#parts.log.error({ plugin: plugin.declaration.name, reason }, 'plugin version rolled back');
     }).catch((error: unknown) => this.#parts.log.error({ plugin: plugin.declaration.name, err: error }, 'plugin version not rolled back'));
+  }
+
+  /** A canary that was switched off gives way to the module of all nodes. */
+  #leaveSwitchedOff(plugin: ManagedPlugin, version: Version, reason: string): void {
+    void this.#enqueue(() => this.#follower.leaveCanary(plugin, version, reason)).catch((error: unknown) =>
+      this.#parts.log.error({ plugin: plugin.declaration.name, err: error }, 'canary not left'),
+    );
   }
 
   /** `live`: the version in force goes, and the candidate with it. */
   async #rollback(plugin: ManagedPlugin, what: string, live = false): Promise<void> {
     const { versions } = plugin;
     if (versions?.candidate && !live) {
-      await this.#apply(plugin, withdraw(versions), `${versions.candidate.mode} ${what}`, versions.candidate.version);
+      await this.#follower.apply(plugin, withdraw(versions), `${versions.candidate.mode} ${what}`, versions.candidate.version);
       return;
     }
     const after = versions && rollBack(versions);
     if (!after)
       throw new EngineError('NOTHING_PENDING', `Cannot roll back plugin ${plugin.declaration.name}: no version was in force before`);
-    await this.#apply(plugin, after, what, versions.live);
+    await this.#follower.apply(plugin, after, what, versions.live);
   }
 
   async #syncOne(declaration: Declaration): Promise<void> {
     const known = this.#plugins.get(declaration.name);
     const plugin = known ?? this.#register(declaration);
     plugin.declaration = declaration;
-    const { found, sha256 } = this.#findModule(plugin);
-    if (this.#fresh.delete(plugin) && (await this.#restore(plugin, sha256))) return;
-    const { versions } = plugin;
-    if (found && (!versions || sha256 !== plugin.declaredSha256)) {
-      await this.#takeDeclared(plugin, found);
-      return;
-    }
-    if (!versions) {
-      if (!declaration.module) plugin.problem ||= 'no module yet: push one';
-      return;
-    }
-    const wanted = versionHash(versions.live.audited.view.bytes, declaration);
-    if (wanted === versions.live.hash && this.#isInstalled(plugin, versions)) {
-      if (!plugin.refused.size && !plugin.lasting) plugin.problem = '';
-      return;
-    }
-    if (plugin.refused.has(wanted)) return;
-    await this.#remake(plugin, versions, wanted);
-  }
-
-  /** Whether what runs is what the declaration says, but for the version itself. */
-  #isInstalled({ declaration, id }: ManagedPlugin, versions: VersionsOf<Version>): boolean {
-    return this.#ids.get(id)?.module === verdictHash(declaration, versions);
-  }
-
-  async #takeDeclared(plugin: ManagedPlugin, { bytes, sha256, origin }: DeclaredModule): Promise<void> {
-    const hash = versionHash(bytes, plugin.declaration);
-    if (plugin.refused.has(hash)) return;
-    try {
-      const live = await this.#make(plugin.declaration, bytes, origin);
-      plugin.declaredSha256 = sha256;
-      await this.#apply(plugin, enforce(plugin.versions, live), 'enforced');
-      plugin.refused.clear();
-    } catch (error) {
-      plugin.refused.add(hash);
-      throw error;
-    }
-  }
-
-  /** Settings have changed: every version is made anew under them. One that is refused under them leaves all as it was. */
-  async #remake(plugin: ManagedPlugin, versions: VersionsOf<Version>, wanted: string): Promise<void> {
-    const again = (version: Version): Promise<Version> => this.#make(plugin.declaration, version.audited.view.bytes, version.origin);
-    try {
-      const live = await again(versions.live);
-      const previous = versions.previous && (await again(versions.previous).catch(() => undefined));
-      const candidate = versions.candidate && { ...versions.candidate, version: await again(versions.candidate.version) };
-      await this.#apply(plugin, { live, previous, candidate }, 'settings changed');
-      plugin.refused.clear();
-    } catch (error) {
-      plugin.refused.add(wanted);
-      throw error;
-    }
-  }
-
-  /** Takes up what was there before a restart. Returns whether there was something. */
-  async #restore(plugin: ManagedPlugin, sha256: string | undefined): Promise<boolean> {
-    const { versions, problem, declaredSha256 } = await this.#keeper.restore(plugin, sha256, (bytes, origin) =>
-      this.#make(plugin.declaration, bytes, origin),
-    );
-    if (versions) {
-      plugin.declaredSha256 = declaredSha256;
-      await this.#apply(plugin, versions, '');
-    }
-    plugin.problem = problem;
-    plugin.lasting = problem !== '';
-    return versions !== undefined;
+    await this.#follower.follow(plugin);
   }
 
   #register(declaration: Declaration): ManagedPlugin {
@@ -332,7 +282,6 @@ export class PluginRegistry {
     const { epoch = 0, module = 0n } = this.#ids.get(id) ?? {};
     const plugin = createPlugin(id, declaration, epoch);
     this.#plugins.set(declaration.name, plugin);
-    this.#fresh.add(plugin);
     this.#left.delete(id);
     // Until a version runs, nobody answers: say so, with the failure policy that is declared now.
     const failure = passesFailures(treatment(declaration)) ? Verdict.ALLOW : Verdict.DENY;
@@ -351,32 +300,6 @@ export class PluginRegistry {
     return undefined;
   }
 
-  /** Has versions run, and keeps that. `what` and `about` are for the history; without `what` there is nothing new to tell. */
-  async #apply(plugin: ManagedPlugin, versions: VersionsOf<Version>, what: string, about: Version = versions.live): Promise<void> {
-    const { declaration, id } = plugin;
-    const stands = this.#ids.get(id);
-    const module = verdictHash(declaration, versions);
-    const epoch = stands?.module === module ? plugin.epoch : Math.max(plugin.epoch, this.#tried.get(id) ?? 0) + 1;
-    this.#tried.set(id, epoch);
-    await this.#parts.runner.install(setupOf(plugin, versions, epoch));
-    if (stands) this.#ids.set(id, { ...stands, module, epoch });
-    if (versions.candidate?.version !== plugin.versions?.candidate?.version) plugin.samples.length = 0;
-    plugin.versions = versions;
-    plugin.epoch = epoch;
-    plugin.problem = '';
-    plugin.lasting = false;
-    plugin.on = true;
-    if (what) this.#keeper.note(plugin, what, about);
-    const facts = {
-      plugin: declaration.name,
-      epoch,
-      version: versionName(versions.live),
-      what: what || 'restored',
-      about: versionName(about),
-    };
-    this.#parts.log.info(facts, 'plugin in force');
-  }
-
   /** Ids that an earlier engine used and that nobody declares any more are free, answer nothing, and let nothing pass. */
   #releaseIds(): void {
     for (const id of this.#left) {
@@ -384,17 +307,5 @@ export class PluginRegistry {
       if (state?.name) this.#declare(id, { ...state, name: 0n, module: 0n, failure: Verdict.DENY, status: PluginStatus.OFF });
     }
     this.#left.clear();
-  }
-
-  /** The declared module as far as it is here. Its hash is empty where none is declared, and undefined where it is not known. */
-  #findModule(plugin: ManagedPlugin): { found?: DeclaredModule; sha256: string | undefined } {
-    const { declaration } = plugin;
-    if (!declaration.module) {
-      plugin.missing = undefined;
-      return { sha256: '' };
-    }
-    const { module, problem } = this.#parts.modules.find(declaration.module);
-    plugin.missing = problem;
-    return module ? { found: { ...module, origin: declaration.module.kind }, sha256: module.sha256 } : { sha256: undefined };
   }
 }

@@ -84,7 +84,7 @@ export class VersionKeeper {
   ): Promise<CandidateOf<Version> | undefined> {
     if (!stored) return undefined;
     try {
-      const version = await make(this.#store.readModule(stored.sha256), 'pushed');
+      const version = await make(this.#store.readModule(stored.sha256), stored.origin);
       return { version, mode: stored.mode, weight: stored.weight };
     } catch (error) {
       this.#log.error({ plugin: name, reason: messageOf(error) }, 'candidate not usable');
@@ -101,7 +101,9 @@ export class VersionKeeper {
       {
         live: stored(live),
         previous: stored(previous),
-        candidate: candidate ? { sha256: candidate.version.sha256, mode: candidate.mode, weight: candidate.weight } : null,
+        candidate: candidate
+          ? { sha256: candidate.version.sha256, origin: candidate.version.origin, mode: candidate.mode, weight: candidate.weight }
+          : null,
         fileSha256: declaredSha256,
         history,
       },

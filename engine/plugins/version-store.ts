@@ -26,7 +26,9 @@ const historyEntry = z.strictObject({
 const stateSchema = z.strictObject({
   live: stored.nullable(),
   previous: stored.nullable(),
-  candidate: z.strictObject({ sha256: sha, mode: z.enum(['shadow', 'canary']), weight: z.int().min(0).max(100) }).nullable(),
+  candidate: z
+    .strictObject({ sha256: sha, mode: z.enum(['shadow', 'canary']), weight: z.int().min(0).max(100), origin: origin.default('pushed') })
+    .nullable(),
   /** SHA-256 of the declared module, of a file or from elsewhere, when this was written; empty when there was none. When it changes, that is the newer word. */
   fileSha256: z.string(),
   history: z.array(historyEntry),

@@ -1,6 +1,6 @@
 /**
- * Backend sets: for each Service and port that rules may send something to, the backends that it has now; with the maps
- * backends, backend_sets, service_backends and rule_backends. A set is made anew when its Service, slices or pods change.
+ * Backend sets: for each port of a Service, and each that rules may send something to, the backends that it has now; with the maps
+ * backends, backend_sets and rule_backends. A set is made anew when its Service, slices or pods change.
  */
 
 import { BackendIndex, BackendSetId } from '../abi.gen.ts';
@@ -8,20 +8,21 @@ import { isIpv4 } from './address.ts';
 import type { Cluster, ClusterDelta } from './cluster.ts';
 import { EntryMap, u32, u32Key } from './entry-map.ts';
 import { objectName } from './object-name.ts';
-import type { AskRule, BackendRef, EndpointSlice, Pod, Selector, ServicePort } from './objects.ts';
-import { type Backend, type BackendSet, frontendKey, setName, translationBytes } from './requests.ts';
+import type { AskRule, EndpointSlice, Pod, Selector, ServicePort, SliceEndpoint } from './objects.ts';
+import { type Backend, type BackendSet, frontendKey, type SetRef, setName, translationBytes } from './requests.ts';
 import { matches } from './selector.ts';
 import { addTo, removeFrom } from './set-map.ts';
 import type { StableIds } from './stable-id.ts';
 
 export const TCP = 6;
 
-type SetRef = Pick<BackendRef, 'service' | 'port'>;
-
 /** A set that something names. */
 interface Wanted {
   readonly ref: SetRef;
+  /** Rules and Services. */
   users: number;
+  /** Of these, rules about requests. */
+  rules: number;
   /** Where its backends are the pods that the Service selects: where those are, which they are, and those there are now, by key. */
   pods?: { readonly namespace: string; readonly selector: Selector; readonly members: Map<string, Pod> };
   /** Addresses and ports that lead to it. */
@@ -33,15 +34,17 @@ interface Wanted {
 export class BackendSets {
   /** By name. */
   readonly sets = new Map<string, BackendSet>();
-  /** Cluster address and port → the set of that Service. */
+  /** Those that rules about requests name. */
+  readonly requested = new Map<string, BackendSet>();
+  /** Cluster address and TCP port → the set of that Service, of those. */
   readonly frontends = new Map<string, BackendSet>();
   /** Map entries. */
   readonly backends = new EntryMap();
   readonly backendSets = new EntryMap();
   readonly ruleBackends = new EntryMap();
-  readonly serviceBackends = new EntryMap();
   readonly #ids: StableIds;
   readonly #cluster: Cluster;
+  readonly #node: string | undefined;
   readonly #wanted = new Map<string, Wanted>();
   readonly #byService = new Map<string, Set<string>>();
   /** Sets of pods that a selector means, by their namespace. */
@@ -51,23 +54,32 @@ export class BackendSets {
   readonly #stale = new Set<string>();
   #changed = false;
 
-  constructor(ids: StableIds, cluster: Cluster) {
+  /** `node`: the name of this node, as slices have it; undefined where there is none. */
+  constructor(ids: StableIds, cluster: Cluster, node?: string) {
     this.#ids = ids;
     this.#cluster = cluster;
+    this.#node = node;
   }
 
-  /** Takes over that something more, or less, names these sets. */
-  want(refs: readonly SetRef[], by: 1 | -1): void {
-    for (const { service, port } of refs) {
-      const name = setName({ service, port });
+  /** Takes over that something more, or less, names these sets: a rule about requests, or a Service that has them. */
+  want(refs: readonly SetRef[], by: 1 | -1, as: 'rule' | 'service' = 'rule'): void {
+    for (const { service, port, protocol = TCP, local = false } of refs) {
+      const ref = { service, port, protocol, local };
+      const name = setName(ref);
       let wanted = this.#wanted.get(name);
       if (!wanted) {
-        this.#wanted.set(name, (wanted = { ref: { service, port }, users: 0, frontends: [], written: [0, 0] }));
+        this.#wanted.set(name, (wanted = { ref, users: 0, rules: 0, frontends: [], written: [0, 0] }));
         addTo(this.#byService, service, name);
       }
       wanted.users += by;
-      if (wanted.users === 0 || wanted.users === by) this.#stale.add(name);
+      if (as === 'rule') wanted.rules += by;
+      if (wanted.users === 0 || wanted.users === by || (as === 'rule' && wanted.rules < 2)) this.#stale.add(name);
     }
+  }
+
+  /** The id of a set that something names. */
+  idOf(name: string): number | undefined {
+    return this.#ids.find(textOf(name));
   }
 
   /** Brings the sets up to date that are named, or of which a Service, slice or pod changed. */
@@ -81,11 +93,10 @@ export class BackendSets {
       if (after) this.#notePod(key, after, true);
     }
     for (const name of this.#stale) this.#make(name);
-    if (this.#stale.size) this.#changed = true;
     this.#stale.clear();
   }
 
-  /** Whether any set changed since this was asked last. */
+  /** Whether any set that rules about requests name changed since this was asked last. */
   takeChanged(): boolean {
     const changed = this.#changed;
     this.#changed = false;
@@ -134,6 +145,9 @@ export class BackendSets {
     const wanted = this.#wanted.get(name) as Wanted;
     const set: BackendSet = { id: this.#ids.get(textOf(name)), name, backends: wanted.users ? this.#backendsOf(wanted) : [] };
     this.#writeBackends(set, wanted);
+    if (wanted.rules || this.requested.has(name)) this.#changed = true;
+    if (wanted.rules) this.requested.set(name, set);
+    else this.requested.delete(name);
     if (wanted.users) this.sets.set(name, set);
     else {
       this.sets.delete(name);
@@ -147,10 +161,12 @@ export class BackendSets {
 
   #backendsOf({ ref, pods }: Wanted): Backend[] {
     const service = this.#cluster.of('Service').get(ref.service);
-    const port = service?.ports.find((each) => each.port === ref.port && each.protocol === TCP);
+    const port = service?.ports.find((each) => each.port === ref.port && each.protocol === ref.protocol);
     if (!port) return [];
     const slices = this.#cluster.slicesOf(ref.service);
-    const found = slices ? ofSlices([...slices.values()], port) : ofPods([...(pods?.members.values() ?? [])], port);
+    const found = slices
+      ? ofSlices([...slices.values()], port, (each) => !ref.local || (each.node !== undefined && each.node === this.#node))
+      : ofPods([...(pods?.members.values() ?? [])], port, (pod) => !ref.local || pod.interface !== undefined);
     // In an order that does not depend on who came when: equal clusters, equal entries.
     return [...new Map(found.map((backend) => [frontendKey(backend.address, backend.port), backend]))]
       .sort(([a], [b]) => (a < b ? -1 : 1))
@@ -170,7 +186,7 @@ export class BackendSets {
 
   #setFrontends(name: string, wanted: Wanted): void {
     const { service, port } = wanted.ref;
-    const addresses = wanted.users ? (this.#cluster.of('Service').get(service)?.addresses ?? []) : [];
+    const addresses = wanted.rules ? (this.#cluster.of('Service').get(service)?.addresses ?? []) : [];
     const before = wanted.frontends;
     wanted.frontends = addresses.map((address) => frontendKey(address, port));
     for (const key of before) removeFrom(this.#claims, key, name);
@@ -178,13 +194,8 @@ export class BackendSets {
     for (const key of new Set([...before, ...wanted.frontends])) {
       const [first] = [...(this.#claims.get(key) ?? [])].sort();
       const set = first === undefined ? undefined : this.sets.get(first);
-      if (set) {
-        this.frontends.set(key, set);
-        this.serviceBackends.set(key, u32(set.id));
-      } else {
-        this.frontends.delete(key);
-        this.serviceBackends.delete(key);
-      }
+      if (set) this.frontends.set(key, set);
+      else this.frontends.delete(key);
     }
   }
 }
@@ -193,16 +204,19 @@ function isBackend(pod: Pod, selector: Selector): boolean {
   return !pod.ended && matches(selector, pod.labels);
 }
 
-function ofSlices(slices: readonly EndpointSlice[], { name }: ServicePort): Backend[] {
-  return slices.flatMap((slice) => {
-    const port = slice.ports.find((each) => each.name === name && each.protocol === TCP)?.port;
-    return port === undefined ? [] : slice.addresses.map((address) => ({ address, port }));
+/** Endpoints that are ready; where none is, those that terminate and still take connections, as kube-proxy has it. */
+function ofSlices(slices: readonly EndpointSlice[], { name, protocol }: ServicePort, isMeant: (each: SliceEndpoint) => boolean): Backend[] {
+  const found = slices.flatMap(({ ports, endpoints }) => {
+    const port = ports.find((each) => each.name === name && each.protocol === protocol)?.port;
+    return port === undefined ? [] : endpoints.filter(isMeant).map(({ address, ready }) => ({ address, port, ready }));
   });
+  const isReady = found.some(({ ready }) => ready);
+  return found.flatMap(({ address, port, ready }) => (ready === isReady ? [{ address, port }] : []));
 }
 
-function ofPods(pods: readonly Pod[], { target }: ServicePort): Backend[] {
-  return pods.flatMap((pod) => {
-    const port = typeof target === 'number' ? target : pod.ports.find((each) => each.name === target && each.protocol === TCP)?.port;
+function ofPods(pods: readonly Pod[], { target, protocol }: ServicePort, isMeant: (pod: Pod) => boolean): Backend[] {
+  return pods.filter(isMeant).flatMap((pod) => {
+    const port = typeof target === 'number' ? target : pod.ports.find((each) => each.name === target && each.protocol === protocol)?.port;
     return port === undefined ? [] : pod.addresses.map((address) => ({ address, port }));
   });
 }

@@ -7,6 +7,7 @@
 import type { Direction } from '../abi.gen.ts';
 import { BackendSets } from './backend-sets.ts';
 import { Cluster, type Replaced } from './cluster.ts';
+import { ClusterResolver } from './cluster-resolver.ts';
 import { type CompiledEndpoint, Endpoints } from './endpoints.ts';
 import { EntryMap } from './entry-map.ts';
 import { Identities, type IdentityInfo } from './identities.ts';
@@ -25,6 +26,7 @@ import { RuleSets } from './rule-sets.ts';
 import { RuleBook, type RuleOrigin } from './rules.ts';
 import { Selection } from './selection.ts';
 import { ServiceAddresses } from './service-addresses.ts';
+import { Services } from './services.ts';
 import { StableIds } from './stable-id.ts';
 
 export type { CompiledEndpoint } from './endpoints.ts';
@@ -54,6 +56,8 @@ export interface CompilerOptions {
   readonly resolvers?: readonly Uint8Array[];
   /** The node that it compiles for, as the cluster calls it. */
   readonly nodeName?: string;
+  /** The Service of the cluster's DNS, `namespace/name`. */
+  readonly clusterDns?: string;
 }
 
 export class Compiler {
@@ -77,7 +81,9 @@ export class Compiler {
   readonly #peerIndex = new PeerIndex(this.cluster.namespaces);
   readonly #identities: Identities;
   readonly #addresses: PodAddresses;
-  readonly #services = new ServiceAddresses();
+  readonly #serviceAddresses = new ServiceAddresses();
+  readonly #services: Services;
+  readonly #clusterResolver: ClusterResolver;
   readonly #networks: NetworkIdentities;
   readonly #ruleSets: RuleSets;
   readonly #endpoints: Endpoints;
@@ -87,7 +93,7 @@ export class Compiler {
   #identitiesGone = new Set<number>();
   #requestsChanged = false;
 
-  constructor({ resolvers = [], nodeName }: CompilerOptions = {}) {
+  constructor({ resolvers = [], nodeName, clusterDns = '' }: CompilerOptions = {}) {
     const { problems } = this;
     this.nodeName = nodeName;
     const noteIdentities = {
@@ -117,7 +123,9 @@ export class Compiler {
     this.#ruleSets = new RuleSets({ ids: this.#ids, book: this.#book, writer, problems });
     this.named = new NamedRules(this.#ids, this.#ruleSets.writer);
     this.#endpoints = new Endpoints({ selection: this.#selection, ruleSets: this.#ruleSets, identities, networks });
-    this.backends = new BackendSets(this.#ids, this.cluster);
+    this.backends = new BackendSets(this.#ids, this.cluster, nodeName);
+    this.#services = new Services(this.backends);
+    this.#clusterResolver = new ClusterResolver(this.cluster, this.backends, clusterDns);
     this.#requests = new RequestPolicies(this.cluster, this.backends, problems);
   }
 
@@ -135,7 +143,7 @@ export class Compiler {
     return {
       backends: backends.backends,
       backend_sets: backends.backendSets,
-      service_backends: backends.serviceBackends,
+      services: this.#services.entries,
       rule_backends: backends.ruleBackends,
       ports,
       policies,
@@ -172,7 +180,7 @@ export class Compiler {
 
   /** Address key → `namespace/name` of the Service that has it as a cluster address. */
   get servicesByAddress(): ReadonlyMap<string, string> {
-    return this.#services.owners;
+    return this.#serviceAddresses.owners;
   }
 
   get identities(): ReadonlyMap<number, IdentityInfo> {
@@ -217,8 +225,11 @@ export class Compiler {
     this.#book.forgetUnused();
     const delta = this.cluster.apply(changes);
     const pluginPolicies = [...this.#requests.update(delta), ...this.#setPlugins(pluginIds)];
+    this.#services.update(delta.Service, nodeAddresses);
     this.backends.update(delta);
-    this.#services.update(delta.Service);
+    this.#services.write();
+    this.#clusterResolver.update((address, by) => this.#addresses.trust(address, by));
+    this.#serviceAddresses.update(delta.Service);
     const policies = { ...delta, PluginPolicy: pluginPolicies };
     this.#selection.update(policies);
     for (const { key, after } of pluginPolicies) this.#reportUnknownPlugins(key, after);
@@ -255,7 +266,7 @@ export class Compiler {
       identities,
       identitiesGone,
       pods,
-      services: this.#services.takeChanged(),
+      services: this.#serviceAddresses.takeChanged(),
       ...(serverNames && { serverNames: this.#book.serverNames }),
       endpoints: this.#endpoints.takeChanged(pods.keys()),
       requests,

@@ -181,6 +181,10 @@ function isEndpoint(pod: Pod): boolean {
   return pod.cgroup !== undefined || (!pod.hostNetwork && (pod.interface !== undefined || pod.local === true));
 }
 
+function flagsOf(egress: RuleSet | undefined): number {
+  return egress ? EndpointFlag.SERVICES | (egress.patterns.size ? EndpointFlag.NAMES : 0) : 0;
+}
+
 function endpointValue({ pod, identity, closed, ruleSets }: Omit<CompiledEndpoint, 'value'>): Buffer {
   const none = closed ? RuleSetId.CLOSED : RuleSetId.NONE;
   const ids = [ruleSets[0]?.id ?? none, ruleSets[1]?.id ?? none];
@@ -189,7 +193,7 @@ function endpointValue({ pod, identity, closed, ruleSets }: Omit<CompiledEndpoin
     confirmByNs: 0n,
     ...addressPair(pod.addresses),
     identity,
-    flags: ruleSets[Direction.EGRESS]?.patterns.size ? EndpointFlag.NAMES : 0,
+    flags: flagsOf(ruleSets[Direction.EGRESS]),
     dnsPlugin: answers?.dnsPlugin ?? 0,
     dnsRule: answers?.id ?? 0,
     ruleSets: ids,

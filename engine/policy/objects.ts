@@ -237,14 +237,22 @@ export interface ServicePort {
   readonly port: number;
   /** Of the pods behind it: a number, or the name of one of their ports. */
   readonly target: number | string;
+  /** At every node's addresses; absent where it has none. */
+  readonly nodePort?: number;
 }
 
 export interface Service {
   readonly namespace: string;
   readonly name: string;
-  /** 16 bytes each; none of a headless service. */
+  /** Cluster addresses, 16 bytes each; none of a headless service. */
   readonly addresses: readonly Uint8Array[];
+  /** Addresses of the world around that lead to it, too: `externalIPs`, and those of a load balancer that does not carry them itself. */
+  readonly externalAddresses?: readonly Uint8Array[];
   readonly ports: readonly ServicePort[];
+  /** A client stays with its backend until so many seconds after its last connection (`sessionAffinity: ClientIP`); absent: it need not. */
+  readonly affinityS?: number;
+  /** Clients of the cluster have the backends of their own node only (`internalTrafficPolicy: Local`). */
+  readonly localOnly?: boolean;
   /** Absent where somebody else says which endpoints it has. */
   readonly selector?: Selector;
   /** Its manifest is damaged: it has no ports here, and of its addresses those that can be read. */
@@ -257,8 +265,18 @@ export interface EndpointSlice {
   /** The Service that it is of. */
   readonly service: string;
   readonly ports: readonly { readonly name: string; readonly protocol: number; readonly port: number }[];
-  /** Those that take connections. */
-  readonly addresses: readonly Uint8Array[];
+  readonly endpoints: readonly SliceEndpoint[];
+}
+
+export interface SliceEndpoint {
+  /** 16 bytes. */
+  readonly address: Uint8Array;
+  /** It takes connections. */
+  readonly ready: boolean;
+  /** It terminates, and still takes connections where no other does. */
+  readonly draining: boolean;
+  /** The node that it is on, by name. */
+  readonly node?: string;
 }
 
 /** Rules about requests, of one author, for a Service. */
@@ -295,11 +313,33 @@ export type ModuleReference = ModulePlace & {
   readonly pullSecret?: { readonly namespace: string; readonly name: string };
 };
 
+/** A module that some nodes try before all have it. */
+export interface Canary {
+  /** It has a digest. */
+  readonly module: ModuleReference;
+  /** Of 100 nodes. */
+  readonly percent: number;
+  /** Nodes that try it in any case. */
+  readonly nodeNames: readonly string[];
+  /** `Shadow`: beside the module that decides, and only compared. */
+  readonly mode: 'Enforce' | 'Shadow';
+  /** Where it failed, as far as the object says so; it, or another one before it. */
+  readonly failed: readonly CanaryFailure[];
+}
+
+export interface CanaryFailure {
+  readonly node: string;
+  /** `sha256:…` */
+  readonly digest: string;
+  readonly reason: string;
+}
+
 /** A plugin and how to treat it. */
 export interface PolicyPlugin {
   readonly name: string;
   /** Absent when it comes over HTTP only. */
   readonly module?: ModuleReference;
+  readonly canary?: Canary;
   readonly failurePolicy: 'Allow' | 'Deny';
   readonly mode: 'Enforce' | 'Shadow';
   readonly evaluateMs: number;

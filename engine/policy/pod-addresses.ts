@@ -50,7 +50,7 @@ export class PodAddresses {
     this.#networks = parts.networks;
     this.#nodes = parts.nodes;
     this.#problems = parts.problems;
-    for (const address of resolvers) this.#trust(addressKey(address), 1);
+    for (const address of resolvers) this.trust(addressKey(address), 1);
   }
 
   /** Takes over nodes and pods that came, changed or went, and the addresses that this node has. */
@@ -96,7 +96,8 @@ export class PodAddresses {
       }
   }
 
-  #trust(key: string, by: 1 | -1): void {
+  /** Takes over that something more, or less, says that the answers from an address are believed. */
+  trust(key: string, by: 1 | -1): void {
     const count = (this.#resolverUsers.get(key) ?? 0) + by;
     if (count) this.#resolverUsers.set(key, count);
     else this.#resolverUsers.delete(key);
@@ -107,7 +108,7 @@ export class PodAddresses {
   #claim(pod: Pod): void {
     for (const address of pod.addresses) {
       const key = addressKey(address);
-      if (pod.resolver) this.#trust(key, 1);
+      if (pod.resolver) this.trust(key, 1);
       const claims = [...(this.#claims.get(key) ?? []), pod];
       this.#claims.set(key, claims.length > 1 ? claims.sort((a, b) => (objectName(a) < objectName(b) ? -1 : 1)) : claims);
       this.#touched.add(key);
@@ -117,7 +118,7 @@ export class PodAddresses {
   #withdraw(pod: Pod): void {
     for (const address of pod.addresses) {
       const key = addressKey(address);
-      if (pod.resolver) this.#trust(key, -1);
+      if (pod.resolver) this.trust(key, -1);
       const left = (this.#claims.get(key) ?? []).filter((claimant) => claimant !== pod);
       if (left.length) this.#claims.set(key, left);
       else this.#claims.delete(key);

@@ -10,18 +10,34 @@ export interface Backend {
 
 export interface BackendSet {
   readonly id: number;
-  /** `namespace/name:port` */
+  /** See setName(). */
   readonly name: string;
   /** By address and port. */
   readonly backends: readonly Backend[];
 }
 
-/** Names a set. */
-export function setName(ref: Pick<BackendRef, 'service' | 'port'>): string {
-  return `${ref.service}:${ref.port}`;
+/** Which backends of a Service. */
+export interface SetRef extends Pick<BackendRef, 'service' | 'port'> {
+  /** IP protocol number; absent: TCP. */
+  readonly protocol?: number;
+  /** Those of this node only. */
+  readonly local?: boolean;
 }
 
-/** Address and port that something is sent to: struct translation. */
+const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 6: '', 17: '/udp', 132: '/sctp' };
+
+/**
+ * Names a set.
+ *
+ * @example
+ * setName({ service: 'shop/web', port: 80 }) // 'shop/web:80'
+ * setName({ service: 'kube-system/kube-dns', port: 53, protocol: 17, local: true }) // 'kube-system/kube-dns:53/udp, on this node'
+ */
+export function setName({ service, port, protocol = 6, local }: SetRef): string {
+  return `${service}:${port}${PROTOCOL_NAMES[protocol] ?? `/${protocol}`}${local ? ', on this node' : ''}`;
+}
+
+/** Address and port that something is sent to over TCP: struct translation. */
 export function frontendKey(address: Uint8Array, port: number): string {
   return translationBytes({ address, port }).toString('latin1');
 }

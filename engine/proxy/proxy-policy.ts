@@ -31,7 +31,7 @@ export function proxyPolicy(compiler: Compiler, ids: ReadonlyMap<Pod, number>, p
     }
   return {
     rules,
-    sets: compiler.backends.sets,
+    sets: compiler.backends.requested,
     frontends: new Map([...compiler.backends.frontends].map(([key, set]) => [key, set.name])),
     endpoints,
     processes,

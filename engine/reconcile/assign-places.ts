@@ -37,7 +37,7 @@ export interface Found {
   readonly problem?: { readonly reason: string; readonly pending: boolean };
 }
 
-/** What there is on the node at one moment. */
+/** The node at one moment. */
 export interface Surroundings extends VethReading {
   readonly records: readonly SandboxRecord[];
 }
@@ -74,7 +74,7 @@ function addressesBeside({ addresses }: Pod, own: readonly Veth[]): string[] {
   return addresses.map(addressKey).filter((key) => !there.has(key));
 }
 
-/** What the runtime noted, as veths. */
+/** The runtime's notes, as veths. */
 class Notes {
   /** Every veth that is somebody's by them. */
   readonly veths = new Set<Veth>();

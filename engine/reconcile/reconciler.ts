@@ -176,7 +176,7 @@ export class Reconciler {
   /** Puts in force what the sources have told by now, and the versions of plugins that it declares, once they were tried. */
   async start(): Promise<Status> {
     this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
-    // What an earlier engine attached is detached unless it is known where it is.
+    // An endpoint of an earlier engine is detached unless it is known where it is.
     await this.#placement.look(this.#compiler.endpoints.keys());
     this.#runAnew();
     await this.#trials;

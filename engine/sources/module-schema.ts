@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { ModulePlace, ModuleReference } from '../policy/objects.ts';
 import { note } from './note.ts';
-import { absent, dnsLabel, dnsSubdomain } from './schema.ts';
+import { absent, dnsLabel, dnsSubdomain, otherwise } from './schema.ts';
 
 /** etcd takes objects of 1.5 MiB, and an inline module is a third longer as base64. */
 export const INLINE_BYTES_MAX = 1024 * 1024;
@@ -28,7 +28,7 @@ const objectName = dnsSubdomain('must be a lower-case DNS name').describe('Its n
 
 const inline = z
   .string()
-  .meta({ maxLength: Math.ceil(INLINE_BYTES_MAX / 3) * 5 })
+  .meta({ maxLength: Math.ceil(INLINE_BYTES_MAX / 3) * 4, minLength: 4, format: 'byte' })
   .transform((text, context): Uint8Array => {
     const compact = text.replace(/\s+/g, '');
     const refuse = (message: string): never => {
@@ -148,3 +148,42 @@ export const moduleSpec = z
 function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
+
+const percentage = z
+  .string()
+  .max(4)
+  .regex(/^(100|[1-9]?[0-9])%$/, 'must be a share such as 10%');
+
+/** What only some nodes run, and which. What the object's status says of it is not in here. */
+export const canarySpec = z
+  .strictObject({
+    module: moduleSpec,
+    nodes: absent(percentage).describe(
+      'The share of the nodes that try it, such as 10%: chosen by their names, other ones for each module.',
+    ),
+    nodeNames: absent(z.array(dnsSubdomain('must be the name of a node')).max(256)).meta({
+      description: 'Nodes that try it in any case.',
+      maxItems: 256,
+    }),
+    mode: otherwise(z.enum(['Enforce', 'Shadow']), 'Enforce').describe('Enforce: it decides there. Shadow: it is only compared there.'),
+  })
+  .meta(
+    note('A module that some nodes try before it becomes that of all; one that fails on a node is used on none.', {
+      rules: {
+        'must have nodes or nodeNames': 'has(self.nodes) || has(self.nodeNames)',
+        'module needs sha256 beside configMap: a canary is one module': '!has(self.module.configMap) || has(self.module.sha256)',
+      },
+    }),
+  )
+  .superRefine(({ module, nodes, nodeNames }, context) => {
+    if (nodes === undefined && nodeNames === undefined) context.addIssue({ code: 'custom', message: 'must have nodes or nodeNames' });
+    const report = (message: string): void => context.addIssue({ code: 'custom', path: ['module'], message });
+    if (module?.kind === 'file') report('cannot be a file: a canary is the same on every node');
+    if (module?.kind === 'configMap' && !module.sha256) report('needs sha256 beside configMap: a canary is one module');
+  })
+  .transform(({ module, nodes, nodeNames, mode }) => ({
+    module,
+    percent: Number.parseInt(nodes ?? '0', 10),
+    nodeNames: nodeNames ?? [],
+    mode,
+  }));

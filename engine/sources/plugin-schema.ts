@@ -14,7 +14,7 @@ import {
   type ServerNames,
   type ServicePeer,
 } from '../policy/objects.ts';
-import { moduleSpec } from './module-schema.ts';
+import { canarySpec, moduleSpec } from './module-schema.ts';
 import { MOST, note } from './note.ts';
 import {
   absent,
@@ -323,6 +323,7 @@ const limits = z.strictObject({
 export const policyPluginSpec = z
   .strictObject({
     module: absent(moduleSpec).describe('Where the module comes from; it can be pushed to the API of an engine, too.'),
+    canary: absent(canarySpec).describe('A module that some nodes try.'),
     failurePolicy: otherwise(z.enum(['Allow', 'Deny']), 'Deny').describe('The fate of flows that nobody can decide.'),
     mode: otherwise(z.enum(['Enforce', 'Shadow']), 'Enforce').describe('Enforce, or Shadow: evaluated and compared, and never enforced.'),
     limits: otherwise(limits, LIMITS).describe('Bounds of one evaluation.'),
@@ -335,10 +336,11 @@ export const policyPluginSpec = z
     config: absent(z.record(z.string(), z.unknown())).describe('Settings of the plugin; it is given one "path = value" a line.'),
   })
   .describe('A plugin, and how to treat it.')
-  .transform(({ module, limits: bounds, capabilities, sets, config, ...spec }) => ({
+  .transform(({ module, canary, limits: bounds, capabilities, sets, config, ...spec }) => ({
     ...spec,
     ...bounds,
     module,
+    canary,
     capabilities: capabilities ?? [],
     sets: sets ?? {},
     config: flattenConfig(config),

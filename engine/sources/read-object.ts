@@ -4,6 +4,7 @@ import { Direction } from '../abi.gen.ts';
 import { parseAddress, parseNetwork } from '../policy/address.ts';
 import {
   ASK_NOBODY,
+  type CanaryFailure,
   type ClusterObject,
   type ClusterPolicy,
   type EndpointSlice,
@@ -26,7 +27,7 @@ import { httpRouteParents, httpRouteSpec, ROUTES_ANNOTATION, routeRules, service
 import * as pluginSchema from './plugin-schema.ts';
 import { isRecord, type Origin, type Path, printable, RawObject } from './raw-object.ts';
 import * as schema from './schema.ts';
-import { endpointSlice, readableAddresses, readyAddresses, SERVICE_LABEL, serviceSpec } from './service-schema.ts';
+import { endpointSlice, readableAddresses, SERVICE_LABEL, serviceSpec, serviceStatus, sliceEndpoints } from './service-schema.ts';
 
 /** The host side of a pod's veth. */
 export const INTERFACE_ANNOTATION = 'sluice.dev/interface';
@@ -269,17 +270,32 @@ function readPolicyPlugin(object: RawObject): PolicyPlugin | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(pluginSchema.policyPluginSpec, ['spec']);
   if (!metadata || !spec) return undefined;
-  const { module, ...rest } = spec;
-  const placed = module && placedModule(object, module, ['spec', 'module']);
-  return { name: metadata.name, ...rest, ...(placed && { module: placed }) };
+  const { module, canary, ...rest } = spec;
+  const placed = module && placedModule(object, module);
+  return {
+    name: metadata.name,
+    ...rest,
+    ...(placed && { module: placed }),
+    ...(canary && { canary: { ...canary, failed: canaryFailures(object) } }),
+  };
+}
+
+/** Where canaries failed, as far as the status can be read: engines write it. */
+function canaryFailures(object: RawObject): CanaryFailure[] {
+  const status = isRecord(object.raw.status) ? object.raw.status : {};
+  const failed = isRecord(status.canary) && Array.isArray(status.canary.failed) ? status.canary.failed : [];
+  return failed.flatMap((each: unknown) => {
+    const { node, digest, reason } = isRecord(each) ? each : {};
+    return typeof node === 'string' && typeof digest === 'string' ? [{ node, digest, reason: printable(String(reason ?? '')) }] : [];
+  });
 }
 
 /** The module with the path of its file as that is on this machine; undefined where the object may name no file. */
-function placedModule(object: RawObject, module: ModuleReference, at: readonly string[]): ModuleReference | undefined {
+function placedModule(object: RawObject, module: ModuleReference): ModuleReference | undefined {
   if (module.kind !== 'file') return module;
   const path = object.origin.resolveFile?.(module.path);
   if (path) return { ...module, path };
-  object.report([...at, 'file'], 'only a manifest in a file can name one');
+  object.report(['spec', 'module', 'file'], 'only a manifest in a file can name one');
   return undefined;
 }
 
@@ -287,9 +303,11 @@ function placedModule(object: RawObject, module: ModuleReference, at: readonly s
 function readService(object: RawObject): Service | undefined {
   const metadata = object.parse(schema.metadata, ['metadata']);
   const spec = object.parse(serviceSpec, ['spec']);
+  const balancers = object.parse(serviceStatus, ['status']);
   const name = looseMetadata(object);
   if (!name) return undefined;
-  if (metadata && spec) return { ...name, ...spec };
+  const externalAddresses = [...(spec?.externalAddresses ?? []), ...(balancers ?? [])];
+  if (metadata && spec && balancers) return { ...name, ...spec, ...(externalAddresses.length && { externalAddresses }) };
   return { ...name, addresses: readableAddresses(object.raw.spec), ports: [], damaged: true };
 }
 
@@ -303,7 +321,7 @@ function readEndpointSlice(object: RawObject): EndpointSlice | undefined {
     name: metadata.name,
     service,
     ports: (slice.ports ?? []).flatMap(({ name, protocol, port }) => (port ? [{ name: name ?? '', protocol, port }] : [])),
-    addresses: readyAddresses(slice),
+    endpoints: sliceEndpoints(slice),
   };
 }
 

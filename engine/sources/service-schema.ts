@@ -1,7 +1,7 @@
 /** Services and EndpointSlices: who takes connections for whom. Sources: Service v1, EndpointSlice of discovery.k8s.io/v1. */
 import { z } from 'zod';
 import { parseAddress } from '../policy/address.ts';
-import type { Selector, ServicePort } from '../policy/objects.ts';
+import type { Selector, ServicePort, SliceEndpoint } from '../policy/objects.ts';
 import { isRecord } from './raw-object.ts';
 import { absent, labels, PROTOCOLS, portNumber } from './schema.ts';
 
@@ -20,6 +20,10 @@ const clusterIp = z.string().transform((text, context): Uint8Array | undefined =
   return result.data;
 });
 
+/** Of ClientIPConfig, as the API server fills it in and bounds it. */
+const AFFINITY_S = 10_800;
+const AFFINITY_S_MAX = 86_400;
+
 /** Fields that are not named here are somebody else's business. */
 export const serviceSpec = z
   .looseObject({
@@ -33,9 +37,16 @@ export const serviceSpec = z
           protocol,
           port: portNumber,
           targetPort: absent(z.union([portNumber, z.string()])),
+          nodePort: absent(z.union([z.literal(0), portNumber])),
         }),
       ),
     ),
+    externalIPs: absent(z.array(address)),
+    sessionAffinity: absent(z.enum(['', 'None', 'ClientIP'])),
+    sessionAffinityConfig: absent(
+      z.looseObject({ clientIP: absent(z.looseObject({ timeoutSeconds: absent(z.int().min(1).max(AFFINITY_S_MAX)) })) }),
+    ),
+    internalTrafficPolicy: absent(z.enum(['', 'Cluster', 'Local'])),
   })
   .transform((spec) => {
     const addresses = spec.clusterIPs?.length ? spec.clusterIPs : [spec.clusterIP];
@@ -47,12 +58,28 @@ export const serviceSpec = z
           name: port.name ?? '',
           protocol: port.protocol,
           port: port.port,
-          target: port.targetPort ?? port.port,
+          // Zero and empty texts are what an encoding without absent fields has in their place.
+          target: port.targetPort || port.port,
+          ...(port.nodePort && { nodePort: port.nodePort }),
         }),
       ),
+      ...(spec.externalIPs?.length && { externalAddresses: spec.externalIPs }),
+      ...(spec.sessionAffinity === 'ClientIP' && { affinityS: spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_S }),
+      ...(spec.internalTrafficPolicy === 'Local' && { localOnly: true }),
       ...(selector.length && { selector }),
     };
   });
+
+/** Of what a load balancer has: an address that carries connections to itself (ipMode Proxy) is not the Service's. */
+export const serviceStatus = absent(
+  z.looseObject({
+    loadBalancer: absent(
+      z.looseObject({ ingress: absent(z.array(z.looseObject({ ip: absent(z.string()), ipMode: absent(z.string()) }))) }),
+    ),
+  }),
+).transform((status) =>
+  (status?.loadBalancer?.ingress ?? []).flatMap(({ ip, ipMode }) => (ipMode === 'Proxy' ? [] : (parseAddress(ip ?? '') ?? []))),
+);
 
 /** The cluster addresses of a Service whose spec is damaged, as far as they can be read. */
 export function readableAddresses(spec: unknown): Uint8Array[] {
@@ -71,16 +98,20 @@ export const endpointSlice = z.looseObject({
     z.array(
       z.looseObject({
         addresses: z.array(z.string()).min(1),
-        conditions: absent(z.looseObject({ ready: absent(z.boolean()), terminating: absent(z.boolean()) })),
+        conditions: absent(z.looseObject({ ready: absent(z.boolean()), serving: absent(z.boolean()), terminating: absent(z.boolean()) })),
+        nodeName: absent(z.string()),
       }),
     ),
   ),
   ports: absent(z.array(z.looseObject({ name: absent(z.string()), protocol, port: absent(portNumber) }))),
 });
 
-/** The addresses of endpoints that are ready; names (FQDN) are none. */
-export function readyAddresses(slice: z.infer<typeof endpointSlice>): Uint8Array[] {
-  return (slice.endpoints ?? [])
-    .filter(({ conditions }) => conditions?.ready !== false && conditions?.terminating !== true)
-    .flatMap(({ addresses }) => parseAddress(addresses[0] ?? '') ?? []);
+/** Endpoints that take connections, or would where no other does; names (FQDN) are none. */
+export function sliceEndpoints(slice: z.infer<typeof endpointSlice>): SliceEndpoint[] {
+  return (slice.endpoints ?? []).flatMap(({ addresses, conditions, nodeName }) => {
+    const address = parseAddress(addresses[0] ?? '');
+    const ready = conditions?.ready ?? true;
+    const draining = !ready && (conditions?.serving ?? true) && conditions?.terminating === true;
+    return address && (ready || draining) ? [{ address, ready, draining, ...(nodeName && { node: nodeName }) }] : [];
+  });
 }

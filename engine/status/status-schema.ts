@@ -58,6 +58,35 @@ export const objectStatus = z
   .describe('Written by the engines: nobody else needs to.');
 export type ObjectStatus = z.infer<typeof objectStatus>;
 
+/** Nodes that a status names at which a canary failed: one is enough to end it. */
+export const CANARY_FAILURES_MAX = 10;
+
+/** The status of a PolicyPlugin. Where its canary failed each node writes itself. */
+export const policyPluginStatus = objectStatus
+  .extend({
+    canary: z
+      .strictObject({
+        failed: z
+          .array(
+            z.strictObject({
+              node: z.string().max(253).describe('The name of the node.'),
+              digest: z.string().max(80).describe('The digest of the module that failed: no node runs it as a canary any more.'),
+              reason: reason.describe('Why.'),
+            }),
+          )
+          .max(CANARY_FAILURES_MAX)
+          .optional()
+          .meta({
+            description: `Nodes on which a canary failed; ${CANARY_FAILURES_MAX} of them at most.`,
+            'x-kubernetes-list-type': 'map',
+            'x-kubernetes-list-map-keys': ['node'],
+          }),
+      })
+      .optional()
+      .describe('How the module of spec.canary does.'),
+  })
+  .describe('Written by the engines: nobody else needs to.');
+
 /** The report of one node: which version of every object it enforces, and which it does not, and why. */
 export const nodeReport = z
   .object({

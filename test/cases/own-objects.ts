@@ -72,6 +72,23 @@ export const GOOD_OBJECTS: readonly { readonly name: string; readonly object: Wr
     object: policy('{ podSelector: , egress: [{ to: , ports: , ask: { plugin: p, context: } }], ingress: }'),
   },
   { name: 'a plugin of defaults', object: plugin('{}') },
+  { name: 'a module of the object itself', object: plugin('{ module: { inline: AGFzbQ== } }') },
+  {
+    name: 'a module of a registry that some nodes try',
+    object: plugin(`
+      module: { url: 'https://example.com/p.wasm', sha256: ${'a'.repeat(64)} }
+      canary:
+        module: { oci: 'ghcr.io/acme/limit@sha256:${'b'.repeat(64)}', pullSecret: { namespace: kube-system, name: registry } }
+        nodes: 10%
+        nodeNames: [n1]
+        mode: Shadow`),
+  },
+  {
+    name: 'a module of a ConfigMap that named nodes try',
+    object: plugin(
+      `{ canary: { module: { configMap: { namespace: kube-system, name: plugins, key: p.wasm }, sha256: ${'a'.repeat(64)} }, nodeNames: [n1] } }`,
+    ),
+  },
   {
     name: 'a plugin with everything',
     object: plugin(`
@@ -258,7 +275,32 @@ export const BAD_OBJECTS: readonly BadObject[] = [
     sentence: 'supported values: "counters", "sets", "clock"',
   },
   { name: 'too little time', object: plugin('{ limits: { evaluateMs: 0 } }'), sentence: 'should be greater than or equal to 1' },
-  { name: 'a module in a file', object: plugin('{ module: { file: a.wasm } }'), sentence: 'unknown field "spec.module"' },
+  {
+    name: 'a canary of no nodes',
+    object: plugin('{ canary: { module: { inline: AGFzbQ== } } }'),
+    sentence: 'must have nodes or nodeNames',
+  },
+  {
+    name: 'a canary of more nodes than there are',
+    object: plugin('{ canary: { module: { inline: AGFzbQ== }, nodes: 101% } }'),
+    sentence: 'must be a share such as 10%',
+  },
+  {
+    name: 'a canary that may be another module tomorrow',
+    object: plugin('{ canary: { module: { configMap: { namespace: a, name: b, key: c } }, nodes: 10% } }'),
+    sentence: 'module needs sha256 beside configMap: a canary is one module',
+  },
+  {
+    name: 'a module of two places',
+    object: plugin('{ module: { inline: AGFzbQ==, oci: "ghcr.io/acme/limit:1" } }'),
+    sentence: 'must have exactly one of inline, configMap, url, oci',
+  },
+  {
+    name: 'a tag without a hash',
+    object: plugin('{ module: { oci: "ghcr.io/acme/limit:1" } }'),
+    sentence: 'oci must end with @sha256:…, or have sha256 beside it',
+  },
+  { name: 'a module in a file', object: plugin('{ module: { file: a.wasm } }'), sentence: 'unknown field "spec.module.file"' },
   {
     name: 'a HostPolicy with pods of its own namespace',
     object: host('{ ingress: [{ from: [{ podSelector: {} }] }] }'),

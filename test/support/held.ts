@@ -46,6 +46,7 @@ export function held(transport: Transport, fields: HeldFields = {}): HeldPacket 
     endpoint,
     rule: 1,
     plugin,
+    service: 0,
     length: bytes.length,
     gsoSize: 0,
     sourcePort: transport.bytes.readUInt16BE(0),

@@ -115,13 +115,20 @@ export class ProgramRunner {
 
   /** The same, with the mark that the packet has afterwards. */
   mark(program: 'from_pod' | 'to_pod' | 'release', bytes: Buffer, before: number): { outcome: number; mark: number } {
+    const { outcome, mark } = this.transform(program, bytes, before);
+    return { outcome, mark };
+  }
+
+  /** The same, with the bytes that the packet has afterwards, as many as before. */
+  transform(program: 'from_pod' | 'to_pod' | 'release', frame: Buffer, before = 0): { outcome: number; mark: number; bytes: Buffer } {
+    const bytes = Buffer.from(frame);
     const [outcome, mark] = [Buffer.alloc(4), Buffer.alloc(4)];
     mark.writeUInt32LE(before);
     const fd = this.datapath.programFd(program);
     const out = [mark, outcome, Buffer.alloc(4)] as never[];
     const result = native.sluice_program__test(fd, bytes as never, bytes.length, IFINDEX, ...(out as [never, never, never]));
     if (result !== 0) throw new Error(`test-run failed: ${result}`);
-    return { outcome: outcome.readInt32LE(0), mark: mark.readUInt32LE(0) };
+    return { outcome: outcome.readInt32LE(0), mark: mark.readUInt32LE(0), bytes };
   }
 
   /** The same, with the reasons that it counted. */

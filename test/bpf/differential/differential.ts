@@ -54,7 +54,6 @@ const STATE: ReadonlySet<string> = new Set([
   'openings',
   'queries',
   'shares',
-  'translations',
   'verdicts',
 ]);
 /** Packets of an episode: few enough that no map that forgets comes to that. */

@@ -209,11 +209,11 @@ static void backends_put(struct world *world)
 	}
 	for (uint32_t i = 0; i < 4; i++) {
 		static const char *const services[] = { "10.96.0.1", "10.96.0.2", "fd00:96::1", "fd00:96::2" };
-		struct translation service = { .port = htons(80) };
-		uint32_t set = FIRST_BACKEND_SET + random_below(random, BACKEND_SETS);
+		struct service_key key = { .port = htons(80), .protocol = IPPROTO_TCP };
+		struct service service = { .set = FIRST_BACKEND_SET + random_below(random, BACKEND_SETS) };
 
-		memcpy(service.address, address_of(services[i]).bytes, 16);
-		sides_put(world->sides, "service_backends", &service, &set);
+		memcpy(key.address, address_of(services[i]).bytes, 16);
+		sides_put(world->sides, "services", &key, &service);
 	}
 	for (uint32_t rule = 1; rule <= RULES; rule++) {
 		uint32_t set = random_percent(random, 50) ? BACKEND_SET_SERVICE : FIRST_BACKEND_SET + random_below(random, BACKEND_SETS);

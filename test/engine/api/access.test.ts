@@ -110,6 +110,7 @@ describe('the configuration', () => {
     conntrack: [],
     dns: [],
     resolver: undefined,
+    clusterDns: '',
     hostFirewall: undefined,
     confirmMs: 60_000,
     cgroupRoot: '/',

@@ -7,12 +7,14 @@ import { afterEach, assert, beforeEach, describe, expect, test, vi } from 'vites
 import { type PluginState, PluginStatus, Verdict } from '../../../engine/abi.gen.ts';
 import { EngineError } from '../../../engine/errors.ts';
 import { silentLogger } from '../../../engine/log.ts';
+import { emptyCounts, type VersionCounts } from '../../../engine/plugin-runtime/counts.ts';
 import type { PluginSetup } from '../../../engine/plugin-runtime/plugin-setup.ts';
 import { BlobStore } from '../../../engine/plugins/modules/blob-store.ts';
 import { DeclaredModules, type Modules } from '../../../engine/plugins/modules/declared-modules.ts';
 import { PluginRegistry } from '../../../engine/plugins/registry.ts';
 import type { Declaration } from '../../../engine/plugins/version.ts';
 import { hashOf, VersionStore } from '../../../engine/plugins/version-store.ts';
+import type { Canary, ModuleReference } from '../../../engine/policy/objects.ts';
 import { plugin } from '../../support/plugin-modules.ts';
 
 const declared = (name: string): Declaration => ({
@@ -48,6 +50,7 @@ function registryWith(
     left: new Map(),
     store: new VersionStore(directory),
     modules,
+    nodeName: 'n1',
     trustedKeys: [],
     log: silentLogger,
   });
@@ -217,5 +220,126 @@ describe('a module that is fetched', () => {
     expect(registry.get('p').versions?.live).toMatchObject({ sha256: hashOf(second), origin: 'pushed' });
     await registry.remove('p');
     expect(registry.get('p').versions?.live).toMatchObject({ sha256: hashOf(first), origin: 'url' });
+  });
+});
+
+describe('a canary', () => {
+  const [stable, tried] = [plugin({ evaluate: '(i32.const 1)' }), plugin({ evaluate: '(i32.const 2)' })];
+  const inline = (bytes: Uint8Array): ModuleReference => ({ kind: 'inline', bytes, sha256: hashOf(bytes) });
+  const withCanary = (bytes: Uint8Array, more: Partial<Canary> = {}): Declaration => ({
+    ...declared('p'),
+    module: inline(stable),
+    canary: { module: inline(bytes), percent: 0, nodeNames: ['n1'], mode: 'Enforce', failed: [], ...more },
+  });
+  const nothing = async (): Promise<void> => {};
+  const live = (registry: PluginRegistry): string | undefined => registry.get('p').versions?.live.sha256;
+  const counts = (traps: number): VersionCounts => ({ ...emptyCounts(), traps, evaluations: traps });
+
+  function watched(install?: (setup: PluginSetup) => Promise<void>) {
+    const { registry } = registryWith(nothing, install ?? nothing);
+    const failed: string[] = [];
+    registry.onCanaryFailed(({ plugin: name, digest }) => failed.push(`${name} ${digest}`));
+    return { registry, failed };
+  }
+
+  test('decides on the nodes that try it, and the module of all on the others; promoted, it stays', async () => {
+    const { registry } = watched();
+    await registry.sync([withCanary(tried, { nodeNames: ['n2'] })]);
+    expect([live(registry), registry.get('p').here.canary?.is]).toEqual([hashOf(stable), 'elsewhere']);
+    await registry.sync([withCanary(tried)]);
+    expect([live(registry), registry.get('p').here.canary?.is]).toEqual([hashOf(tried), 'enforced']);
+    const { epoch } = registry.get('p');
+    await registry.sync([{ ...declared('p'), module: inline(tried) }]);
+    expect([live(registry), registry.get('p').epoch, registry.problems]).toEqual([hashOf(tried), epoch, []]);
+  });
+
+  test('is gone with its declaration', async () => {
+    const { registry } = watched();
+    await registry.sync([withCanary(tried)]);
+    await registry.sync([{ ...declared('p'), module: inline(stable) }]);
+    expect([live(registry), registry.get('p').here.canary]).toEqual([hashOf(stable), undefined]);
+  });
+
+  test('in shadow runs beside the module of all, over a restart, and no longer than it is declared', async () => {
+    const { registry } = watched();
+    await registry.sync([withCanary(tried, { mode: 'Shadow' })]);
+    expect(registry.get('p').versions).toMatchObject({
+      live: { sha256: hashOf(stable) },
+      candidate: { version: { sha256: hashOf(tried), origin: 'inline' }, mode: 'shadow' },
+    });
+    const { registry: after } = watched();
+    await after.sync([withCanary(tried, { mode: 'Shadow' })]);
+    expect(after.get('p').versions?.candidate?.version.sha256).toBe(hashOf(tried));
+    expect(after.get('p').history).toHaveLength(2);
+    await after.sync([{ ...declared('p'), module: inline(stable) }]);
+    expect(after.get('p').versions?.candidate).toBeUndefined();
+  });
+
+  test.each(['Enforce', 'Shadow'] as const)('that does not load gives way, and that is told: %s', async (mode) => {
+    const { registry, failed } = watched();
+    const rubbish = Buffer.from('rubbish');
+    await registry.sync([withCanary(rubbish, { mode })]);
+    expect(live(registry)).toBe(hashOf(stable));
+    expect(failed).toEqual([`p sha256:${hashOf(rubbish)}`]);
+    expect(registry.problems).toEqual([
+      { name: 'p', reason: expect.stringMatching(/^canary sha256:\w{12} is not used any more: it failed on this node: Cannot load/) },
+    ]);
+    await registry.sync([withCanary(rubbish, { mode })]);
+    expect(failed).toHaveLength(1);
+    await registry.sync([withCanary(tried, { mode })]);
+    expect(registry.problems).toEqual([]);
+  });
+
+  test.each(['Enforce', 'Shadow'] as const)('that traps gives way to the module of all: %s', async (mode) => {
+    const { registry, failed } = watched();
+    await registry.sync([withCanary(tried, { mode })]);
+    const { versions } = registry.get('p');
+    const version = mode === 'Enforce' ? versions?.live : versions?.candidate?.version;
+    registry.tally.add(new Map(), new Map([[version?.serial as number, counts(100)]]));
+    await vi.waitFor(() => expect(failed).toEqual([`p sha256:${hashOf(tried)}`]));
+    await registry.takeModules();
+    expect(registry.get('p').versions).toMatchObject({ live: { sha256: hashOf(stable) }, candidate: undefined });
+    expect(registry.problems.map(({ reason }) => reason)).toEqual([expect.stringContaining('it trapped 100 times in 100 evaluations')]);
+  });
+
+  test('that is switched off for its time-outs gives way, and the module of all is on', async () => {
+    const { registry, failed } = watched();
+    await registry.sync([withCanary(tried)]);
+    registry.tally.noteTimeout(registry.get('p').id, true);
+    await registry.takeModules();
+    expect([live(registry), registry.get('p').on, failed.length]).toEqual([hashOf(stable), true, 1]);
+    expect(registry.problems.map(({ reason }) => reason)).toEqual([expect.stringContaining('switched off: overran its 5 ms')]);
+  });
+
+  test('that failed on another node is used on none, and which one is said', async () => {
+    const { registry, failed } = watched();
+    await registry.sync([withCanary(tried)]);
+    const elsewhere = { node: 'n7', digest: `sha256:${hashOf(tried)}`, reason: 'it trapped' };
+    await registry.sync([withCanary(tried, { failed: [elsewhere] })]);
+    expect([live(registry), failed]).toEqual([hashOf(stable), []]);
+    expect(registry.problems.map(({ reason }) => reason)).toEqual([expect.stringMatching(/it failed on node n7: it trapped$/)]);
+    // Of one before it that is no matter.
+    await registry.sync([withCanary(tried, { failed: [{ ...elsewhere, digest: `sha256:${hashOf(stable)}` }] })]);
+    expect(live(registry)).toBe(hashOf(tried));
+  });
+
+  test('is not blamed for the module of all, which does not load', async () => {
+    const { registry, failed } = watched();
+    await registry.sync([{ ...withCanary(tried, { mode: 'Shadow' }), module: inline(Buffer.from('rubbish')) }]);
+    expect(failed).toEqual([]);
+  });
+
+  test('that was not fetched yet leaves the module of all', async () => {
+    const modules: Modules = {
+      find: (module) =>
+        module.kind === 'inline'
+          ? { module: { bytes: module.bytes, sha256: hashOf(module.bytes) } }
+          : { problem: { reason: 'it is being fetched', pending: true } },
+      keep: () => {},
+    };
+    const { registry } = registryWith(nothing, nothing, modules);
+    await registry.sync([withCanary(tried, { module: { kind: 'url', url: 'https://example.com/p.wasm', sha256: hashOf(tried) } })]);
+    expect(live(registry)).toBe(hashOf(stable));
+    expect(registry.problems).toEqual([{ name: 'p', reason: 'it is being fetched', pending: true }]);
   });
 });

@@ -60,7 +60,7 @@ describe('a PluginPolicy of context http', () => {
     expect(textOf(compiler, 'shop/checkout-v1:80')).toEqual(['10.0.0.2:8080']);
     expect(textOf(compiler, 'shop/checkout:80')).toEqual(['10.0.0.2:8080', '10.0.0.3:8080']);
     const endpoints =
-      '[{ addresses: [10.0.1.1] }, { addresses: [10.0.1.2], conditions: { ready: false } }, { addresses: [10.0.1.3], conditions: { ready: true, terminating: true } }]';
+      '[{ addresses: [10.0.1.1] }, { addresses: [10.0.1.2], conditions: { ready: false } }, { addresses: [10.0.1.3], conditions: { ready: false, serving: true, terminating: true } }]';
     const sliced = compiled(
       PODS,
       SERVICES,
@@ -85,7 +85,10 @@ describe('a PluginPolicy of context http', () => {
     expect(compiled(PODS, SERVICES, tag('canary')).backends.sets.get('shop/checkout-v1:80')?.id).toBe(id);
     update(compiler, snapshotOf([PODS, SERVICES].join('---\n')), PLUGINS);
     compiler.retire();
-    for (const map of ['backends', 'backend_sets', 'service_backends', 'rule_backends'] as const)
+    expect(compiler.backends.requested.size).toBe(0);
+    expect(compiler.backends.ruleBackends.entries.size).toBe(0);
+    update(compiler, snapshotOf(PODS), PLUGINS);
+    for (const map of ['backends', 'backend_sets', 'services', 'rule_backends'] as const)
       expect(compiler.maps[map].entries.size, map).toBe(0);
   });
 

@@ -1,6 +1,7 @@
 /** Whose a veth is, with and without notes of the container runtime, and when a pod lies. */
 import { describe, expect, test } from 'vitest';
 import type { Veth } from '../../../engine/kernel/veths.ts';
+import { objectName } from '../../../engine/policy/object-name.ts';
 import type { Pod } from '../../../engine/policy/objects.ts';
 import { assignPlaces, type Found } from '../../../engine/reconcile/assign-places.ts';
 import type { SandboxRecord } from '../../../engine/reconcile/sandbox-records.ts';
@@ -18,7 +19,7 @@ class Node {
     networks: Readonly<Record<string, number>> = {},
   ): Record<string, string> {
     const assigned = assignPlaces(pods, { veths, records, networks: new Map(Object.entries(networks)) }, this.#before);
-    this.#before = new Map([...assigned].map(([pod, found]) => [`${pod.namespace}/${pod.name}`, { pod, found }]));
+    this.#before = new Map([...assigned].map(([pod, found]) => [objectName(pod), { pod, found }]));
     return Object.fromEntries([...assigned].map(([{ name }, found]) => [name, textOf(found)]));
   }
 

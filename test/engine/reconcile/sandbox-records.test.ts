@@ -1,4 +1,4 @@
-/** What libcni writes, and what else may lie there. */
+/** Records of the container runtime as libcni writes them, and other things that may lie there. */
 import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
