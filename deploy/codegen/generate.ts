@@ -1,31 +1,33 @@
-/** `npm run generate`, for clusters: writes deploy/crds; with --check only says which files are stale, and fails. */
+/** `npm run generate`, for clusters: writes deploy/crds and deploy/kubernetes; with --check only says which files are stale, and fails. */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { writeCrds } from './crds.ts';
+import { writeRbac } from './rbac.ts';
 
-const folder = fileURLToPath(new URL('../crds/', import.meta.url));
+const root = fileURLToPath(new URL('../', import.meta.url));
 const checks = process.argv.includes('--check');
-const files = writeCrds();
+const files = new Map<string, string>([
+  ...[...writeCrds()].map(([name, text]) => [`crds/${name}`, text] as const),
+  ['kubernetes/rbac.yaml', writeRbac()] as const,
+]);
+const left = readdirSync(`${root}crds`)
+  .filter((name) => name.endsWith('.yaml'))
+  .map((name) => `crds/${name}`);
 let stale = 0;
 
-function differs(name: string, text: string | undefined): boolean {
-  const written = existsSync(folder + name) ? readFileSync(folder + name, 'utf8') : undefined;
-  return written !== text;
-}
-
-const names = new Set([...files.keys(), ...readdirSync(folder).filter((name) => name.endsWith('.yaml'))]);
-for (const name of names) {
+for (const name of new Set([...files.keys(), ...left])) {
   const text = files.get(name);
-  if (!differs(name, text)) continue;
+  const written = existsSync(root + name) ? readFileSync(root + name, 'utf8') : undefined;
+  if (written === text) continue;
   if (checks) {
-    console.error(`deploy/crds/${name} is not what the schemas declare: run npm run generate`);
+    console.error(`deploy/${name} is not what its sources declare: run npm run generate`);
     stale += 1;
   } else if (text === undefined) {
-    rmSync(folder + name);
-    console.log(`removed deploy/crds/${name}`);
+    rmSync(root + name);
+    console.log(`removed deploy/${name}`);
   } else {
-    writeFileSync(folder + name, text);
-    console.log(`wrote deploy/crds/${name}`);
+    writeFileSync(root + name, text);
+    console.log(`wrote deploy/${name}`);
   }
 }
 process.exitCode = stale ? 1 : 0;

@@ -31,7 +31,7 @@ export interface ObjectApi {
 }
 
 /** Kinds whose objects have a status of ours. */
-const STATUS_KINDS: Readonly<Record<string, string>> = {
+export const STATUS_KINDS: Readonly<Record<string, string>> = {
   PluginPolicy: 'pluginpolicies',
   PolicyPlugin: 'policyplugins',
   HostPolicy: 'hostpolicies',

@@ -1,72 +1,22 @@
 /** Engines on a real API server: conditions, numbers of nodes and Events on objects, by one leader, and by another one when that is gone. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { silentLogger as log } from '../../engine/log.ts';
-import { objectProblem, type Problem } from '../../engine/policy/problem.ts';
-import { ClusterFeed } from '../../engine/sources/cluster-feed.ts';
-import { KubernetesSource } from '../../engine/sources/kubernetes/kubernetes.ts';
+import { objectProblem } from '../../engine/policy/problem.ts';
 import { LEASE_NAME } from '../../engine/status/election.ts';
-import { inForceOf } from '../../engine/status/in-force.ts';
 import { collectionPath, EVENTS, LEASES, objectPath } from '../../engine/status/object-api.ts';
-import { StatusKeeper } from '../../engine/status/status-keeper.ts';
 import { type Cluster, startCluster } from '../cluster/cluster.ts';
 import { until } from '../cluster/until.ts';
 import { applyCrds, applyObject, askJson } from '../support/own-kinds.ts';
+import { ENGINES, StatusEngine } from '../support/status-engine.ts';
 
-const NAMESPACE = 'sluice-system';
 const POLICIES = '/apis/sluice.dev/v1alpha1/namespaces/default/pluginpolicies';
 
 let cluster: Cluster;
-const engines: Engine[] = [];
-
-/** An engine, as far as it reads objects and tells what became of them; nothing is enforced. */
-class Engine {
-  readonly name: string;
-  problems: Problem[] = [];
-  readonly #source: KubernetesSource;
-  readonly #feed: ClusterFeed;
-  readonly #keeper: StatusKeeper;
-
-  constructor(name: string) {
-    this.name = name;
-    this.#source = new KubernetesSource({ kubeconfig: cluster.kubeconfig, nodeName: name }, log);
-    this.#feed = new ClusterFeed([this.#source]);
-    const { versions, objects } = this.#source.writable;
-    const readProblems = () => this.#feed.problems.all;
-    this.#keeper = new StatusKeeper({
-      api: objects,
-      nodeName: name,
-      namespace: NAMESPACE,
-      engineVersion: '1.2.3',
-      versions,
-      readProblems,
-      inForce: inForceOf({
-        versions,
-        isTaken: () => this.#feed.isTaken,
-        readProblems,
-        problems: () => [...readProblems(), ...this.problems],
-      }),
-      nodeNames: () => engines.map((engine) => engine.name),
-      log,
-    });
-    engines.push(this);
-  }
-
-  async start(): Promise<this> {
-    await this.#feed.start();
-    this.#feed.onChange(() => setImmediate(() => this.#feed.take()));
-    this.#feed.take();
-    this.#keeper.start();
-    return this;
-  }
-
-  /** As when it is told to stop; `crashed`: as when it is killed. */
-  async stop(crashed = false): Promise<void> {
-    if (crashed) this.#source.writable.objects.close();
-    await this.#keeper.close();
-    await this.#feed.close();
-    engines.splice(engines.indexOf(this), 1);
-  }
-}
+let engines: StatusEngine[] = [];
+const startEngine = async (name: string): Promise<StatusEngine> => {
+  const engine = new StatusEngine(name, cluster.kubeconfig, () => engines.map((each) => each.name));
+  engines.push(engine);
+  return await engine.start();
+};
 
 const policy = (name: string, spec: unknown) => ({ apiVersion: 'sluice.dev/v1alpha1', kind: 'PluginPolicy', metadata: { name }, spec });
 // biome-ignore lint/suspicious/noExplicitAny: an object as it comes
@@ -74,25 +24,22 @@ const read = async (name: string): Promise<any> => (await askJson(cluster.api, '
 const conditionOf = async (name: string, type: string) =>
   (await read(name)).status?.conditions?.find((each: { type: string }) => each.type === type);
 const holder = async (): Promise<string> =>
-  (await askJson(cluster.api, 'GET', objectPath(LEASES, { namespace: NAMESPACE, name: LEASE_NAME }))).body.spec?.holderIdentity;
+  (await askJson(cluster.api, 'GET', objectPath(LEASES, { namespace: ENGINES, name: LEASE_NAME }))).body.spec?.holderIdentity;
 
 beforeAll(async () => {
   cluster = await startCluster({ name: 'status-test' });
   await applyCrds(cluster.api);
-  await cluster.api.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } });
+  await cluster.api.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: ENGINES } });
   for (const name of ['n1', 'n2', 'n3']) await cluster.api.create('/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name } });
 });
 afterEach(async () => {
-  for (const engine of [...engines]) await engine.stop();
+  for (const engine of engines) await engine.stop();
+  engines = [];
 });
 afterAll(async () => await cluster?.stop());
 
 test('a policy says on how many nodes it is in force, why not on others, and that it is when it is', async () => {
-  const [n1, n2, n3] = (await Promise.all(['n1', 'n2', 'n3'].map(async (name) => await new Engine(name).start()))) as [
-    Engine,
-    Engine,
-    Engine,
-  ];
+  const [n1, n2, n3] = (await Promise.all(['n1', 'n2', 'n3'].map(async (name) => await startEngine(name)))) as [StatusEngine, StatusEngine, StatusEngine];
   await applyObject(cluster.api, `${POLICIES}/web`, policy('web', { egress: [{ ask: { plugin: 'p' } }] }));
   await until(async () => (await conditionOf('web', 'Programmed'))?.status === 'True', { what: 'the policy', timeoutMs: 40_000 });
   expect((await read('web')).status).toMatchObject({
@@ -125,7 +72,8 @@ test('a policy says on how many nodes it is in force, why not on others, and tha
 
   // The leader is gone without a word.
   const first = await holder();
-  const leader = [n1, n2, n3].find(({ name }) => name === first) as Engine;
+  const leader = [n1, n2, n3].find(({ name }) => name === first) as StatusEngine;
+  engines = engines.filter((each) => each !== leader);
   await leader.stop(true);
   const goneMs = performance.now();
   await until(async () => (await holder()) !== first, { what: 'another leader', timeoutMs: 25_000 });
@@ -161,7 +109,7 @@ test('what the reader refuses and the server has all the same is not accepted, w
     spec: { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.0/08' } }] }] },
   });
 
-  await new Engine('n1').start();
+  await startEngine('n1');
   const status = async () => (await askJson(cluster.api, 'GET', `${path}/ssh`)).body.status;
   await until(async () => (await status())?.conditions?.length === 2, { what: 'the status', timeoutMs: 40_000 });
   expect((await status()).conditions).toMatchObject([
