@@ -1,6 +1,6 @@
 /** Packets of pods under policy to Services, through test-run: given a backend, judged by that one, answered from the Service's address. */
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { Reason } from '../../engine/abi.gen.ts';
+import { Mark, Reason } from '../../engine/abi.gen.ts';
 import { formatAddress, parseAddress } from '../../engine/policy/address.ts';
 import { isSummed, summed } from '../support/checksums.ts';
 import { compiled, snapshotOf } from '../support/compiled.ts';
@@ -196,6 +196,23 @@ describe.skipIf(inject('missing'))('Services', async () => {
     expect(runner.run('from_pod', packet('v4', ENDS.v4.pod, ENDS.v4.service, tcp({ dport: 80, sport: 4001 }))).reasons).toEqual([
       Reason.DROP_NO_BACKEND,
     ]);
+  });
+
+  test.each(['v4', 'v6'] as const)('a datagram to a Service without endpoints is answered with an error about it, over %s', (family) => {
+    const { pod, service } = ENDS[family];
+    start(...PODS, SERVICE('web', `${ADDRESSES}, ${PORTS}`) + slices([]), TO_GOOD);
+    const sent = packet(family, pod, service, udp({ sport: 4000, dport: 80, payload: 64 }));
+    const { outcome, bytes, mark } = runner.transform('from_pod', sent);
+    const header = family === 'v4' ? 20 : 40;
+    const answer = bytes.subarray(0, 14 + 2 * header + 16);
+    expect([outcome, mark]).toEqual([REDIRECT, (runner.token + Mark.REFUSAL) >>> 0]);
+    expect(isSummed(answer)).toBe(true);
+    expect(endsOf(Buffer.concat([sent.subarray(0, 14), answer.subarray(14 + header + 8)]))).toEqual({
+      source: `${pod} 4000`,
+      destination: `${service} 80`,
+    });
+    // It comes to the pod, also where nothing else may.
+    expect(runner.run('to_pod', answer, mark)).toEqual({ outcome: PASS, reasons: [Reason.PASS_RELATED] });
   });
 
   test('endpoints that terminate are taken where no other is ready', () => {
