@@ -12,7 +12,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(clang libbpf-dev bpftool make gcc g++ libc6-dev linux-libc-dev python3 iproute2 util-linux curl procps iputils-ping openssl)
 for want in "$@"; do
   case $want in
-    test) packages+=(dnsmasq-base unbound bind9-dnsutils libclang-rt-14-dev nftables nginx-light nghttp2-client) ;;
+    test) packages+=(dnsmasq-base unbound bind9-dnsutils libclang-rt-14-dev nftables nginx-light nghttp2-client docker-registry) ;;
     bench) packages+=(iptables ipset nftables dnsmasq-base nginx-light haproxy wrk) ;;
     kernels) packages+=(qemu-system-x86 busybox-static kmod xz-utils) ;;
     *) fail "cannot set up $want: must be test, bench or kernels" ;;

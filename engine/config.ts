@@ -11,6 +11,8 @@ import { parseAddress } from './policy/address.ts';
 export const DEFAULT_API = '127.0.0.1:9470';
 export const DEFAULT_BPFFS = '/sys/fs/bpf/sluice';
 export const DEFAULT_STATE_DIR = '/var/lib/sluice';
+/** Where libcni keeps results unless it is told otherwise, and where older kubelets told it to. */
+export const CNI_RESULTS = ['/var/lib/cni/results', '/var/lib/cni/cache/results'];
 
 export interface HostPort {
   readonly host: string;
@@ -35,6 +37,10 @@ export interface Config {
   readonly hostFirewall?: string;
   /** How long a change of the host firewall holds without a confirmation. */
   readonly confirmMs: number;
+  /** The cgroup below which the kubelet makes those of this node's pods: a path below the cgroup2 mount. */
+  readonly cgroupRoot: string;
+  /** Directories in which the container runtime notes the pods' networks. */
+  readonly cniResults: readonly string[];
   readonly access: ApiAccess;
   /** Public keys, PEM, of whose plugins are trusted; empty: plugins need no signature. */
   readonly trustedKeys: ConfigFile['trustedKeys'];
@@ -111,6 +117,8 @@ export function readConfig(flags: {
   hostFirewall: string | undefined;
   confirmMs: number;
   registryAuth?: string | undefined;
+  cgroupRoot: string;
+  cniResults: readonly string[];
   file?: ConfigFile;
 }): Config {
   const { access, trustedKeys, modules } = flags.file ?? NO_CONFIG_FILE;
@@ -120,10 +128,18 @@ export function readConfig(flags: {
     throw new EngineError('CONFIG_INVALID', `Cannot use --log-level ${flags.logLevel}: must be one of ${LOG_LEVELS.join(', ')}`);
   if (!Number.isInteger(flags.holdTimeoutMs) || flags.holdTimeoutMs < 1 || flags.holdTimeoutMs > 10_000)
     throw new EngineError('CONFIG_INVALID', `Cannot use --hold-timeout ${flags.holdTimeoutMs}: must be 1 to 10000 milliseconds`);
-  if (flags.hostFirewall !== undefined && (!flags.hostFirewall.startsWith('/') || flags.hostFirewall.split('/').includes('..')))
+  if (flags.hostFirewall !== undefined && !isCgroup(flags.hostFirewall))
     throw new EngineError('CONFIG_INVALID', `Cannot use --host-firewall ${flags.hostFirewall}: must be a cgroup such as /system.slice`);
   if (flags.confirmMs < 1000 || flags.confirmMs > 3_600_000)
     throw new EngineError('CONFIG_INVALID', 'Cannot use --confirm-timeout: must be 1s to 1h');
+  if (!isCgroup(flags.cgroupRoot))
+    throw new EngineError(
+      'CONFIG_INVALID',
+      `Cannot use --cgroup-root ${flags.cgroupRoot}: must be a path below the cgroup2 mount, such as / or /node-1`,
+    );
+  for (const directory of flags.cniResults)
+    if (!directory.startsWith('/'))
+      throw new EngineError('CONFIG_INVALID', `Cannot use --cni-results ${directory}: must be an absolute path, such as ${CNI_RESULTS[0]}`);
   if (!flags.bpffs.startsWith('/')) throw new EngineError('CONFIG_INVALID', `Cannot use --bpffs ${flags.bpffs}: must be an absolute path`);
   const nodeName = readNodeName(flags.nodeName);
   return Object.freeze({
@@ -138,6 +154,8 @@ export function readConfig(flags: {
     resolvers: flags.resolver ? flags.resolver.map(parseResolver) : systemResolvers(),
     ...(flags.hostFirewall !== undefined && { hostFirewall: flags.hostFirewall }),
     confirmMs: flags.confirmMs,
+    cgroupRoot: flags.cgroupRoot,
+    cniResults: flags.cniResults,
     access,
     trustedKeys,
     modules: {
@@ -166,6 +184,10 @@ function parseSource(flags: { source: string; kubeconfig?: string | undefined },
   if (flags.kubeconfig !== undefined)
     throw new EngineError('CONFIG_INVALID', `Cannot use --kubeconfig with --source ${flags.source}: it is for --source kubernetes`);
   return { kind, path };
+}
+
+function isCgroup(path: string): boolean {
+  return path.startsWith('/') && !path.split('/').includes('..');
 }
 
 /** An address that others can reach needs somebody who may use it, and nobody who can read along. */

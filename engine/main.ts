@@ -6,6 +6,7 @@ import { metricsParts } from './api/metrics-source.ts';
 import { pluginParts } from './api/plugin-parts.ts';
 import { viewStatus } from './api/status.ts';
 import type { Config } from './config.ts';
+import { EngineError } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
 import { viewNames } from './explain/known-names-view.ts';
 import { Datapath } from './kernel/datapath.ts';
@@ -19,6 +20,7 @@ import { Pressure } from './kernel/pressure.ts';
 import { closeSocket, closeSockets, wakeSockets } from './kernel/proxy-sockets.ts';
 import { RecordReader } from './kernel/record-reader.ts';
 import { neededSwitches } from './kernel/switches.ts';
+import { readVeths } from './kernel/veths.ts';
 import type { Logger } from './log.ts';
 import { FlowCounts } from './observe/flow-counts.ts';
 import { FlowLog } from './observe/flow-log.ts';
@@ -34,7 +36,9 @@ import { wireToName } from './policy/domain-name.ts';
 import { RequestTotals } from './proxy/request-totals.ts';
 import { HostFirewall } from './reconcile/host-firewall.ts';
 import { nodeAddresses, recentNodeAddresses } from './reconcile/node-addresses.ts';
+import { PodPlaces } from './reconcile/pod-places.ts';
 import { namesOf, Reconciler } from './reconcile/reconciler.ts';
+import { SandboxRecords } from './reconcile/sandbox-records.ts';
 import { ClusterFeed } from './sources/cluster-feed.ts';
 import { openSources } from './sources/open.ts';
 import { PluginThreads, type ThreadEvents } from './threads/plugin-threads.ts';
@@ -65,7 +69,9 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
     const modules = createModules(config, log, stops);
     const registry = createRegistry(config, log, { kernel, threads, modules });
     const hostFirewall = createHostFirewall(config, log, stops);
-    const reconciler = createReconciler(log, { cluster, kernel, threads, registry, hostFirewall });
+    const podPlaces = createPodPlaces(config, log, stops);
+    const reconciler = createReconciler(log, { cluster, kernel, threads, registry, hostFirewall }, podPlaces);
+    podPlaces.onChange = () => reconciler.schedule();
     const observers = createObservers({ kernel, threads, registry, reconciler }, stops);
     const readiness = { ready: false };
     const url = await serveApi(config, log, { kernel, threads, registry, hostFirewall, reconciler, observers, readiness }, stops);
@@ -123,6 +129,8 @@ async function openKernel(config: Config, log: Logger, { compiler }: Cluster, st
   const switches = neededSwitches([...compiler.endpoints.values()].map(({ value }) => value));
   const datapath = await Datapath.load(config.bpffs, mapSizes(compiler), switches);
   stops.push(() => datapath.close());
+  if (config.cgroupRoot !== '/' && datapath.find({ cgroup: config.cgroupRoot }) === undefined)
+    throw new EngineError('CONFIG_INVALID', `Cannot use --cgroup-root ${config.cgroupRoot}: no such cgroup in the unified hierarchy`);
   const maps = new PolicyMaps(datapath, config.limits);
   const domains = new DomainNames(datapath.maps.dns_names.fd, wireToName);
   const known = new KnownNames(datapath, log.child({ room: 'kernel' }));
@@ -199,7 +207,19 @@ interface PolicyParts {
   readonly hostFirewall: HostFirewall;
 }
 
-function createReconciler(log: Logger, { cluster, kernel, threads, registry, hostFirewall }: PolicyParts): Reconciler {
+/** Finds the pods of this node that an API names. */
+function createPodPlaces({ cniResults }: Config, log: Logger, stops: Stops): PodPlaces {
+  const room = log.child({ room: 'places' });
+  const places = new PodPlaces({ readVeths, records: new SandboxRecords(cniResults, room), log: room });
+  stops.push(() => places.close());
+  return places;
+}
+
+function createReconciler(
+  log: Logger,
+  { cluster, kernel, threads, registry, hostFirewall }: PolicyParts,
+  podPlaces: PodPlaces,
+): Reconciler {
   return new Reconciler({
     ...cluster,
     plugins: registry,
@@ -207,6 +227,7 @@ function createReconciler(log: Logger, { cluster, kernel, threads, registry, hos
     maps: kernel.maps,
     hostFirewall,
     findPlace: (place) => kernel.datapath.find(place),
+    podPlaces,
     nodeAddresses: recentNodeAddresses(),
     log: log.child({ room: 'policy' }),
   });

@@ -9,6 +9,12 @@ export const Attachment = {
 } as const;
 export type Attachment = (typeof Attachment)[keyof typeof Attachment];
 
+/** enum veth_limit */
+export const VethLimit = {
+  ADDRESSES: 32,
+} as const;
+export type VethLimit = (typeof VethLimit)[keyof typeof VethLimit];
+
 /** enum socket_operation */
 export const SocketOperation = {
   WRITE_IN: 1,
@@ -90,6 +96,41 @@ export const objectPlanCodec = {
       problem: source.readBigUInt64LE(at + 32),
       sizeCount: source.readUInt32LE(at + 40),
       problemSize: source.readUInt32LE(at + 44),
+    };
+  },
+} as const;
+
+/** struct veth, 40 bytes. */
+export interface Veth {
+  ifindex: number;
+  peer: number;
+  network: number;
+  addressCount: number;
+  name: Uint8Array;
+  hardware: Uint8Array;
+}
+
+export const vethCodec = {
+  size: 40,
+  offsets: { ifindex: 0, peer: 4, network: 8, addressCount: 12, name: 16, hardware: 32 },
+  write(target: Buffer, at: number, value: Veth): void {
+    target.fill(0, at, at + 40);
+    target.writeUInt32LE(value.ifindex, at + 0);
+    target.writeUInt32LE(value.peer, at + 4);
+    target.writeUInt32LE(value.network, at + 8);
+    target.writeUInt32LE(value.addressCount, at + 12);
+    target.set(value.name.subarray(0, 16), at + 16);
+    target.set(value.hardware.subarray(0, 6), at + 32);
+  },
+  read(source: Buffer, at: number): Veth {
+    if (source.length < at + 40) throw new RangeError('struct veth is cut short');
+    return {
+      ifindex: source.readUInt32LE(at + 0),
+      peer: source.readUInt32LE(at + 4),
+      network: source.readUInt32LE(at + 8),
+      addressCount: source.readUInt32LE(at + 12),
+      name: Uint8Array.prototype.slice.call(source, at + 16, at + 32),
+      hardware: Uint8Array.prototype.slice.call(source, at + 32, at + 38),
     };
   },
 } as const;
@@ -418,6 +459,10 @@ export const FUNCTIONS = {
   sluice_object__close: ['void', ['size_t']],
   sluice_link__attach: ['int', ['int', 'uint32', 'uint32', 'string']],
   sluice_link__detach: ['int', ['uint32', 'uint32', 'string']],
+  sluice_veths__open: ['int', []],
+  sluice_veths__list: ['int', ['int', 'pointer', 'pointer', 'uint32']],
+  sluice_veths__network: ['int', ['int', 'string']],
+  sluice_veths__close: ['void', ['int']],
   sluice_cgroup__attach: ['int', ['int', 'string', 'string']],
   sluice_cgroup__detach: ['int', ['string']],
   sluice_map__update: ['int', ['int', 'pointer', 'uint32', 'pointer', 'uint32', 'uint32', 'pointer']],

@@ -9,11 +9,13 @@
 #define EXPORT_STRUCT(name) struct sluice_##name abi_struct_##name
 
 EXPORT_ENUM(attachment);
+EXPORT_ENUM(veth_limit);
 EXPORT_ENUM(socket_operation);
 EXPORT_ENUM(socket_event);
 
 EXPORT_STRUCT(map_size);
 EXPORT_STRUCT(object_plan);
+EXPORT_STRUCT(veth);
 EXPORT_STRUCT(connection_count);
 EXPORT_STRUCT(record_header);
 EXPORT_STRUCT(proxy_parts);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The requests to rtnetlink(7) that the engine's own veth pairs and the proxy's network take. */
-#include "internal.h"
+#include "netlink.h"
 
 #include <errno.h>
-#include <linux/fib_rules.h>
 #include <linux/if_link.h>
-#include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <string.h>
@@ -17,17 +15,7 @@
 /* RTM_GETLINK says some 2 KiB of one interface. */
 #define LINK_BYTES 16384
 
-struct request {
-	struct nlmsghdr header;
-	union {
-		struct ifinfomsg link;
-		struct rtmsg route;
-		struct fib_rule_hdr rule;
-	};
-	char attributes[512];
-};
-
-static struct rtattr *request_add(struct request *request, uint16_t type, const void *data, uint16_t length)
+struct rtattr *request_add(struct request *request, uint16_t type, const void *data, uint16_t length)
 {
 	struct rtattr *attribute = (void *)((char *)request + NLMSG_ALIGN(request->header.nlmsg_len));
 
@@ -39,12 +27,12 @@ static struct rtattr *request_add(struct request *request, uint16_t type, const 
 	return attribute;
 }
 
-static void request_close(struct request *request, struct rtattr *nest)
+void request_close(struct request *request, struct rtattr *nest)
 {
 	nest->rta_len = (uint16_t)((char *)request + request->header.nlmsg_len - (char *)nest);
 }
 
-static struct request request_begin(uint16_t type, uint16_t flags, uint32_t fixed)
+struct request request_begin(uint16_t type, uint16_t flags, uint32_t fixed)
 {
 	struct request request;
 
@@ -76,7 +64,7 @@ static int request_send(const struct request *request)
 	return error;
 }
 
-static const struct rtattr *attribute_find(const struct rtattr *attribute, size_t length, uint16_t type)
+const struct rtattr *attribute_find(const struct rtattr *attribute, size_t length, uint16_t type)
 {
 	for (; RTA_OK(attribute, length); attribute = RTA_NEXT(attribute, length))
 		if ((attribute->rta_type & NLA_TYPE_MASK) == type)

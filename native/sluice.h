@@ -82,6 +82,39 @@ SLUICE_API int sluice_link__attach(int program, uint32_t ifindex, uint32_t direc
 /* Returns 0 also when nothing was attached or the interface is gone. */
 SLUICE_API int sluice_link__detach(uint32_t ifindex, uint32_t direction, const char *pin_path);
 
+/* veths.c: where the pods of this node are connected to it. */
+
+/* How many addresses of one veth's other end are told; what is beyond is left out. */
+enum sluice_veth_limit {
+	SLUICE_VETH_ADDRESSES = 32,
+};
+
+/* A veth of this network namespace whose other end is in another one. 40 bytes. */
+struct sluice_veth {
+	uint32_t ifindex;
+	uint32_t peer;		/* index of the other end, where that is */
+	uint32_t network;	/* id of that namespace here; another one may have it when that is gone */
+	uint32_t address_count;
+	char name[16];
+	uint8_t hardware[6];
+	uint8_t pad[2];
+};
+
+/* Returns the descriptor of a socket for this thread's network namespace, which any thread may use, one at a time; or -errno. */
+SLUICE_API int sluice_veths__open(void);
+/*
+ * Lists the veths, and the addresses of their other ends: SLUICE_VETH_ADDRESSES places of 16 bytes for each, in the order of veths.
+ * No namespace is entered. Returns how many there are, -ENOSPC when there are more than capacity, -EAGAIN when links came and went so
+ * fast that the list would not be whole, or -errno.
+ */
+SLUICE_API int sluice_veths__list(int socket, struct sluice_veth *veths, uint8_t *addresses, uint32_t capacity);
+/*
+ * The id of the network namespace that a file stands for, as struct sluice_veth has it. Returns -ENOENT when nothing here is connected to
+ * it, -EINVAL when the file stands for none, or -errno.
+ */
+SLUICE_API int sluice_veths__network(int socket, const char *path);
+SLUICE_API void sluice_veths__close(int socket);
+
 /* cgroup.c: programs on cgroups, each beside what others attach there. */
 
 /* Attaches the program as its type says, or replaces the one whose link is at pin_path, atomically. */

@@ -1,6 +1,6 @@
 /** `sluice run` and `sluice cleanup`: the commands that touch the kernel. */
 import type { Argv, CommandModule } from 'yargs';
-import { DEFAULT_BPFFS, DEFAULT_CONNTRACK, DEFAULT_LIMITS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
+import { CNI_RESULTS, DEFAULT_BPFFS, DEFAULT_CONNTRACK, DEFAULT_LIMITS, DEFAULT_STATE_DIR, parseDuration, readConfig } from '../config.ts';
 import { readConfigFile, readConfigFlags } from '../config-file.ts';
 import { EngineError, messageOf } from '../errors.ts';
 import { createLogger } from '../log.ts';
@@ -29,6 +29,8 @@ interface RunFlags {
   hostFirewall?: string;
   confirmTimeout: string;
   registryAuth?: string;
+  cgroupRoot: string;
+  cniResults: string[];
   logLevel: string;
   config?: string;
 }
@@ -89,6 +91,18 @@ const run: CommandModule<object, RunFlags> = {
         type: 'string',
         describe:
           'credentials for registries of plugins without a pullSecret: a file as docker login or oras login writes; read at each use',
+      })
+      .option('cgroup-root', {
+        type: 'string',
+        default: '/',
+        describe: 'the cgroup below which the kubelet makes kubepods, as a path below the cgroup2 mount',
+      })
+      .option('cni-results', {
+        type: 'string',
+        array: true,
+        default: CNI_RESULTS,
+        describe:
+          'directories in which the container runtime notes whose network is where: by that the pods of an API are found, and by their addresses only where it notes nothing',
       })
       .option('log-level', { type: 'string', default: 'info', describe: 'trace, debug, info, warn, error, fatal or silent' })
       .config('config', 'a YAML or JSON file with any of these options, and with access, trustedKeys and modules', readConfigFlags)

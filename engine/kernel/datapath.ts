@@ -23,8 +23,11 @@ import { ALL_ON, eitherOf, leftSwitches } from './switches.ts';
 export type Attachment = 'tcx' | 'clsact';
 const ATTACHMENTS: Readonly<Record<number, Attachment>> = { [NativeAttachment.TCX]: 'tcx', [NativeAttachment.CLSACT]: 'clsact' };
 
-/** Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. */
-export type Place = { readonly interface: string } | { readonly cgroup: string };
+/**
+ * Where an endpoint's programs are attached: an interface, whose index is the endpoint's id, or a cgroup. `end` says which one of that
+ * name and index it is, where that is known: programs go to another one anew.
+ */
+export type Place = { readonly interface: string; readonly end?: string } | { readonly cgroup: string };
 
 /** Handles by which a thread serves the ring of asks: plain numbers, for they cross threads. */
 export interface RingHandles {

@@ -74,6 +74,21 @@ export const native = {
   sluice_flow__settle: prepare('sluice_flow__settle'),
 };
 
+/** A call that may wait for the kernel, on another thread: buffers among its arguments are its own until it is done. */
+export function callElsewhere<Name extends keyof typeof FUNCTIONS>(
+  name: Name,
+  ...args: Arguments<(typeof FUNCTIONS)[Name][1]>
+): Promise<Types[(typeof FUNCTIONS)[Name][0]]> {
+  type Result = Types[(typeof FUNCTIONS)[Name][0]];
+  const { async: call } = library[name] as unknown as { async(...all: unknown[]): void };
+  return new Promise((resolve, reject) =>
+    call(...args, (error: unknown, result: Result) => {
+      if (error) reject(error);
+      else resolve(result);
+    }),
+  );
+}
+
 /** `-ENOENT` → `ENOENT`. */
 export function errnoName(result: number): string {
   return getSystemErrorName(result);

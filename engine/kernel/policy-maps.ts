@@ -8,6 +8,7 @@
  * anew finds its own entries unchanged.
  */
 import { randomInt } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import {
   endpointCodec,
   Identity,
@@ -60,6 +61,8 @@ export interface PlacedEndpoint {
   /** struct endpoint. */
   readonly value: Buffer;
   readonly place: Place;
+  /** Nothing passes there, whatever the value says: nobody knows whose place it is. */
+  readonly closed?: boolean;
   /** The value from then on, unless that is taken back: struct endpoint of the rule sets that were confirmed. */
   readonly fallback?: { readonly value: Buffer; readonly atNs: bigint };
 }
@@ -91,8 +94,8 @@ export class PolicyMaps {
   readonly #datapath: Datapath;
   readonly #limits: Omit<KernelPolicyState, 'revision' | 'hashSeed'>;
   readonly #held = new Map<MapName, Entries>();
-  /** Endpoints with this engine's programs. */
-  readonly #attached = new Set<number>();
+  /** Where this engine's programs are, by endpoint. */
+  readonly #attached = new Map<number, Place>();
   /** Whether packets can be put into an endpoint's network directly, by id. */
   readonly #peered = new Map<number, boolean>();
   #revision = 0;
@@ -165,7 +168,7 @@ export class PolicyMaps {
   /** Parts of the chain are on before the endpoints that need them are there, and stay on while this engine lives: each change costs a second. */
   #switchOn(endpoints: PolicyState['endpoints']): void {
     const { switches } = this.#datapath;
-    this.#datapath.switch(eitherOf(switches, neededSwitches([...endpoints.values()].map(withFallback))));
+    this.#datapath.switch(eitherOf(switches, neededSwitches([...endpoints.values()].map(mapValue))));
   }
 
   #plan(map: CompiledMap, { entries, touched }: WantedEntries): Plan {
@@ -226,14 +229,15 @@ export class PolicyMaps {
     const wanted: Entries = new Map();
     for (const [id, endpoint] of state.endpoints) {
       const key = idKey(id);
-      const value = withFallback(endpoint);
+      const value = mapValue(endpoint);
       wanted.set(key, written ? value : (held.get(key) ?? closed(value)));
     }
     this.#write('endpoints', wanted, attempt);
     const local = this.#localEndpoints(state, attempt);
     this.#write('local_endpoints', local, attempt);
     for (const [id, { place }] of state.endpoints)
-      if (!this.#attached.has(id) && attempt(() => this.#datapath.attach(id, place))) this.#attached.add(id);
+      if (!isDeepStrictEqual(this.#attached.get(id), place) && attempt(() => this.#datapath.attach(id, place)))
+        this.#attached.set(id, place);
     const gone = [...held.keys()].filter((key) => !wanted.has(key));
     for (const key of gone) {
       const id = Buffer.from(key, 'latin1').readUInt32LE(0);
@@ -250,7 +254,8 @@ export class PolicyMaps {
     const found: Entries = new Map();
     for (const [id, { place, value }] of state.endpoints) {
       if ('cgroup' in place) continue;
-      if (!this.#peered.has(id)) attempt(() => this.#peered.set(id, this.#datapath.isPeered(id, place)));
+      if (!this.#peered.has(id) || !isDeepStrictEqual(this.#attached.get(id), place))
+        attempt(() => this.#peered.set(id, this.#datapath.isPeered(id, place)));
       const entry = Buffer.alloc(localEndpointCodec.size);
       localEndpointCodec.write(entry, 0, { id, peered: Number(this.#peered.get(id) === true) });
       const { ipv4, ipv6 } = endpointCodec.read(value, 0);
@@ -302,7 +307,8 @@ function idKey(id: number): string {
   return key.toString('latin1');
 }
 
-function withFallback({ value, fallback }: PlacedEndpoint): Buffer {
+function mapValue({ value, closed: shut, fallback }: PlacedEndpoint): Buffer {
+  if (shut) return closed(value);
   if (!fallback) return value;
   const bytes = Buffer.alloc(endpointCodec.size);
   const { ruleSets, flags } = endpointCodec.read(fallback.value, 0);
@@ -311,7 +317,7 @@ function withFallback({ value, fallback }: PlacedEndpoint): Buffer {
   return bytes;
 }
 
-/** The endpoint with both directions closed: its rule sets could not be written. */
+/** The endpoint with both directions closed: its rule sets could not be written, or nobody knows whose it is. */
 function closed(endpoint: Buffer): Buffer {
   const shut = [RuleSet.CLOSED, RuleSet.CLOSED];
   const value = Buffer.alloc(endpointCodec.size);

@@ -175,8 +175,10 @@ export class Endpoints {
   }
 }
 
+/** Whether a pod is to be judged on this node. One in the node's network is the node, unless a file names its cgroup. */
 function isEndpoint(pod: Pod): boolean {
-  return !pod.ended && ((pod.interface !== undefined && !pod.hostNetwork) || pod.cgroup !== undefined);
+  if (pod.ended) return false;
+  return pod.cgroup !== undefined || (!pod.hostNetwork && (pod.interface !== undefined || pod.local === true));
 }
 
 function endpointValue({ pod, identity, closed, ruleSets }: Omit<CompiledEndpoint, 'value'>): Buffer {

@@ -36,15 +36,10 @@ export interface NamedPort {
 export interface Pod {
   readonly namespace: string;
   readonly name: string;
-  /** Another pod of the same name has another one; absent where its manifest names none. */
+  /** Another pod of the same name has another one. Absent in files. */
   readonly uid?: string;
-  /** The node that it runs on (`spec.nodeName`). */
+  /** The node that it runs on (`spec.nodeName`); absent where nobody says so. */
   readonly node?: string;
-  /**
-   * It runs on this node, named by an API: its place is found there: by its addresses in network namespaces, or in the host's network by its
-   * uid's cgroup.
-   */
-  readonly local?: true;
   readonly labels: Labels;
   /** The ServiceAccount that it runs as, of its own namespace; absent where its manifest names none, which is `default`. */
   readonly serviceAccount?: string;
@@ -55,7 +50,12 @@ export interface Pod {
   readonly hostNetwork: boolean;
   /** Completed or failed: its addresses may be somebody else's by now. */
   readonly ended: boolean;
-  /** Host side of its veth (`sluice.dev/interface`); absent for pods of other nodes. */
+  /**
+   * It runs on this node, as an API says that names no place: one in a network of its own is looked for there, by what the container
+   * runtime noted and by its addresses. One in the host's network is the node, and has no place of its own.
+   */
+  readonly local?: true;
+  /** Host side of its veth (`sluice.dev/interface`), of a pod of this node that a file describes. */
   readonly interface?: string;
   /** Path of its cgroup (`sluice.dev/cgroup`), for a pod in the host's network and for chosen processes of the host. */
   readonly cgroup?: string;

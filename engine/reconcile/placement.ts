@@ -1,16 +1,20 @@
 /**
- * Where the endpoints of this node are: each at an interface or a cgroup, which has an id while it is there. What is not there
- * yet is a problem, and looked for; of two endpoints at one place the one has it that
- * had it before, else the first by name.
+ * Where the endpoints of this node are: each at an interface or a cgroup, which has an id while it is there. A file names the place; that of
+ * a pod that an API names is found (pod-places.ts). What is not there yet is a problem, and looked for; of two endpoints at one place the one
+ * has it that had it before, else the first by name.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import type { Place } from '../kernel/datapath.ts';
 import type { PlacedEndpoint } from '../kernel/policy-maps.ts';
 import type { CompiledEndpoint } from '../policy/compile.ts';
 import { objectName } from '../policy/object-name.ts';
 import type { Pod } from '../policy/objects.ts';
 import { engineProblem, objectProblem, type Problem, ProblemLedger } from '../policy/problem.ts';
+import { addTo, removeFrom } from '../policy/set-map.ts';
+import type { Found, Site } from './assign-places.ts';
 import type { HostEndpoints } from './host-firewall.ts';
+import { isLookedFor, type PodPlaces } from './pod-places.ts';
 
 export interface EndpointView {
   readonly pod: string;
@@ -22,29 +26,33 @@ export interface EndpointView {
   readonly isolated: { readonly ingress: boolean; readonly egress: boolean };
 }
 
-/** An endpoint and the place that it should have; no id: that is not there. */
+/** An endpoint and where it is. */
 interface Wanted {
   readonly endpoint: CompiledEndpoint;
-  readonly place: Place;
-  readonly id: number | undefined;
+  readonly found: Found;
 }
+
+/** Who knows where pods are whose place nothing names. */
+export type PodFinder = Pick<PodPlaces, 'update' | 'find' | 'lookSoon' | 'look'>;
 
 export class Placement {
   /** The endpoints that the kernel should have, by id. */
   readonly placed = new Map<number, PlacedEndpoint>();
   readonly problems = new ProblemLedger();
   readonly #find: (place: Place) => number | undefined;
+  readonly #pods: PodFinder;
   readonly #wanted = new Map<Pod, Wanted>();
   /** Everybody who says that a place is his, by its id. */
   readonly #claims = new Map<number, Set<Pod>>();
   readonly #owners = new Map<number, Pod>();
   #host: HostEndpoints | undefined;
 
-  constructor(find: (place: Place) => number | undefined) {
+  constructor(find: (place: Place) => number | undefined, pods: PodFinder) {
     this.#find = find;
+    this.#pods = pods;
   }
 
-  /** Endpoint id of a pod that has its place. */
+  /** Endpoint id of a pod that has its place; one of them where it has several. */
   get ids(): ReadonlyMap<Pod, number> {
     return new Map([...this.#owners].map(([id, pod]) => [pod, id]));
   }
@@ -56,8 +64,7 @@ export class Placement {
 
   /** Whether a pod has its place. */
   isPlaced(pod: Pod): boolean {
-    const id = this.#wanted.get(pod)?.id;
-    return id !== undefined && this.#owners.get(id) === pod;
+    return this.#wanted.get(pod)?.found.sites.some(({ id }) => this.#owners.get(id) === pod) ?? false;
   }
 
   get views(): EndpointView[] {
@@ -68,7 +75,8 @@ export class Placement {
   update(endpoints: ReadonlyMap<Pod, CompiledEndpoint>, changed: ReadonlySet<Pod>, host: HostEndpoints | undefined): boolean {
     const hosts = [this.#host, host].flatMap((each) => (each ? [each.current, each.fallback?.confirmed] : []));
     this.#host = host;
-    const pods = new Set([...changed, ...hosts.filter((pod) => pod !== undefined)]);
+    const moved = this.#pods.update(changed, (pod) => endpoints.has(pod));
+    const pods = new Set([...changed, ...moved, ...hosts.filter((pod) => pod !== undefined)]);
     const stale = new Set<number>();
     // Those that go come first: who is replaced by his like has the same name.
     for (const pod of pods) this.#leave(pod, stale);
@@ -81,9 +89,18 @@ export class Placement {
     return stale.size > 0;
   }
 
-  /** Looks for every place again; returns the endpoints that are elsewhere than when this was done last. */
+  /** Looks for every place again; returns the endpoints that are elsewhere than when this was done last, as far as that is known at once. */
   recheck(): Pod[] {
-    return [...this.#wanted].flatMap(([pod, { place, id }]) => (this.#find(place) === id ? [] : [pod]));
+    return [...this.#wanted].flatMap(([pod, { found }]) => {
+      if (!isLookedFor(pod)) return isDeepStrictEqual(this.#named(pod).sites, found.sites) ? [] : [pod];
+      if (!found.sites.every(({ id, place }) => this.#find(place) === id)) this.#pods.lookSoon();
+      return [];
+    });
+  }
+
+  /** Has the places of pods found that nothing names, before they are told. @throws EngineError `KERNEL_CALL` */
+  look(pods: Iterable<Pod>): Promise<void> {
+    return this.#pods.look(pods);
   }
 
   #leave(pod: Pod, stale: Set<number>): void {
@@ -92,26 +109,28 @@ export class Placement {
     this.#wanted.delete(pod);
     this.problems.set(`place of ${objectName(pod)}`, []);
     this.problems.set(`claim of ${objectName(pod)}`, []);
-    if (wanted.id === undefined) return;
-    const claims = this.#claims.get(wanted.id);
-    claims?.delete(pod);
-    if (!claims?.size) this.#claims.delete(wanted.id);
-    stale.add(wanted.id);
+    for (const { id } of wanted.found.sites) {
+      removeFrom(this.#claims, id, pod);
+      stale.add(id);
+    }
   }
 
   #enter(endpoint: CompiledEndpoint, stale: Set<number>): void {
     const { pod } = endpoint;
-    const place = placeOf(endpoint);
-    const id = this.#find(place);
-    this.#wanted.set(pod, { endpoint, place, id });
-    if (id === undefined) {
-      this.problems.set(`place of ${objectName(pod)}`, [problemOf(pod, `no ${textOf(place)} here`, true)]);
-      return;
+    const found = isLookedFor(pod) ? this.#pods.find(pod) : this.#named(pod);
+    this.#wanted.set(pod, { endpoint, found });
+    const { problem } = found;
+    this.problems.set(`place of ${objectName(pod)}`, problem ? [problemOf(pod, problem.reason, problem.pending)] : []);
+    for (const { id } of found.sites) {
+      addTo(this.#claims, id, pod);
+      stale.add(id);
     }
-    const claims = this.#claims.get(id);
-    if (claims) claims.add(pod);
-    else this.#claims.set(id, new Set([pod]));
-    stale.add(id);
+  }
+
+  #named({ cgroup, interface: name = '' }: Pod): Found {
+    const place = cgroup === undefined ? { interface: name } : { cgroup };
+    const id = this.#find(place);
+    return id === undefined ? { sites: [], problem: { reason: `no ${textOf(place)} here`, pending: true } } : { sites: [{ id, place }] };
   }
 
   /** Leaves a place to its owner while he says that it is his, also as another object of his name; else gives it to the first by name. */
@@ -120,8 +139,10 @@ export class Placement {
     const rank = (pod: Pod): string => `${holder && objectName(pod) === objectName(holder) ? 0 : 1} ${objectName(pod)}`;
     const [owner, ...others] = [...(this.#claims.get(id) ?? [])].sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
     for (const pod of others) {
-      const { place } = this.#wanted.get(pod) as Wanted;
-      this.problems.set(`claim of ${objectName(pod)}`, [problemOf(pod, `${textOf(place)} belongs to another pod already`, false)]);
+      const wanted = this.#wanted.get(pod) as Wanted;
+      const reason = `${textOf(siteOf(wanted, id).place)} belongs to another pod already`;
+      // Of a place that could be anybody's, it is said why.
+      if (!wanted.found.closed) this.problems.set(`claim of ${objectName(pod)}`, [problemOf(pod, reason, false)]);
     }
     if (!owner) {
       this.placed.delete(id);
@@ -129,9 +150,14 @@ export class Placement {
       return;
     }
     this.problems.set(`claim of ${objectName(owner)}`, []);
-    const { endpoint, place } = this.#wanted.get(owner) as Wanted;
+    const wanted = this.#wanted.get(owner) as Wanted;
     this.#owners.set(id, owner);
-    this.placed.set(id, { value: endpoint.value, place, ...this.#fallbackOf(owner, endpoints) });
+    this.placed.set(id, {
+      value: wanted.endpoint.value,
+      place: siteOf(wanted, id).place,
+      ...(wanted.found.closed && { closed: true }),
+      ...this.#fallbackOf(owner, endpoints),
+    });
   }
 
   /** The fallback of the host's endpoint, while a change of its policy is pending. */
@@ -142,8 +168,8 @@ export class Placement {
   }
 }
 
-function placeOf({ pod }: CompiledEndpoint): Place {
-  return pod.cgroup === undefined ? { interface: pod.interface ?? '' } : { cgroup: pod.cgroup };
+function siteOf({ found }: Wanted, id: number): Site {
+  return found.sites.find((site) => site.id === id) as Site;
 }
 
 function textOf(place: Place): string {
@@ -155,7 +181,13 @@ function problemOf(pod: Pod, reason: string, pending: boolean): Problem {
   return objectProblem({ kind: 'Pod', namespace: pod.namespace, name: pod.name }, reason, pending);
 }
 
-function viewOf(id: number, { endpoint: { pod, identity, closed, ruleSets }, place }: Wanted): EndpointView {
-  const [ingress, egress] = ruleSets.map((ruleSet) => closed || ruleSet?.isolated === true) as [boolean, boolean];
-  return { pod: objectName(pod), id, ...place, identity, isolated: { ingress, egress } };
+function viewOf(id: number, wanted: Wanted): EndpointView {
+  const { pod, identity, closed: shut, ruleSets } = wanted.endpoint;
+  const [ingress, egress] = ruleSets.map((ruleSet) => shut || wanted.found.closed === true || ruleSet?.isolated === true) as [
+    boolean,
+    boolean,
+  ];
+  const { place } = siteOf(wanted, id);
+  const where = 'cgroup' in place ? { cgroup: place.cgroup } : { interface: place.interface };
+  return { pod: objectName(pod), id, ...where, identity, isolated: { ingress, egress } };
 }

@@ -22,7 +22,7 @@ import { formatOrigin } from '../policy/rules.ts';
 import type { ProxyPolicy } from '../proxy/messages.ts';
 import { proxyPolicy } from '../proxy/proxy-policy.ts';
 import type { HostEndpoints } from './host-firewall.ts';
-import { type EndpointView, Placement } from './placement.ts';
+import { type EndpointView, Placement, type PodFinder } from './placement.ts';
 
 export interface ReconcilerParts {
   /** Changes of the cluster's objects. */
@@ -48,6 +48,8 @@ export interface ReconcilerParts {
   readonly maps: { apply(state: PolicyState): Applied };
   readonly hostFirewall: { next(policies: readonly HostPolicy[], node: Node | undefined, problems: Problem[]): HostEndpoints | undefined };
   readonly findPlace: (place: Place) => number | undefined;
+  /** Of pods whose place nothing names. */
+  readonly podPlaces: PodFinder;
   readonly nodeAddresses: () => readonly Uint8Array[];
   readonly log: Logger;
 }
@@ -107,7 +109,7 @@ export class Reconciler {
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
     this.#compiler = parts.compiler;
-    this.#placement = new Placement(parts.findPlace);
+    this.#placement = new Placement(parts.findPlace, parts.podPlaces);
     this.#declared = new Map(parts.compiler.cluster.of('PolicyPlugin'));
     this.#hostPolicies = new Map(parts.compiler.cluster.of('HostPolicy'));
     this.#node = parts.compiler.cluster.of('Node').get(parts.compiler.nodeName ?? '');
@@ -174,6 +176,8 @@ export class Reconciler {
   /** Puts in force what the sources have told by now, and the versions of plugins that it declares, once they were tried. */
   async start(): Promise<Status> {
     this.#placesTimer ??= setInterval(() => this.#lookForPlaces(), PLACES_MS);
+    // What an earlier engine attached is detached unless it is known where it is.
+    await this.#placement.look(this.#compiler.endpoints.keys());
     this.#runAnew();
     await this.#trials;
     this.#runAnew();

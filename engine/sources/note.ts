@@ -30,4 +30,4 @@ export function matches(subject: string, pattern: string): string {
 }
 
 /** Entries that lists of our own kinds have at most, through an API server. */
-export const MOST = { rules: 64, peers: 64, ports: 64, names: 256, excepts: 16, requirements: 8, labels: 32, values: 64 } as const;
+export const MOST = { rules: 64, peers: 64, ports: 64, names: 256, excepts: 16, requirements: 12, labels: 32, values: 64 } as const;

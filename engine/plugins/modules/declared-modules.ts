@@ -6,7 +6,9 @@
  */
 import { EngineError, messageOf } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
+import { objectName } from '../../policy/object-name.ts';
 import type { ModuleReference } from '../../policy/objects.ts';
+import { formatObjectName } from '../../policy/problem.ts';
 import { readRegularFile } from '../../regular-file.ts';
 import { MODULE_BYTES_MAX } from '../audit.ts';
 import { hashOf } from '../version-store.ts';
@@ -222,7 +224,7 @@ function jittered(ms: number): number {
 /** Equal for what is fetched in one way from one place. */
 function keyOf(module: ModuleReference): string {
   const { kind, sha256 = '', pullSecret } = module;
-  const secret = pullSecret ? `${pullSecret.namespace}/${pullSecret.name}` : '';
+  const secret = pullSecret ? objectName(pullSecret) : '';
   return kind === 'inline' ? `inline ${sha256}` : `${kind} ${titleOf(module)} ${kind === 'url' ? module.url : ''} ${sha256} ${secret}`;
 }
 
@@ -243,7 +245,7 @@ export function titleOf(module: ModuleReference): string {
     case 'inline':
       return 'the inline module';
     case 'configMap':
-      return `module ${module.key} of ConfigMap ${module.namespace}/${module.name}`;
+      return `module ${module.key} of ${formatObjectName({ ...module, kind: 'ConfigMap' })}`;
     case 'url': {
       const { origin, pathname } = new URL(module.url);
       return `module ${origin}${pathname}`;

@@ -1,6 +1,7 @@
 /** One attempt to get a module from where a PolicyPlugin says that it is: a URL, a registry, or a ConfigMap of the cluster. */
 import { EngineError, messageOf } from '../../errors.ts';
 import type { ModuleReference } from '../../policy/objects.ts';
+import { formatObjectName } from '../../policy/problem.ts';
 import { readRegularFile } from '../../regular-file.ts';
 import { MODULE_BYTES_MAX } from '../audit.ts';
 import { hashOf } from '../version-store.ts';
@@ -20,7 +21,7 @@ export interface ClusterObjects {
   ): Promise<{ readonly type: string; readonly data: ReadonlyMap<string, Uint8Array> } | undefined>;
 }
 
-/** What the engine's configuration says about fetching. */
+/** The engine's configuration about fetching. */
 export interface ModuleSettings {
   /** Whose ConfigMaps and Secrets a PolicyPlugin may name: who writes there writes plugins. */
   readonly namespaces: readonly string[];
@@ -109,7 +110,7 @@ export class ModuleFetcher {
     if (!pullSecret)
       return registryAuth === undefined ? undefined : findCredentials(readAuth(registryAuth), registryAuth, registry, repository);
     const { namespace, name } = pullSecret;
-    const title = `Secret ${namespace}/${name}`;
+    const title = formatObjectName({ kind: 'Secret', namespace, name });
     const secret = await this.#objects(title, namespace).secret(namespace, name, signal);
     if (!secret) throw new EngineError('PLUGIN_INVALID', `${title}: there is none`);
     const json = secret.type === PULL_SECRET ? secret.data.get('.dockerconfigjson') : undefined;
@@ -119,7 +120,7 @@ export class ModuleFetcher {
 
   async #readConfigMap(module: Extract<ModuleReference, { kind: 'configMap' }>, signal: AbortSignal): Promise<Uint8Array> {
     const { namespace, name, key, sha256 } = module;
-    const title = `ConfigMap ${namespace}/${name}`;
+    const title = formatObjectName({ kind: 'ConfigMap', namespace, name });
     const bytes = await this.#objects(title, namespace).configMapValue(namespace, name, key, signal);
     if (!bytes) throw new EngineError('PLUGIN_INVALID', `${title} has no ${key}, or is not there`);
     const found = hashOf(bytes);

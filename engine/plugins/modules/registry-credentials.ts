@@ -19,7 +19,7 @@ const entry = z.looseObject({
 });
 const file = z.looseObject({ auths: z.record(z.string(), entry).optional() });
 
-/** What a file calls Docker Hub. */
+/** Docker Hub by the names that such files have for it. */
 const ALIASES: Readonly<Record<string, string>> = { 'index.docker.io': 'docker.io', 'registry-1.docker.io': 'docker.io' };
 
 /**
@@ -34,7 +34,7 @@ export function findCredentials(json: string, from: string, registry: string, re
   try {
     parsed = file.parse(JSON.parse(json));
   } catch {
-    // What JSON.parse() says has a piece of the text in it.
+    // The message of JSON.parse() has a piece of the text in it.
     throw refuse('is no registry configuration such as docker login writes');
   }
   const fitting = Object.entries(parsed.auths ?? {})

@@ -112,6 +112,8 @@ describe('the configuration', () => {
     resolver: undefined,
     hostFirewall: undefined,
     confirmMs: 60_000,
+    cgroupRoot: '/',
+    cniResults: [],
   };
 
   test('refuses an address that others reach without somebody who may use it, or in clear', () => {

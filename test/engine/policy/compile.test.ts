@@ -9,6 +9,7 @@ import type { Pod } from '../../../engine/policy/objects.ts';
 import { formatProblem, viewProblem } from '../../../engine/policy/problem.ts';
 import { readManifest } from '../../../engine/sources/manifest.ts';
 import { compiled, ruleOfMaps, snapshotOf, update } from '../../support/compiled.ts';
+import { localPod } from '../../support/local-pods.ts';
 
 const address = (text: string): Uint8Array => parseAddress(text) as Uint8Array;
 
@@ -41,6 +42,22 @@ spec: ${spec}
 const told = ({ problems }: Compiler): string[] => problems.all.map((problem) => formatProblem(viewProblem(problem)));
 
 describe('Compiler', () => {
+  test.each<{ name: string; pod: Pod; is: boolean }>([
+    { name: 'a pod that an API says runs here is an endpoint', pod: localPod('web', ['10.0.0.1']), is: true },
+    { name: 'also before it has an address', pod: localPod('web', []), is: true },
+    { name: 'one that has ended is none', pod: localPod('web', ['10.0.0.1'], { ended: true }), is: false },
+    { name: 'one in the network of the node is none', pod: localPod('web', ['10.0.0.1'], { hostNetwork: true }), is: false },
+    {
+      name: 'one of another node is none',
+      pod: (({ local, ...rest }) => ({ ...rest, node: 'there' }))(localPod('web', ['10.0.0.1'])),
+      is: false,
+    },
+  ])('$name', ({ pod, is }) => {
+    const compiler = new Compiler();
+    compiler.update([{ kind: 'Pod', key: 'shop/web', value: pod }], new Map(), []);
+    expect([...compiler.endpoints.keys()]).toEqual(is ? [pod] : []);
+  });
+
   const ask = (extra = ''): string => `
 ---
 apiVersion: sluice.dev/v1alpha1

@@ -78,6 +78,7 @@ class Stand {
       maps: { apply: (state) => this.#apply(state) },
       hostFirewall: { next: (_wanted: readonly HostPolicy[]) => this.host },
       findPlace: (place: Place) => this.places.get('interface' in place ? place.interface : place.cgroup),
+      podPlaces: { update: () => [], find: () => ({ sites: [] }), lookSoon: () => undefined, look: async () => undefined },
       nodeAddresses: () => this.nodeAddresses,
       log: silentLogger,
     };

@@ -10,6 +10,7 @@ import { DeclaredModules, type DeclaredModulesParts } from '../../../../engine/p
 import type { Fetched } from '../../../../engine/plugins/modules/module-fetcher.ts';
 import { ModuleFetcher } from '../../../../engine/plugins/modules/module-fetcher.ts';
 import { hashOf } from '../../../../engine/plugins/version-store.ts';
+import { objectName } from '../../../../engine/policy/object-name.ts';
 import type { ModuleReference } from '../../../../engine/policy/objects.ts';
 
 const MODULE = Buffer.from('\0asm and so on');
@@ -204,7 +205,7 @@ describe('a ConfigMap', () => {
     const fetcher = new ModuleFetcher({
       settings,
       cluster: {
-        configMapValue: async (namespace, name, key) => values.get(`${namespace}/${name}/${key}`),
+        configMapValue: async (namespace, name, key) => values.get(`${objectName({ namespace, name })}/${key}`),
         secret: async () => undefined,
       },
     });
@@ -256,7 +257,7 @@ describe('a ConfigMap', () => {
     };
     const fetcher = new ModuleFetcher({
       settings,
-      cluster: { configMapValue: async () => undefined, secret: async (namespace, name) => secrets[`${namespace}/${name}`] },
+      cluster: { configMapValue: async () => undefined, secret: async (namespace, name) => secrets[objectName({ namespace, name })] },
     });
     const fetch = (namespace: string, name: string): Promise<unknown> =>
       fetcher.fetch({ ...ARTIFACT, pullSecret: { namespace, name } }, new AbortController().signal);
