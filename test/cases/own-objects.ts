@@ -106,6 +106,18 @@ export const GOOD_OBJECTS: readonly { readonly name: string; readonly object: Wr
       ingress: [{ from: [{ ipBlock: { cidr: 10.0.0.0/8, except: [10.1.0.0/16] } }, { namespaceSelector: {}, podSelector: { matchLabels: { a: b } } }], ports: [{ port: 22 }] }]
       egress: [{ to: [{ names: [example.com] }, { namespaceSelector: { matchLabels: { a: b } } }] }, {}]`),
   },
+  {
+    name: 'nodes and service accounts as peers',
+    object: policy(`
+      ingress: [{ from: [{ nodes: {} }, { serviceAccounts: [{ name: default }, { namespace: shop, name: a.b }] }], ask: { plugin: p } }]
+      egress: [{ to: [{ nodes: { matchLabels: { kubernetes.io/os: linux } } }, { serviceAccounts: [{ name: a }] }], ask: { plugin: p } }]`),
+  },
+  {
+    name: 'a policy of some hosts',
+    object: host(`
+      nodeSelector: { matchExpressions: [{ key: node-role.kubernetes.io/control-plane, operator: DoesNotExist }] }
+      ingress: [{ from: [{ nodes: {} }, { serviceAccounts: [{ namespace: shop, name: a }] }] }]`),
+  },
 ];
 
 interface BadObject {
@@ -117,7 +129,7 @@ interface BadObject {
   readonly onlyEngine?: true;
 }
 
-const ONE_OF = 'must have one of podSelector, namespaceSelector or ipBlock, cidr';
+const ONE_OF = 'must have one of podSelector, namespaceSelector or ipBlock, nodes, serviceAccounts, cidr';
 export const BAD_OBJECTS: readonly BadObject[] = [
   { name: 'a misspelt field', object: egress('{ ask: { plugin: p }, port: [] }'), sentence: 'unknown field "spec.egress[0].port"' },
   { name: 'a rule that asks nobody', object: egress('{}'), sentence: 'must have ask or serverNames' },
@@ -151,6 +163,31 @@ export const BAD_OBJECTS: readonly BadObject[] = [
     name: 'an except that is the whole block',
     object: egress('{ to: [{ ipBlock: { cidr: 10.0.0.0/8, except: [10.0.0.0/8] } }], ask: { plugin: p } }'),
     sentence: 'each except must be a smaller network inside cidr',
+  },
+  {
+    name: 'nodes beside pods',
+    object: egress('{ to: [{ nodes: {}, podSelector: {} }], ask: { plugin: p } }'),
+    sentence: ONE_OF,
+  },
+  {
+    name: 'no service accounts',
+    object: egress('{ to: [{ serviceAccounts: [] }], ask: { plugin: p } }'),
+    sentence: 'should have at least 1 items',
+  },
+  {
+    name: 'a service account without a name',
+    object: egress('{ to: [{ serviceAccounts: [{ namespace: shop }] }], ask: { plugin: p } }'),
+    sentence: 'Required value',
+  },
+  {
+    name: 'a service account of no namespace in a HostPolicy',
+    object: host('ingress: [{ from: [{ serviceAccounts: [{ name: a }] }] }]'),
+    sentence: 'namespace: Required value',
+  },
+  {
+    name: 'nodes by a selector that is none',
+    object: host('nodeSelector: { matchLabels: { "a b": c } }'),
+    sentence: 'each key must be a label key',
   },
   { name: 'an empty peer', object: egress('{ to: [{}], ask: { plugin: p } }'), sentence: ONE_OF },
   { name: 'a peer of two kinds', object: egress('{ to: [{ cidr: 10.0.0.0/8, podSelector: {} }], ask: { plugin: p } }'), sentence: ONE_OF },
