@@ -38,7 +38,7 @@ let cluster: Cluster;
 let engine: StatusEngine;
 let account: ApiClient;
 
-/** What RBAC is asked about a request; undefined: of no resource. */
+/** The question to RBAC about a request; undefined: of no resource. */
 function describeRequest({ method, path }: Request): Pick<Asked, 'group' | 'resource' | 'verb'> | undefined {
   const url = new URL(path, 'https://api');
   const [, group = '', rest] = /^\/(?:api|apis\/([^/]+))\/[^/]+\/(?:namespaces\/[^/]+\/(?=.))?(.+)$/.exec(url.pathname) ?? [];
@@ -71,7 +71,7 @@ const foreign = (group: string, version: string, kind: string, plural: string, s
 });
 
 const own = (kind: string, plural: string, spec: object, namespace?: string) => ({
-  path: `/apis/sluice.dev/v1alpha1/${namespace ? `namespaces/${namespace}/` : ''}${plural}/example`,
+  path: ['/apis/sluice.dev/v1alpha1', ...(namespace ? ['namespaces', namespace] : []), plural, 'example'].join('/'),
   object: { apiVersion: 'sluice.dev/v1alpha1', kind, metadata: { name: 'example', ...(namespace && { namespace }) }, spec },
 });
 

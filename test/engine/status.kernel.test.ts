@@ -39,7 +39,11 @@ afterEach(async () => {
 afterAll(async () => await cluster?.stop());
 
 test('a policy says on how many nodes it is in force, why not on others, and that it is when it is', async () => {
-  const [n1, n2, n3] = (await Promise.all(['n1', 'n2', 'n3'].map(async (name) => await startEngine(name)))) as [StatusEngine, StatusEngine, StatusEngine];
+  const [n1, n2, n3] = (await Promise.all(['n1', 'n2', 'n3'].map(async (name) => await startEngine(name)))) as [
+    StatusEngine,
+    StatusEngine,
+    StatusEngine,
+  ];
   await applyObject(cluster.api, `${POLICIES}/web`, policy('web', { egress: [{ ask: { plugin: 'p' } }] }));
   await until(async () => (await conditionOf('web', 'Programmed'))?.status === 'True', { what: 'the policy', timeoutMs: 40_000 });
   expect((await read('web')).status).toMatchObject({
