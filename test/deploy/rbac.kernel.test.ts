@@ -21,7 +21,7 @@ const file = fileURLToPath(new URL('../../deploy/kubernetes/rbac.yaml', import.m
 const ROLES = '/apis/rbac.authorization.k8s.io/v1';
 const roles = [
   { path: `${ROLES}/clusterroles/sluice`, kind: 'ClusterRole', rights: CLUSTER_RIGHTS },
-  { path: `${ROLES}/namespaces/${NAMESPACE}/roles/sluice`, kind: 'Role', rights: OWN_RIGHTS },
+  { path: [ROLES, 'namespaces', NAMESPACE, 'roles/sluice'].join('/'), kind: 'Role', rights: OWN_RIGHTS },
 ];
 
 interface Asked {
@@ -107,7 +107,7 @@ beforeAll(async () => {
   for (const { path, object } of policies)
     await until(async () => (await applyObject(cluster.api, path, object)).status === 201, { what: path, timeoutMs: 20_000 });
 
-  const tokens = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/sluice/token`;
+  const tokens = ['/api/v1/namespaces', NAMESPACE, 'serviceaccounts/sluice/token'].join('/');
   const { body } = await askJson(cluster.api, 'POST', tokens, { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} });
   account = cluster.apiAs(body.status.token);
   engine = new StatusEngine('n1', kubeconfigOf(body.status.token), () => ['n1']);
