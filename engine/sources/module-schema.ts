@@ -73,7 +73,7 @@ export function parseOciReference(text: string): Extract<ModulePlace, { kind: 'o
 
 const oci = z
   .string()
-  .meta({ maxLength: 700 })
+  .meta({ maxLength: 700, pattern: '^[-.:a-zA-Z0-9\\[\\]]+/[a-z0-9][-._/:a-zA-Z0-9]*(@sha256:[0-9a-f]{64})?$' })
   .transform((text, context): Extract<ModulePlace, { kind: 'oci' }> => {
     const parsed = parseOciReference(text);
     if (!parsed)

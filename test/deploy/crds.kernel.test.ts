@@ -86,7 +86,8 @@ describe('a real API server', () => {
     let [accepted, stricter] = [0, 0];
     const ask = async (object: WrittenObject): Promise<void> => {
       const { status, body } = await offer(object);
-      const problems = readerProblems(object);
+      // An engine reads the object as it is stored: a null in a map is left out there.
+      const problems = readerProblems(status === 201 ? (body as never) : object);
       if (status === 201) accepted += 1;
       if (status === 201 && problems.length) taken.push(`${JSON.stringify(object)}: ${problems.join('; ')}`);
       if (status !== 201 && !problems.length) stricter += 1;
