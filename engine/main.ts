@@ -1,5 +1,4 @@
 /** The engine: what is built from what, in order, and stopped in the reverse order. Nobody imports it but the command line. */
-import { hostname } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { createApi, listen } from './api/api.ts';
 import { createMetrics } from './api/metrics.ts';
@@ -94,7 +93,7 @@ export async function startEngine(config: Config, log: Logger): Promise<Engine> 
         () => reconciler.schedule(),
         (error: unknown) => log.error({ err: error }, 'fetched modules not taken'),
       );
-    stops.push(() => modules.close());
+    stops.push(() => void (modules.onChange = () => {}));
     await reconciler.start();
 
     keepLooking({ cluster, kernel, observers }, stops);
@@ -185,7 +184,7 @@ function createRegistry(config: Config, log: Logger, { kernel, threads, modules 
     runner: threads,
     left: readPluginStates(kernel.datapath),
     modules,
-    nodeName: config.source.kind === 'kubernetes' ? config.source.nodeName : hostname(),
+    nodeName: config.nodeName,
     store: new VersionStore(config.stateDir),
     trustedKeys: config.trustedKeys.map(({ pem, from }) => readTrustedKey(pem, from)),
     log: log.child({ room: 'plugins' }),

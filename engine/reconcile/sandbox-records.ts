@@ -44,7 +44,11 @@ export class SandboxRecords {
     this.#log = log;
   }
 
-  /** The records that there are now. A directory that is not there has none; a file that is no record, or half of one, is none. */
+  /**
+   * The records that there are now. A directory that is not there has none; a file that is no record, or half of one, is none.
+   *
+   * @throws Error when it cannot be known which there are: without a record a pod would be somebody by its addresses alone.
+   */
   read(): SandboxRecord[] {
     const known = new Map<string, ReadRecord>();
     for (const directory of this.directories) {
@@ -96,8 +100,9 @@ export class SandboxRecords {
 function filesIn(directory: string): string[] {
   try {
     return readdirSync(directory).filter((name) => name.endsWith(`-${PRIMARY}`));
-  } catch {
-    return [];
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    throw error;
   }
 }
 
@@ -108,10 +113,15 @@ function readRecord(path: string, before: ReadRecord | undefined): ReadRecord | 
     if (before?.record && before.stamp === stamp) return before;
     const { bytes } = readRegularFile(path, RECORD_BYTES_MAX);
     return { stamp, record: bytes && parseRecord(bytes.toString('utf8')) };
-  } catch {
+  } catch (error) {
     // It is gone again.
-    return undefined;
+    if (isAbsent(error)) return undefined;
+    throw error;
   }
+}
+
+function isAbsent(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
 }
 
 /** Reads what libcni has written; undefined where that is not the record of a pod's primary interface. */

@@ -8,7 +8,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { type AnyObject, collectionPath, LEASES, type ObjectApi, objectPath } from './object-api.ts';
+import { type AnyObject, collectionPath, LEASES, microTime, type ObjectApi, objectPath } from './object-api.ts';
 
 export const LEASE_NAME = 'sluice-status';
 /** One that is gone is followed by another one after these, and a look. */
@@ -153,8 +153,8 @@ export class Election {
 
 const LEASE = { apiVersion: LEASES.apiVersion, kind: 'Lease' };
 
-/** The present time as a MicroTime, in fields. */
+/** The present time, in fields. */
 function times(...fields: readonly string[]): Record<string, string> {
-  const now = new Date().toISOString().replace('Z', '000Z');
+  const now = microTime();
   return Object.fromEntries(fields.map((field) => [field, now]));
 }

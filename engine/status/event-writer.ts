@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ObjectVersion } from '../policy/object-versions.ts';
-import { collectionPath, EVENTS, type ObjectApi, objectPath } from './object-api.ts';
+import { collectionPath, EVENTS, microTime, type ObjectApi, objectPath } from './object-api.ts';
 
 /** Events in one go of the leader. */
 const BATCH = 5;
@@ -107,8 +107,4 @@ const LISTED = 5;
 function listed(nodes: readonly string[]): string {
   const more = nodes.length - LISTED;
   return more > 0 ? `${nodes.slice(0, LISTED).join(', ')} and ${more} more` : nodes.join(', ');
-}
-
-function microTime(): string {
-  return new Date().toISOString().replace('Z', '000Z');
 }

@@ -43,6 +43,11 @@ export const LEASES = { apiVersion: 'coordination.k8s.io/v1', plural: 'leases' }
 export const EVENTS = { apiVersion: 'events.k8s.io/v1', plural: 'events' } as const;
 export const REPORTS: KindName = { kind: 'NodeReport', apiVersion: OWN_API, plural: 'nodereports' };
 
+/** The present time as a MicroTime. */
+export function microTime(): string {
+  return new Date().toISOString().replace('Z', '000Z');
+}
+
 export function hasStatus({ kind }: { readonly kind: string }): boolean {
   return Object.hasOwn(STATUS_KINDS, kind);
 }

@@ -136,7 +136,7 @@ export class ModuleFetcher {
         'PLUGIN_INVALID',
         `${title}: modules and their credentials come from ${settings.namespaces.join(', ')} only; modules.namespaces of --config says so`,
       );
-    if (!cluster) throw new EngineError('PLUGIN_INVALID', `${title}: only an engine with --source kubernetes can read it`);
+    if (!cluster) throw new EngineError('PLUGIN_INVALID', `${title}: this version reads none of a cluster; use inline, url or oci`);
     return cluster;
   }
 }

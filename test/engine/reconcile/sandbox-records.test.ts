@@ -1,5 +1,5 @@
 /** Records of the container runtime as libcni writes them, and other things that may lie there. */
-import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -106,6 +106,14 @@ describe('directories of records', () => {
     expect(records.read()).toMatchObject([{ network: '/run/netns/b' }]);
     rmSync(join(directory, 'results/pods-4bcf-eth0'));
     expect(records.read()).toEqual([]);
+  });
+
+  test('are not none where nobody can say which there are', () => {
+    symlinkSync('loop', join(directory, 'loop'));
+    expect(new SandboxRecords([join(directory, 'none')], silentLogger).read()).toEqual([]);
+    expect(() => new SandboxRecords([join(directory, 'loop')], silentLogger).read()).toThrow('ELOOP');
+    symlinkSync('pods-4bcf-eth0', join(directory, 'pods-4bcf-eth0'));
+    expect(() => new SandboxRecords([directory], silentLogger).read()).toThrow('ELOOP');
   });
 
   test('tell what comes and goes, also when they are made later', async () => {

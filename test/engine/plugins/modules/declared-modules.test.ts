@@ -247,7 +247,7 @@ describe('a ConfigMap', () => {
     );
     const alone = new ModuleFetcher({ settings });
     await expect(alone.fetch(CONFIG_MAP, new AbortController().signal)).rejects.toThrow(
-      'only an engine with --source kubernetes can read it',
+      'this version reads none of a cluster; use inline, url or oci',
     );
   });
 

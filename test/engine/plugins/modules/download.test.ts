@@ -2,29 +2,20 @@
 
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server } from 'node:net';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { Downloader, type DownloaderParts } from '../../../../engine/plugins/modules/download.ts';
+import { afterAll, describe, expect, test } from 'vitest';
+import type { DownloaderParts } from '../../../../engine/plugins/modules/download.ts';
 import { hashOf } from '../../../../engine/plugins/version-store.ts';
-import { type Certificate, makeCertificate, WebServers } from '../../../support/web-server.ts';
+import { DownloadStand } from '../../../support/downloads.ts';
 
 const MODULE = Buffer.from('\0asm and so on');
 const FAST = { connectMs: 1000, idleMs: 200, totalMs: 600 };
 const BYTES_MAX = 1000;
 
-const servers = new WebServers();
-const downloaders: Downloader[] = [];
-let tls: Certificate;
-beforeAll(() => {
-  tls = makeCertificate();
-});
-afterEach(async () => {
-  for (const downloader of downloaders.splice(0)) await downloader.close();
-  await servers.close();
-});
+const stand = new DownloadStand();
+const { servers } = stand;
 
 function get(url: string, more: { sha256?: string; headers?: Record<string, string>; parts?: Partial<DownloaderParts> } = {}) {
-  const downloader = new Downloader({ loopback: true, authority: tls.cert, limits: FAST, ...more.parts });
-  downloaders.push(downloader);
+  const downloader = stand.open({ limits: FAST, ...more.parts });
   return downloader.get({ url: new URL(url), bytesMax: BYTES_MAX, sha256: more.sha256, ...(more.headers && { headers: more.headers }) });
 }
 
@@ -37,7 +28,7 @@ const told = async (download: Promise<unknown>): Promise<[string, string]> => {
 };
 
 test('what is there comes, over TLS as without', async () => {
-  for (const server of [await servers.start((_q, a) => a.end(MODULE)), await servers.start((_q, a) => a.end(MODULE), tls)]) {
+  for (const server of [await servers.start((_q, a) => a.end(MODULE)), await servers.start((_q, a) => a.end(MODULE), stand.tls)]) {
     const { bytes } = await get(`${server.url}/p.wasm`, { sha256: hashOf(MODULE) });
     expect(Buffer.from(bytes).equals(MODULE)).toBe(true);
   }
@@ -81,7 +72,7 @@ describe('refuses, and does not ask again soon', () => {
   });
 
   test('a redirect from https to http', async () => {
-    const { url } = await servers.start((_q, a) => a.writeHead(307, { location: 'http://127.0.0.1/p' }).end(), tls);
+    const { url } = await servers.start((_q, a) => a.writeHead(307, { location: 'http://127.0.0.1/p' }).end(), stand.tls);
     expect(await told(get(`${url}/p`))).toEqual(['PLUGIN_INVALID', 'https://HOST/p: redirects from https: to http:']);
   });
 
@@ -135,7 +126,7 @@ describe('does not get it, and may another time', () => {
   });
 
   test('a server that nobody vouches for', async () => {
-    const { url } = await servers.start((_q, a) => a.end(MODULE), tls);
+    const { url } = await servers.start((_q, a) => a.end(MODULE), stand.tls);
     expect(await told(get(`${url}/p`, { parts: { authority: undefined } }))).toEqual([
       'MODULE_UNAVAILABLE',
       expect.stringContaining('self-signed certificate'),

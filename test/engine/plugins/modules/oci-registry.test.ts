@@ -1,11 +1,11 @@
 /** The distribution API against registries that behave, and those that do not; a real one is in real-registry.slow.test.ts. */
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { Downloader } from '../../../../engine/plugins/modules/download.ts';
+import { describe, expect, test } from 'vitest';
 import { readChallenges } from '../../../../engine/plugins/modules/oci-challenge.ts';
 import { moduleOfManifest, OciRegistry } from '../../../../engine/plugins/modules/oci-registry.ts';
 import type { Credentials } from '../../../../engine/plugins/modules/registry-credentials.ts';
 import { hashOf } from '../../../../engine/plugins/version-store.ts';
-import { type Answerer, type Certificate, makeCertificate, type WebServer, WebServers } from '../../../support/web-server.ts';
+import { DownloadStand } from '../../../support/downloads.ts';
+import type { Answerer, WebServer } from '../../../support/web-server.ts';
 
 const MODULE = Buffer.from('\0asm and so on');
 const OCI = 'application/vnd.oci.image.manifest.v1+json';
@@ -20,16 +20,8 @@ const manifest = (more: object = {}): Buffer =>
 const CREDENTIALS = { user: 'ops', password: 'hunter2' };
 const BASIC = `Basic ${Buffer.from('ops:hunter2').toString('base64')}`;
 
-const servers = new WebServers();
-const downloaders: Downloader[] = [];
-let tls: Certificate;
-beforeAll(() => {
-  tls = makeCertificate();
-});
-afterEach(async () => {
-  for (const downloader of downloaders.splice(0)) await downloader.close();
-  await servers.close();
-});
+const stand = new DownloadStand();
+const { servers } = stand;
 
 interface Visit {
   readonly reference?: string;
@@ -42,8 +34,7 @@ async function visit(
   server: WebServer,
   { reference = `sha256:${hashOf(manifest())}`, credentials, tokenHosts = {}, plainText }: Visit = {},
 ) {
-  const downloader = new Downloader({ loopback: true, authority: tls.cert });
-  downloaders.push(downloader);
+  const downloader = stand.open();
   const registry = new OciRegistry(
     { downloader, plainText: plainText ? [server.host] : [], tokenHosts },
     { kind: 'oci', registry: server.host, repository: 'team/limit', reference },
@@ -76,7 +67,7 @@ const guarded =
   };
 
 test('the manifest by its digest, and the layer that it names', async () => {
-  const server = await servers.start(contents, tls);
+  const server = await servers.start(contents, stand.tls);
   expect(Buffer.from(await visit(server)).equals(MODULE)).toBe(true);
   expect(server.requests.map(({ url }) => url)).toEqual([
     `/v2/team/limit/manifests/sha256:${hashOf(manifest())}`,
@@ -88,7 +79,7 @@ test('the manifest by its digest, and the layer that it names', async () => {
 test('another manifest or another layer than the digest says is refused', async () => {
   const others = await servers.start(
     (q, a) => a.end(q.url?.includes('/manifests/') ? manifest({ annotations: { a: 'b' } }) : 'another'),
-    tls,
+    stand.tls,
   );
   expect(await told(visit(others))).toMatch(/manifests\/sha256:.*: its SHA-256 is [0-9a-f]{64}, and not /);
   expect(await told(visit(others, { reference: 'v1' }))).toMatch(/blobs\/sha256:.*: its SHA-256 is [0-9a-f]{64}, and not /);
@@ -104,7 +95,7 @@ describe('letting in', () => {
   test('by a token: asked for reading one repository, with the password, where the registry itself gives them out', async () => {
     const server = await servers.start(
       guarded('Bearer T0ken', ({ url }) => `Bearer realm="${url}/token?x=1",service="reg",scope="registry:catalog:*"`),
-      tls,
+      stand.tls,
     );
     await visit(server, { credentials: CREDENTIALS });
     const [asked] = server.requests.filter(({ url }) => url?.startsWith('/token'));
@@ -121,7 +112,7 @@ describe('letting in', () => {
   test('by a token for anybody', async () => {
     const server = await servers.start(
       guarded('Bearer anonymous', ({ url }) => `Bearer realm="${url}/token"`),
-      tls,
+      stand.tls,
     );
     await visit(server);
     expect(server.requests.every(({ headers }) => !headers.authorization?.startsWith('Basic'))).toBe(true);
@@ -130,18 +121,18 @@ describe('letting in', () => {
   test('by the password itself', async () => {
     const server = await servers.start(
       guarded(BASIC, () => 'Basic realm="here"'),
-      tls,
+      stand.tls,
     );
     await visit(server, { credentials: CREDENTIALS });
     expect(server.requests.map(({ headers }) => headers.authorization)).toEqual([undefined, BASIC, BASIC]);
   });
 
   test('by a token from another host only where that is configured', async () => {
-    const realm = await servers.start((_q, a) => a.end('{"token":"T0ken"}'), tls);
+    const realm = await servers.start((_q, a) => a.end('{"token":"T0ken"}'), stand.tls);
     const port = realm.url.split(':').at(-1);
     const server = await servers.start(
       guarded('Bearer T0ken', () => `Bearer realm="https://localhost:${port}/token"`),
-      tls,
+      stand.tls,
     );
     expect(await told(visit(server, { credentials: CREDENTIALS }))).toBe(
       'registry HOST wants a token from localhost: if that is right, name it in modules.tokenHosts of --config',
@@ -165,7 +156,7 @@ describe('letting in', () => {
   ])('$name: nothing is sent there', async ({ challenge, want }) => {
     const server = await servers.start(
       guarded('never', () => challenge),
-      tls,
+      stand.tls,
     );
     expect(await told(visit(server, { credentials: CREDENTIALS }))).toContain(`registry HOST ${want}`);
     expect(server.requests).toHaveLength(1);
@@ -177,7 +168,7 @@ describe('letting in', () => {
   ])('$name: the sentence has no password', async ({ credentials, want }) => {
     const server = await servers.start(
       guarded('never', () => 'Basic realm="here"'),
-      tls,
+      stand.tls,
     );
     expect(await told(visit(server, credentials && { credentials }))).toBe(want);
   });
@@ -186,7 +177,7 @@ describe('letting in', () => {
     const server = await servers.start((q, a, own) => {
       if (q.url?.startsWith('/token')) a.end(answer);
       else a.writeHead(401, { 'www-authenticate': `Bearer realm="${own.url}/token"` }).end();
-    }, tls);
+    }, stand.tls);
     expect(await told(visit(server))).toBe('registry HOST gives no token');
   });
 });
