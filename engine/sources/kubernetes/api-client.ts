@@ -1,7 +1,7 @@
 /** Questions to the API server: a page of a list, a watch, and whether a kind is there. Every answer is checked before it is believed. */
 import { z } from 'zod';
 import { ApiFailure, failureOf } from './api-failure.ts';
-import { asFailure, endStreamAfter, readBody } from './body.ts';
+import { asFailure, endStreamAfter, isCut, readBody } from './body.ts';
 import type { Answer, Connection } from './connection.ts';
 import { type ApiEvent, encodingOf, type Page, parseJson, readStatus } from './encodings.ts';
 import { groupPath, type Resource, resourcePath } from './resources.ts';
@@ -58,6 +58,7 @@ export class ApiClient {
     const { silenceMs } = this.#timing;
     const silence = endStreamAfter(stream, silenceMs, `a watch without a bookmark for ${silenceMs / 1000} s`, signal);
     const frames = encoding.frames();
+    let cut = false;
     try {
       listen.opened();
       for await (const chunk of stream as AsyncIterable<Buffer>)
@@ -66,13 +67,15 @@ export class ApiClient {
           silence.again();
           listen.event(event);
         });
+      cut = isCut(stream);
     } catch (error) {
       throw asFailure(error);
     } finally {
       silence.stop();
       stream.destroy();
     }
-    if (stream.aborted || frames.pendingBytes) throw new ApiFailure('unreachable', 'the watch ended in the middle of an object');
+    if (cut || frames.pendingBytes)
+      throw new ApiFailure('unreachable', cut ? 'the connection of the watch ended' : 'the watch ended in the middle of an object');
   }
 
   /**

@@ -1,5 +1,5 @@
 /** The body of an answer, as a whole and no more of it than is good. */
-import type { ClientHttp2Stream } from 'node:http2';
+import { type ClientHttp2Stream, constants } from 'node:http2';
 import { messageOf } from '../../errors.ts';
 import { ApiFailure } from './api-failure.ts';
 
@@ -29,20 +29,27 @@ export async function readBody(stream: ClientHttp2Stream, most: number, ms: numb
   const limit = endStreamAfter(stream, ms, `an answer that does not end within ${ms / 1000} s`, signal);
   const chunks: Buffer[] = [];
   let length = 0;
+  let cut = false;
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       length += chunk.length;
       if (length > most) throw new ApiFailure('too-large', `an answer of more than ${most} bytes`);
       chunks.push(chunk);
     }
+    cut = isCut(stream);
   } catch (error) {
     throw asFailure(error);
   } finally {
     limit.stop();
     stream.destroy();
   }
-  if (stream.aborted) throw new ApiFailure('unreachable', 'the answer ended in the middle');
+  if (cut) throw new ApiFailure('unreachable', 'the answer ended in the middle');
   return Buffer.concat(chunks, length);
+}
+
+/** Whether a stream that nobody has destroyed here ended because its connection did: for Node that is the end of the body and no error. */
+export function isCut(stream: ClientHttp2Stream): boolean {
+  return stream.aborted || (stream.rstCode ?? constants.NGHTTP2_NO_ERROR) !== constants.NGHTTP2_NO_ERROR;
 }
 
 /** The error of a stream as a failure of the API server. */
