@@ -1,4 +1,4 @@
-/** What is between a client and a server, as a TCP proxy on a loopback port: it can be frozen, thawed and cut in the middle of anything. */
+/** A TCP proxy on a loopback port, in the place of the network: it can be frozen, thawed and cut in the middle of anything. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
@@ -75,7 +75,7 @@ export class Wire {
       this.#left -= chunk.length;
       if (this.#left > 0) return;
       this.#left = Number.POSITIVE_INFINITY;
-      // What was written before arrives.
+      // The bytes before the cut arrive.
       for (const each of this.#pairs) each[0].end();
       this.#onCut();
     });

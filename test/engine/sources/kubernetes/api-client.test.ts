@@ -1,4 +1,4 @@
-/** What an API server, or whoever is in its place, may answer: hang, stop in the middle, say too much, something else or nothing. */
+/** The API client and a server, or whoever is in its place, that hangs, stops in the middle, says too much, something else or nothing. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ApiFailure } from '../../../../engine/sources/kubernetes/api-failure.ts';
 import type { ApiEvent } from '../../../../engine/sources/kubernetes/encodings.ts';
