@@ -73,7 +73,8 @@ export class Asked {
 }
 
 export class ScriptedApi implements Pick<ApiClient, 'list' | 'watch' | 'isServed'> {
-  served: boolean | ApiFailure = true;
+  /** A version: that one alone. */
+  served: boolean | ApiFailure | string = true;
   readonly #asked: Asked[] = [];
   readonly #waiting: ((asked: Asked) => void)[] = [];
 
@@ -95,9 +96,9 @@ export class ScriptedApi implements Pick<ApiClient, 'list' | 'watch' | 'isServed
     await this.#ask({ ask: 'watch', from: from.resourceVersion }, signal, listen);
   }
 
-  async isServed(): Promise<boolean> {
+  async isServed({ apiVersion }: Resource): Promise<boolean> {
     if (this.served instanceof ApiFailure) throw this.served;
-    return this.served;
+    return typeof this.served === 'string' ? this.served === apiVersion : this.served;
   }
 
   async #ask(question: Question, signal: AbortSignal, listen?: Parameters<ApiClient['watch']>[2]): Promise<Page | undefined> {

@@ -17,7 +17,7 @@ import { ApiFailure } from './api-failure.ts';
 import { BackOff } from './back-off.ts';
 import type { ApiEvent, Page } from './encodings.ts';
 import type { KnownObjects } from './known-objects.ts';
-import { type Resource, resourceName } from './resources.ts';
+import { inOtherVersion, type Resource, resourceName } from './resources.ts';
 import { pause, spread, type Timing } from './timing.ts';
 
 /** As client-go has it. */
@@ -46,11 +46,12 @@ export interface ReflectorParts {
 }
 
 export class Reflector {
-  readonly resource: Resource;
   readonly counts = { lists: 0, watches: 0, events: 0, errors: 0 };
   readonly #parts: ReflectorParts;
   readonly #backOff: BackOff;
   readonly #closing = new AbortController();
+  /** In the version that is followed. */
+  #resource: Resource;
   #phase: Phase = 'listing';
   /** Counts lists that began. */
   #round = 0;
@@ -71,9 +72,13 @@ export class Reflector {
   #done: Promise<void> = Promise.resolve();
 
   constructor(parts: ReflectorParts) {
-    this.resource = parts.resource;
+    this.#resource = parts.resource;
     this.#parts = parts;
     this.#backOff = new BackOff(parts.timing);
+  }
+
+  get resource(): Resource {
+    return this.#resource;
   }
 
   get phase(): Phase {
@@ -256,14 +261,23 @@ export class Reflector {
     await pause(waitMs, this.#turn.signal);
   }
 
-  /** Whether the CRD is not there. Where it was not there before nothing of it was told, and nothing depends on the answer. */
+  /**
+   * Whether the CRD is not there. Where it was not there before nothing of it was told, and nothing depends on the answer. Where the
+   * server has dropped the version, and has the other, that is followed from now on; its objects are still there.
+   */
   async #isGone(): Promise<boolean> {
-    if (this.#isAbsent) return true;
+    const { api } = this.#parts;
+    const other = inOtherVersion(this.#resource);
+    if (this.#isAbsent && !other) return true;
     try {
-      return !(await this.#parts.api.isServed(this.resource, this.#closing.signal));
+      if (await api.isServed(this.#resource, this.#closing.signal)) return false;
+      if (!other || !(await api.isServed(other, this.#closing.signal))) return true;
     } catch {
-      return false;
+      return this.#isAbsent;
     }
+    this.#resource = other;
+    this.#version = undefined;
+    return false;
   }
 
   /** A CRD that is not there has no objects: whoever deleted it has deleted them. */

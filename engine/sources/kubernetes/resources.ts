@@ -7,6 +7,8 @@ export interface Resource {
   readonly plural: string;
   /** JSON: of a CRD, which may not be there. */
   readonly encoding: 'protobuf' | 'json';
+  /** Says the same, and is followed where the server does not have the other. */
+  readonly otherVersion?: string;
 }
 
 const builtIn = (kind: string, apiVersion: string, plural: string): Resource => ({ kind, apiVersion, plural, encoding: 'protobuf' });
@@ -19,12 +21,21 @@ export const RESOURCES: readonly Resource[] = [
   builtIn('Service', 'v1', 'services'),
   builtIn('EndpointSlice', 'discovery.k8s.io/v1', 'endpointslices'),
   builtIn('NetworkPolicy', 'networking.k8s.io/v1', 'networkpolicies'),
-  custom('ClusterNetworkPolicy', 'policy.networking.k8s.io/v1alpha2', 'clusternetworkpolicies'),
+  {
+    ...custom('ClusterNetworkPolicy', 'policy.networking.k8s.io/v1alpha2', 'clusternetworkpolicies'),
+    otherVersion: 'policy.networking.k8s.io/v1beta1',
+  },
   custom('HTTPRoute', 'gateway.networking.k8s.io/v1', 'httproutes'),
   custom('PluginPolicy', 'sluice.dev/v1alpha1', 'pluginpolicies'),
   custom('PolicyPlugin', 'sluice.dev/v1alpha1', 'policyplugins'),
   custom('HostPolicy', 'sluice.dev/v1alpha1', 'hostpolicies'),
 ];
+
+/** The same kind in its other version, if it has one. */
+export function inOtherVersion(resource: Resource): Resource | undefined {
+  const { apiVersion, otherVersion } = resource;
+  return otherVersion === undefined ? undefined : { ...resource, apiVersion: otherVersion, otherVersion: apiVersion };
+}
 
 /** `/api/v1`, `/apis/networking.k8s.io/v1` */
 export function groupPath({ apiVersion }: Resource): string {

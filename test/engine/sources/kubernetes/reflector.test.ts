@@ -184,6 +184,33 @@ test('a kind whose CRD was deleted has no objects; one that only answers 404 kee
   expect(followed.names).toBe('b');
 });
 
+test('a version that the server drops is followed in the other, and nothing is deleted between', async () => {
+  const [older, newer] = ['policy.example/v1alpha2', 'policy.example/v1beta1'];
+  const followed = follow({
+    resource: { kind: 'Pod', apiVersion: older, otherVersion: newer, plural: 'pods', encoding: 'json' },
+  });
+  const absent = new ApiFailure('absent', '404 NotFound');
+  await followed.list(page(10, ['a', 'b']));
+  const watch = await followed.watch();
+  followed.api.served = newer;
+  watch.answer(absent);
+  const looked = await followed.asked('list');
+  expect([followed.names, followed.reflector.resource.apiVersion]).toEqual(['a b', newer]);
+  looked.answer(page(20, ['a', 'c']));
+  const again = await followed.watch();
+  expect([followed.names, followed.reflector.trouble]).toEqual(['a c', undefined]);
+  // Neither is there; then the first one alone.
+  followed.api.served = false;
+  again.answer(absent);
+  const nowhere = await followed.asked('list');
+  expect([followed.names, followed.reflector.trouble]).toEqual(['', undefined]);
+  followed.api.served = older;
+  nowhere.answer(absent);
+  await followed.list(page(40, ['d']));
+  await followed.watch();
+  expect([followed.names, followed.reflector.resource.apiVersion]).toEqual(['d', older]);
+});
+
 test('the first list that cannot be had is a trouble, and nothing counts as told', async () => {
   const followed = follow();
   await followed.list(new ApiFailure('forbidden', '403 Forbidden: pods is forbidden'));
